@@ -1,0 +1,8 @@
+# SPDX-License-Identifier: GPL-2.0
+# shellcheck shell=bash
+#
+# Everything that a script which boots guests needs.
+for part in common results root kernel module programs gate vm guests; do
+	# shellcheck source=/dev/null # each is checked by itself
+	. "$(dirname "${BASH_SOURCE[0]}")/$part.sh"
+done

@@ -1,0 +1,136 @@
+# SPDX-License-Identifier: GPL-2.0
+# shellcheck shell=bash
+#
+# What every script here shares: where things live, how a person is told what
+# happens, and how a step that was done once is recognised the next time.
+
+TOP=$(cd "$(dirname "${BASH_SOURCE[0]}")/../.." && pwd)
+CACHE=${DMIRROR_CACHE:-${XDG_CACHE_HOME:-$HOME/.cache}/rust-dmirror}
+BUILD=$TOP/build
+LOGS=$BUILD/logs
+JOBS=${JOBS:-$(nproc)}
+mkdir -p "$CACHE" "$LOGS"
+CACHE=$(cd "$CACHE" && pwd)
+
+if [ -t 1 ]; then
+	BOLD=$'\e[1m' RED=$'\e[31m' GREEN=$'\e[32m' DIM=$'\e[2m' PLAIN=$'\e[0m'
+else
+	BOLD='' RED='' GREEN='' DIM='' PLAIN=''
+fi
+
+say() { printf '%s\n' "${BOLD}==>${PLAIN} $*"; }
+note() { printf '%s\n' "    $*"; }
+cached() { printf '%s\n' "${DIM}==> $* (cached)${PLAIN}"; }
+
+# die MESSAGE REMEDY: ends with what went wrong and what to do about it.
+die() {
+	printf '%s\n' "${RED}error:${PLAIN} $1" >&2
+	[ $# -lt 2 ] || printf '%s\n' "  try: $2" >&2
+	exit 1
+}
+
+# One line is all that a person needs of a number of seconds.
+human_time() { printf '%dm%02ds' $(($1 / 60)) $(($1 % 60)); }
+
+# What start started and finish has not seen the end of: "PID SECONDS LOG".
+RUNNING=()
+
+# Whatever ends this script takes with it what it started: background jobs of a
+# script do not get the terminal's Ctrl-C, so each has a process group of its own.
+stop_running() {
+	local job
+	for job in "${RUNNING[@]}"; do
+		kill -KILL -- "-${job%% *}" 2>/dev/null || true
+	done
+	RUNNING=()
+}
+trap stop_running EXIT
+trap 'exit 129' HUP
+trap 'exit 130' INT
+trap 'exit 143' TERM
+
+# start TITLE LOG COMMAND...: runs the command in the background, its output in
+# build/logs/LOG.log.
+start() {
+	local title=$1 log=$LOGS/$2.log
+	shift 2
+	mkdir -p "$(dirname "$log")"
+	say "$title"
+	set -m
+	"$@" >"$log" 2>&1 </dev/null &
+	set +m
+	RUNNING+=("$! $SECONDS $log")
+}
+
+# One line about every job: the time, and the last line of its log.
+progress() {
+	local job pid began log line=''
+	for job in "${RUNNING[@]}"; do
+		read -r pid began log <<<"$job"
+		line+="${line:+ | }$(basename "$log" .log) $(human_time $((SECONDS - began))) $(tail -n 1 "$log" | tr -dc '[:print:]' | cut -c1-"$1")"
+	done
+	printf '%s' "$line"
+}
+
+# finish: waits for everything that was started, shows that time passes, and
+# shows the end of the log of what failed. Returns 1 if anything did.
+finish() {
+	local job pid began log rc failed=0 beat=$SECONDS left
+	while [ ${#RUNNING[@]} -gt 0 ]; do
+		left=()
+		for job in "${RUNNING[@]}"; do
+			read -r pid began log <<<"$job"
+			if kill -0 "$pid" 2>/dev/null; then
+				left+=("$job")
+				continue
+			fi
+			rc=0
+			wait "$pid" || rc=$?
+			[ ! -t 1 ] || printf '\r\e[K'
+			if [ "$rc" -ne 0 ]; then
+				failed=1
+				printf '%s\n' "${RED}    $(basename "$log" .log): failed${PLAIN} after $(human_time $((SECONDS - began))), status $rc; the end of $log:" >&2
+				tail -n 25 "$log" | sed 's/^/    | /' >&2
+			else
+				note "$(basename "$log" .log): done in $(human_time $((SECONDS - began)))"
+			fi
+		done
+		RUNNING=("${left[@]}")
+		[ ${#RUNNING[@]} -gt 0 ] || break
+		if [ -t 1 ]; then
+			printf '\r    %s\e[K' "$(progress $((60 / ${#RUNNING[@]})))"
+		elif [ $((SECONDS - beat)) -ge 20 ]; then
+			beat=$SECONDS
+			note "… $(progress 60)"
+		fi
+		sleep 0.3
+	done
+	return "$failed"
+}
+
+# step TITLE LOG COMMAND...: one command, waited for.
+step() {
+	start "$@"
+	finish
+}
+
+# digest FILE-OR-STRING...: 12 hex digits over the contents of the files and
+# over the strings, the key of everything in the cache.
+digest() {
+	local arg
+	for arg in "$@"; do
+		if [ -f "$arg" ]; then cat "$arg"; else printf '%s\n' "$arg"; fi
+	done | sha256sum | cut -c1-12
+}
+
+# Two runs that share a cache take turns; the lock goes with the process. A
+# script started by one that holds it must not wait for its own parent.
+lock_cache() {
+	[ "${DMIRROR_LOCK:-}" != "$CACHE" ] || return 0
+	exec 9>"$CACHE/lock"
+	if ! flock -n 9; then
+		say "another run holds $CACHE; waiting for it"
+		flock 9
+	fi
+	export DMIRROR_LOCK=$CACHE
+}

@@ -1,0 +1,25 @@
+#!/bin/sh
+# SPDX-License-Identifier: GPL-2.0
+#
+# enter.sh ROOT CACHE REPO [VAR=VALUE...] COMMAND...
+#
+# The half of in_root (root.sh) that runs inside the new mount namespace.
+set -e
+root=$1 cache=$2 repo=$3
+shift 3
+mount --rbind /dev "$root/dev"
+mount --rbind /sys "$root/sys" 2>/dev/null || true # forbidden in some containers, and not needed to build
+mount --bind "$cache" "$root/cache"
+mount --bind "$repo" "$root/repo"
+mount -t tmpfs tmp "$root/tmp"
+mount --bind /etc/resolv.conf "$root/etc/resolv.conf" 2>/dev/null || true
+# A machine behind a proxy trusts a CA of its own; what downloads inside must too.
+ca=${SSL_CERT_FILE:-/etc/ssl/certs/ca-certificates.crt}
+[ ! -f "$ca" ] || mount --bind "$ca" "$root/etc/ssl/certs/ca-certificates.crt" 2>/dev/null || true
+# shellcheck disable=SC2016 # expanded by the inner shell
+exec chroot "$root" env -i \
+	HOME=/cache/home PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin \
+	LANG=C.UTF-8 TERM="${TERM:-dumb}" \
+	SSL_CERT_FILE=/etc/ssl/certs/ca-certificates.crt CARGO_HTTP_CAINFO=/etc/ssl/certs/ca-certificates.crt \
+	${http_proxy:+http_proxy="$http_proxy"} ${https_proxy:+https_proxy="$https_proxy"} \
+	sh -c 'mkdir -p "$HOME"; cd /repo; exec "$@"' sh env "$@"

@@ -1,0 +1,148 @@
+# SPDX-License-Identifier: GPL-2.0
+# shellcheck shell=bash
+#
+# A run in a guest, from what it needs to what it proved:
+#
+#   guest NAME KERNEL DRIVER "STEP..."   provides everything, starts the boot
+#   finish                               waits (common.sh)
+#   judge_guests                         counts the results of all of them
+#
+# A STEP is a file in scripts/guest/steps. It prints KTAP, or text if it is
+# listed in TEXT_STEPS, and then its exit status is the result. Set for one call:
+#   LIMIT=SECONDS  VM_MEMORY=6G  APPEND=KERNEL-ARGUMENTS  PARAMETERS=OF-THE-MODULE
+#   ALLOWED=COUNT:REGEX[newline...]   the kernel reports that this run provokes
+
+TEXT_STEPS=' demo '
+
+# The selftest's private variants: a run in which fewer passed is no pass, even
+# if the rest only skipped. One of them needs gup_test.
+declare -A PRIVATE_TESTS=([7.3]=39)
+
+GUESTS=()
+declare -A GUEST_STEPS GUEST_ALLOWED GUEST_GUP GUEST_KUNIT
+
+# prepare_guest NAME KERNEL DRIVER STEPS
+prepare_guest() {
+	local name=$1 kernel=$2 driver=$3 steps=$4
+	provide_kernel "$kernel"
+	provide_driver "$driver"
+	[[ " $steps " != *' hmm-tests '* && $steps != shell ]] || provide_hmm_tests
+	# The companion is built once for all guests of a run.
+	[ -n "${COMPANION:-}" ] || [[ " $steps " != *' demo '* && " $steps " != *' companion '* && $steps != shell ]] ||
+		provide_companion
+	choose_accel
+	# shellcheck disable=SC2086 # parameters are words
+	make_initramfs "$name" "$driver" "$steps" ${PARAMETERS:-} ||
+		die "the initramfs of $name could not be made" "is the disk full?"
+	GUESTS+=("$name")
+	GUEST_STEPS[$name]=$steps
+	GUEST_ALLOWED[$name]=${ALLOWED:-}
+	GUEST_GUP[$name]=$(kernel_has GUP_TEST && echo yes)
+	GUEST_KUNIT[$name]=$(kernel_has KUNIT && [ "$driver" = rust ] && echo yes)
+}
+
+guest() {
+	prepare_guest "$@"
+	start "booting $1: kernel $2 ($(kernel_title)), driver $3, $ACCEL" "vm-$1" boot "$1" "${LIMIT:-300}" "${APPEND:-}"
+}
+
+kernel_title() { [ "$KNAME" = stock ] && echo "Debian's $KRELEASE, unpatched" || echo "our build of $KVERSION"; }
+
+# judge_console NAME
+judge_console() {
+	local name=$1 allowed=() text
+	[ -z "${GUEST_ALLOWED[$name]}" ] || mapfile -t allowed <<<"${GUEST_ALLOWED[$name]}"
+	if text=$(gate_finished "$VM/$name/output.log"); then
+		passed "$name end of run"
+	else
+		failed "$name end of run" "$text"
+	fi
+	if text=$(gate_console "$VM/$name/console.log" "${allowed[@]}"); then
+		passed "$name kernel log"
+	else
+		failed "$name kernel log" "$VM/$name/console.log"
+		printf '%s\n' "${RED}    $name: the kernel's log fails the run:${PLAIN}" "$text" | sed '2,$s/^/    | /' >&2
+	fi
+}
+
+# judge_ktap NAME STEP FILE: counts the cases, and one more failure if the
+# step's own status contradicts them.
+judge_ktap() {
+	local name=$1 step=$2 file=$3 status note=''
+	status=$(step_status "$VM/$name/output.log" "$step")
+	parse_ktap "$file" "$name.$step" || true
+	if [ "$step" != kunit ]; then
+		case $status in
+		0 | 4) ;;
+		'')
+			FAILED=$((FAILED + 1))
+			note="did not end"
+			;;
+		*)
+			[ "$FAILED" -gt 0 ] || FAILED=1
+			note="exit status $status"
+			;;
+		esac
+	fi
+	[ "$SKIPPED" -eq 0 ] || note+="${note:+; }skipped: $(skip_reasons "$file" | paste -sd ';')"
+	[ "$step" != hmm-tests ] || judge_hmm_tests "$name" "$file"
+	count "$name.$step" "$PASSED" "$FAILED" "$SKIPPED" "$note"
+	[ "$FAILED" -eq 0 ] || sed -n 's/^\(.*not ok [0-9]\)/    | \1/p' "$file" | head -n 20 >&2
+}
+
+# The selftest skips what it does not find; here it is known what must be found.
+judge_hmm_tests() {
+	local name=$1 file=$2 least=${PRIVATE_TESTS[$KSERIES]:-1} reason
+	local -a expected=('DEVICE_COHERENT not available')
+	if [ -z "${GUEST_GUP[$name]}" ]; then
+		expected+=('Skipping test, could not find gup_test driver')
+		[ "$least" = 1 ] || least=$((least - 1))
+	fi
+	while read -r reason; do
+		[ -z "$reason" ] || printf '%s\n' "${expected[@]}" | grep -qxF "$reason" || {
+			FAILED=$((FAILED + 1))
+			note="unexpected skip: $reason; $note"
+		}
+	done <<<"$(sed -n 's/^[# ]*ok [0-9]* .*# SKIP *//p' "$file" | sort -u)"
+	if [ "$PASSED" -lt "$least" ]; then
+		FAILED=$((FAILED + 1))
+		note="$PASSED passed, $least were expected; $note"
+	fi
+}
+
+# judge_guest NAME
+judge_guest() {
+	local name=$1 step file
+	judge_console "$name"
+	for step in ${GUEST_STEPS[$name]}; do
+		file=$VM/$name/$step.out
+		step_output "$VM/$name/output.log" "$step" >"$file"
+		if [[ $TEXT_STEPS == *" $step "* ]]; then
+			if [ "$(step_status "$VM/$name/output.log" "$step")" = 0 ]; then
+				passed "$name $step"
+			else
+				failed "$name $step" "$file"
+				tail -n 20 "$file" | sed 's/^/    | /' >&2
+			fi
+		else
+			judge_ktap "$name" "$step" "$file"
+		fi
+	done
+	if [ -n "${GUEST_KUNIT[$name]}" ]; then
+		# insmod runs the module's suites; a kernel that has KUnit and shows none is a failure.
+		kunit_log "$VM/$name/console.log" load >"$VM/$name/kunit.out"
+		judge_ktap "$name" kunit "$VM/$name/kunit.out"
+	fi
+	[ ! -f "$VM/$name/retried" ] || note "$name: $(cat "$VM/$name/retried")"
+}
+
+judge_guests() {
+	local name
+	for name in "${GUESTS[@]}"; do
+		judge_guest "$name"
+	done
+	GUESTS=()
+}
+
+# The release that a guest's kernel announced first of all.
+uname_of_guest() { sed -n 's/.*Linux version \([^ ]*\).*/\1/p' "$VM/$1/console.log" | head -n 1; }

@@ -1,0 +1,185 @@
+# SPDX-License-Identifier: GPL-2.0
+# shellcheck shell=bash
+#
+# The kernels: Debian's own, unpatched (stock), and those built from the same
+# source package (own, plain). Each is made once and kept in the cache, keyed
+# by what it is made from.
+
+# The newest packaged series first.
+KERNEL_SERIES=(7.3 7.2)
+
+# Sets KSERIES (7.3), KVERSION (the package's version) and KRELEASE (uname -r)
+# to the newest kernel whose image, headers and source the archive has. The
+# answer is kept until `make update`, so that a warm run needs no network.
+resolve_kernel() {
+	local file=$CACHE/kernel-release
+	if [ ! -s "$file" ]; then
+		step "looking up the newest packaged kernel" kernel-lookup in_root sh -e -c 'apt-get update &&
+			exec scripts/lib/newest-kernel.sh /cache/kernel-release "$@"' sh "${KERNEL_SERIES[@]}" ||
+			die "the archive has none of the kernels ${KERNEL_SERIES[*]}" "look at $LOGS/kernel-lookup.log"
+	fi
+	read -r KSERIES KVERSION KRELEASE <"$file"
+	KPKG=$CACHE/debian-${KVERSION//[~+]/-}
+}
+
+fetch_packages() {
+	in_root sh -e -c '
+		dir=/cache/$1 release=$2 series=$3 version=$4
+		rm -rf "$dir.new" && mkdir -p "$dir.new/deb" && cd "$dir.new/deb"
+		apt-get update
+		apt-get download "linux-source-$series=$version" "linux-headers-$release=$version" "linux-binary-$release=$version"
+		for deb in *.deb; do dpkg-deb -x "$deb" ..; done
+		cd .. && rm -r deb
+		mkdir source
+		tar -C source --strip-components=1 -xf "usr/src/linux-source-$series.tar.xz"
+		rm -r "usr/src/linux-source-$series.tar.xz"
+		# Only the image is booted: its modules would double the size of the cache.
+		mv "$(find boot usr/lib/modules lib/modules -name "vmlinuz*" -type f 2>/dev/null | head -n 1)" vmlinuz
+		rm -rf boot usr/lib lib usr/share
+		mv "$dir.new" "$dir"
+	' sh "${KPKG##*/}" "$KRELEASE" "$KSERIES" "$KVERSION"
+}
+
+provide_packages() {
+	resolve_kernel
+	if [ -d "$KPKG" ]; then
+		cached "Debian's kernel $KRELEASE: image, headers, source"
+		return
+	fi
+	step "fetching Debian's kernel $KRELEASE: image, headers, source" kernel-packages fetch_packages ||
+		die "the kernel's packages could not be fetched" \
+			"if the archive has moved on to a newer version: make update"
+}
+
+# The header package ships no Rust metadata. The same compilers, source and
+# configuration make it again, with the names that the stock kernel exports.
+prepare_stock() {
+	in_root sh -e -c '
+		pkg=$1 release=$2 out=$3
+		headers=$pkg/usr/src/linux-headers-$release
+		rm -rf "$out" && mkdir -p "$out"
+		cp "$headers/.config" "$out/.config"
+		make -C "$pkg/source" O="$out" KERNELRELEASE="$release" olddefconfig
+		make -C "$pkg/source" O="$out" KERNELRELEASE="$release" -j"$4" modules_prepare
+		cp "$headers/Module.symvers" "$out/Module.symvers"
+		touch "$out/.done"
+	' sh "/cache/${KPKG##*/}" "$KRELEASE" "/cache/${1##*/}" "$JOBS"
+}
+
+# Sets what a kernel is to those who build for it and boot it: KNAME, KOUT (the
+# configured tree that a module builds against), KIMAGE, and KMAKE, the make
+# arguments that its modules need.
+provide_stock() {
+	local config
+	provide_packages
+	config=$KPKG/usr/src/linux-headers-$KRELEASE/.config
+	KOUT=$CACHE/stock-$(digest "$KVERSION" "$ROOT" "$config")
+	KNAME=stock
+	KIMAGE=$KPKG/vmlinuz
+	KMAKE=("KERNELRELEASE=$KRELEASE")
+	if [ -f "$KOUT/.done" ]; then
+		cached "Rust metadata for $KRELEASE"
+		return
+	fi
+	step "building the Rust metadata for $KRELEASE (two to three minutes)" stock prepare_stock "$KOUT" ||
+		die "the metadata could not be built" "look at $LOGS/stock.log"
+}
+
+# The source of the kernels of our own: the package's, with our patches. It
+# stays at one path and a file that did not change keeps its time, so that a
+# changed patch costs a rebuild of what it touches and not of a whole kernel.
+make_own_source() {
+	in_root sh -e -c '
+		pristine=$1 out=$2 stamp=$3
+		rm -rf "$out.new" "$out/.stamp"
+		cp -al "$pristine" "$out.new"
+		for patch in /repo/tests/kernel/patches/*.patch; do
+			[ -e "$patch" ] || continue
+			echo "applying ${patch##*/}"
+			# patch writes a new file, so the hard link to the original is cut.
+			patch -d "$out.new" -p1 --no-backup-if-mismatch <"$patch"
+		done
+		mkdir -p "$out"
+		rsync -rlpc --delete "$out.new/" "$out/"
+		rm -rf "$out.new"
+		echo "$stamp" >"$out/.stamp"
+	' sh "/cache/${KPKG##*/}/source" "/cache/${OWN_SOURCE##*/}" "$1"
+}
+
+OWN_SOURCE=$CACHE/own-src
+
+provide_own_source() {
+	OWN_STAMP=$(digest "$KVERSION" "$(cat /dev/null "$TOP"/tests/kernel/patches/*.patch 2>/dev/null)")
+	if [ "$(cat "$OWN_SOURCE/.stamp" 2>/dev/null)" = "$OWN_STAMP" ]; then
+		cached "source of the kernels of our own"
+		return
+	fi
+	step "source of the kernels of our own: $KVERSION and our patches" own-source make_own_source "$OWN_STAMP" ||
+		die "the patched source could not be made" "look at $LOGS/own-source.log; does a patch not apply?"
+}
+
+# build_own OUT SOURCE STAMP FRAGMENT...: a kernel from tinyconfig and
+# fragments, by LLVM. merge_config.sh only warns of a symbol that did not take;
+# here that ends the build.
+build_own() {
+	local out=$1 source=$2 stamp=$3
+	shift 3
+	in_root sh -e -c '
+		out=$1 source=$2 jobs=$3 stamp=$4
+		shift 4
+		mkdir -p "$out"
+		rm -f "$out/.done"
+		make -C "$source" O="$out" LLVM=1 tinyconfig
+		(cd "$source" && LLVM=1 scripts/kconfig/merge_config.sh -m -O "$out" "$out/.config" "$@")
+		make -C "$source" O="$out" LLVM=1 olddefconfig
+		missing=$(cat "$@" | grep -E "^(CONFIG_|# CONFIG_[A-Z0-9_]* is not set)" | while read -r line; do
+			case $line in
+			"# "*)
+				symbol=${line#\# }
+				! grep -q "^${symbol%% *}=" "$out/.config" || echo "$line"
+				;;
+			*) grep -qxF "$line" "$out/.config" || echo "$line" ;;
+			esac
+		done)
+		if [ -n "$missing" ]; then
+			echo "asked for, but not in the configuration:" >&2
+			echo "$missing" >&2
+			exit 1
+		fi
+		make -C "$source" O="$out" LLVM=1 -j"$jobs" bzImage modules
+		echo "$stamp" >"$out/.done"
+	' sh "$out" "$source" "$JOBS" "$stamp" "$@"
+}
+
+# provide_own NAME FRAGMENT...: a kernel of our own from tests/kernel/FRAGMENT
+# files; sets what provide_stock sets.
+provide_own() {
+	local name=$1
+	shift
+	provide_packages
+	provide_own_source
+	KNAME=$name
+	KOUT=$CACHE/own-$(digest "$KVERSION" "$ROOT" "${@/#/$TOP/tests/kernel/}")
+	KIMAGE=$KOUT/arch/x86/boot/bzImage
+	KMAKE=(LLVM=1)
+	if [ "$(cat "$KOUT/.done" 2>/dev/null)" = "$OWN_STAMP" ]; then
+		cached "kernel $name ($*)"
+		return
+	fi
+	step "building the kernel $name ($*; ten minutes the first time)" "kernel-$name" \
+		build_own "/cache/${KOUT##*/}" "/cache/${OWN_SOURCE##*/}" "$OWN_STAMP" "${@/#//repo/tests/kernel/}" ||
+		die "the kernel $name could not be built" "look at $LOGS/kernel-$name.log"
+}
+
+# The kernels that the runs are made on, by name.
+provide_kernel() {
+	case $1 in
+	stock) provide_stock ;;
+	own) provide_own own own.config debug.config ;;
+	plain) provide_own plain own.config ;;
+	*) die "there is no kernel '$1'" "stock, own or plain" ;;
+	esac
+}
+
+# kernel_has SYMBOL: whether the chosen kernel has it built in.
+kernel_has() { grep -qx "CONFIG_$1=y" "$KOUT/.config"; }

@@ -1,0 +1,99 @@
+# SPDX-License-Identifier: GPL-2.0
+# shellcheck shell=bash
+#
+# What runs in the guest beside our module: the kernel's own selftest and the C
+# driver, both built out of the source package and kept in the cache, and our
+# companion program.
+
+build_hmm_tests() {
+	in_root sh -e -c '
+		source=$1 out=$2 tests=$1/tools/testing/selftests
+		rm -rf "$out.new" && mkdir -p "$out.new/headers"
+		make -C "$source" O="$out.new/headers" headers_install INSTALL_HDR_PATH="$out.new/uapi"
+		# The flags of tools/testing/selftests/mm/Makefile, and static: the guest has no libraries.
+		gcc -static -O2 -Wall -D_GNU_SOURCE= -U_FORTIFY_SOURCE -I"$tests" -I"$source" \
+			-isystem "$out.new/uapi/include" -isystem "$source/tools/include/uapi" -o "$out.new/hmm-tests" \
+			"$tests/mm/hmm-tests.c" "$tests/mm/vm_util.c" "$tests/mm/hugepage_settings.c" -lrt -lpthread -lm
+		strip "$out.new/hmm-tests"
+		rm -r "$out.new/headers" "$out.new/uapi"
+		rm -rf "$out" && mv "$out.new" "$out"
+	' sh "/cache/${KPKG##*/}/source" "/cache/${1##*/}"
+}
+
+# Sets HMM_TESTS to the unmodified selftest of the packaged kernel.
+provide_hmm_tests() {
+	local out
+	out=$CACHE/hmm-tests-$(digest "$KVERSION" "$ROOT")
+	HMM_TESTS=$out/hmm-tests
+	if [ -x "$HMM_TESTS" ]; then
+		cached "hmm-tests of $KRELEASE"
+		return
+	fi
+	step "building hmm-tests of $KRELEASE" hmm-tests build_hmm_tests "$out" ||
+		die "hmm-tests could not be built" "look at $LOGS/hmm-tests.log"
+}
+
+build_c_driver() {
+	in_root sh -e -c '
+		source=$1 kout=$2 out=$3
+		shift 3
+		rm -rf "$out.new" && mkdir -p "$out.new"
+		cp "$source/lib/test_hmm.c" "$source/lib/test_hmm_uapi.h" "$out.new/"
+		printf "%s\n" "obj-m := test_hmm.o" "ccflags-y += -I\$(src)" >"$out.new/Kbuild"
+		make -C "$kout" M="$out.new" "$@" modules
+		rm -rf "$out" && mv "$out.new" "$out"
+	' sh "/cache/${KPKG##*/}/source" "/cache/${KOUT##*/}" "/cache/${1##*/}" "${KMAKE[@]}"
+}
+
+# Sets MODULE to the C driver, test_hmm.ko, for the kernel that provide_stock
+# or provide_own chose last.
+provide_c_driver() {
+	local out
+	out=$CACHE/test_hmm-$(digest "$KVERSION" "${KOUT##*/}")
+	MODULE=$out/test_hmm.ko
+	if [ -f "$KOUT/lib/test_hmm.ko" ]; then
+		MODULE=$KOUT/lib/test_hmm.ko
+		cached "C driver test_hmm for $KNAME"
+	elif [ -f "$MODULE" ]; then
+		cached "C driver test_hmm for $KNAME"
+	else
+		step "building the C driver test_hmm for $KNAME" "test_hmm-$KNAME" build_c_driver "$out" ||
+			die "test_hmm.ko could not be built" "look at $LOGS/test_hmm-$KNAME.log"
+	fi
+}
+
+# Sets MODULE to rust_dmirror.ko, built from this tree for that same kernel.
+provide_rust_driver() {
+	MODULE=$BUILD/$KNAME/module/rust_dmirror.ko
+	step "building rust_dmirror for $KNAME" "module-$KNAME" \
+		build_module "/cache/${KOUT##*/}" "/repo/build/$KNAME/module" "${KMAKE[@]}" ||
+		die "rust_dmirror.ko could not be built for $KNAME" "look at $LOGS/module-$KNAME.log"
+}
+
+# provide_driver rust|c
+provide_driver() {
+	case $1 in
+	rust) provide_rust_driver ;;
+	c) provide_c_driver ;;
+	*) die "there is no driver '$1'" "DRIVER=rust or DRIVER=c" ;;
+	esac
+}
+
+# cargo recognises its own work by path and time, and inside the root every
+# checkout is /repo: each has a directory of its own.
+CARGO_TARGET=cargo-$(digest "$ROOT" "$TOP")
+
+# cargo COMMAND [ARGUMENT...] for the companion, in the build root.
+companion_cargo() {
+	in_root CARGO_TARGET_DIR="/cache/$CARGO_TARGET" RUSTFLAGS="-C target-feature=+crt-static" \
+		CARGO_TERM_COLOR=never sh -e -c 'cd tests/selftests && exec cargo "$@"' sh "$@"
+}
+
+# Sets COMPANION to the static program that demonstrates and tests the driver.
+# --target keeps the static flag away from procedural macros, which cannot be static.
+provide_companion() {
+	COMPANION=$CACHE/$CARGO_TARGET/x86_64-unknown-linux-gnu/release/dmirror
+	step "building the companion program" companion \
+		companion_cargo build --release --locked --target x86_64-unknown-linux-gnu ||
+		die "the companion could not be built" "look at $LOGS/companion.log; is the crate registry reachable?"
+}

@@ -1,0 +1,140 @@
+# SPDX-License-Identifier: GPL-2.0
+# shellcheck shell=bash
+#
+# The virtual machine: a kernel, an initramfs made of busybox, the module and
+# the programs, and QEMU from the build root. What a guest leaves is in
+# build/vm/NAME: console.log (the kernel), output.log (the steps).
+
+VM=$BUILD/vm
+
+# make_initramfs NAME DRIVER STEPS [PARAMETER...]: from MODULE, HMM_TESTS and
+# COMPANION, each where it is set. Uncompressed, so that every kernel can read it.
+make_initramfs() {
+	local name=$1 driver=$2 steps=$3 dir=$VM/$1/initramfs file
+	shift 3
+	rm -rf "$dir"
+	mkdir -p "$dir/bin" "$dir/etc" "$dir/lib"
+	cp "$ROOT/bin/busybox" "$dir/bin/busybox"
+	cp "$TOP/scripts/guest/init" "$dir/init"
+	cp -r "$TOP/scripts/guest/steps" "$dir/steps"
+	cp "$TOP/scripts/guest/ktap.sh" "$dir/steps/"
+	chmod 755 "$dir/init"
+	for file in "${HMM_TESTS:-}" "${COMPANION:-}"; do
+		[ -z "$file" ] || cp "$file" "$dir/bin/"
+	done
+	for file in ${MODULE:+"$MODULE"} ${EXTRA_MODULES:+"${EXTRA_MODULES[@]}"}; do
+		cp "$file" "$dir/lib/"
+	done
+	# The guest's shell reads this file.
+	{
+		echo "DRIVER='$driver'"
+		echo "MODULE='/lib/$(basename "${MODULE:-none}")'"
+		echo "PARAMETERS='$*'"
+		echo "STEPS='$steps'"
+		echo "HAS_KUNIT='$(kernel_has KUNIT && echo yes)'"
+	} >"$dir/etc/run"
+	in_root sh -e -c '
+		cd "$1/initramfs"
+		for module in lib/*.ko; do [ ! -e "$module" ] || strip --strip-debug "$module"; done
+		find . | cpio --quiet -o -H newc >../initramfs.cpio' sh "/repo/build/vm/$name"
+}
+
+# qemu NAME LIMIT ACCELERATOR KERNEL-ARGUMENTS [QEMU-ARGUMENT...]: status 124
+# means that the time limit, in seconds, ended it. No network, no disk, nothing
+# of the host but the files of NAME.
+qemu() {
+	local name=$1 limit=$2 accel=$3 append=$4 cpu=Nehalem
+	shift 4
+	# Under emulation -cpu max offers "rep movsb", which TCG runs byte by byte.
+	[ "$accel" != kvm ] || cpu=host
+	[ "$accel" != tcg ] || accel=tcg,thread=multi
+	in_root timeout --foreground --kill-after=5 "$limit" qemu-system-x86_64 -nodefaults -no-user-config -no-reboot -display none \
+		-machine pc -accel "$accel" -cpu "$cpu" -smp 2 -m "${VM_MEMORY:-2G}" \
+		-kernel "${KIMAGE/#"$CACHE"//cache}" -initrd "/repo/build/vm/$name/initramfs.cpio" \
+		-append "console=ttyS0 loglevel=8 panic=-1 $append" "$@"
+}
+
+# Sets ACCEL to tcg or kvm. /dev/kvm may be there, open, and still hang every
+# kernel: only a trial boot that reached user space within seconds is believed,
+# and the verdict is kept for this kernel on this machine.
+choose_accel() {
+	local verdict start=$SECONDS
+	case ${DMIRROR_ACCEL:-auto} in
+	tcg | kvm)
+		ACCEL=$DMIRROR_ACCEL
+		return
+		;;
+	auto) ;;
+	*) die "DMIRROR_ACCEL is '$DMIRROR_ACCEL'" "tcg, kvm or auto" ;;
+	esac
+	ACCEL=tcg
+	in_root sh -c 'exec 3<>/dev/kvm' 2>/dev/null || return 0
+	verdict=$CACHE/accel-$(digest "$KNAME" "$(readlink -f "$KIMAGE")" "$(stat -c %Y "$KIMAGE")" \
+		"$(uname -r)" "$(grep -m 1 '^model name' /proc/cpuinfo)")
+	if [ ! -s "$verdict" ]; then
+		say "trying KVM with the kernel $KNAME (at most 15 seconds)"
+		(MODULE='' HMM_TESTS='' COMPANION='' make_initramfs "trial-$KNAME" none '')
+		if boot_once "trial-$KNAME" 15 kvm '' >"$LOGS/kvm-$KNAME.log" 2>&1 && gate_finished "$VM/trial-$KNAME/output.log"; then
+			echo kvm >"$verdict"
+		else
+			echo tcg >"$verdict"
+		fi
+		note "after $((SECONDS - start)) s: $(sed 's/kvm/KVM works/; s/tcg/KVM does not reach user space here; software emulation/' "$verdict")"
+	fi
+	read -r ACCEL <"$verdict"
+}
+
+# boot_once NAME LIMIT ACCELERATOR KERNEL-ARGUMENTS [QEMU-ARGUMENT...]: boots
+# build/vm/NAME and says, line by line, how far the guest is.
+boot_once() {
+	local name=$1 dir=$VM/$1 limit=$2 pid rc=0 line last=''
+	rm -f "$dir/console.log" "$dir/output.log"
+	touch "$dir/console.log" "$dir/output.log"
+	qemu "$@" -serial "file:/repo/build/vm/$name/console.log" -serial "file:/repo/build/vm/$name/output.log" &
+	pid=$!
+	while kill -0 "$pid" 2>/dev/null; do
+		sleep 0.5
+		line=$(awk '{ sub(/\r$/, "") } $2 == "begin" { step = $3; ok = bad = 0 } /^ *ok / { ok++ } /^ *not ok / { bad++ }
+			END { print step ? step ": " ok + 0 " ok, " bad + 0 " not ok" : "booting" }' "$dir/output.log")
+		[ "$line" = "$last" ] || echo "$line"
+		last=$line
+	done
+	wait "$pid" || rc=$?
+	sed -i 's/\r$//' "$dir/console.log" "$dir/output.log"
+	if [ "$rc" = 124 ] || [ "$rc" = 137 ]; then
+		echo "the guest did not end within $limit s; the end of its console:"
+		tail -n 15 "$dir/console.log"
+		echo "the end of its output:"
+		tail -n 5 "$dir/output.log"
+		return 124
+	fi
+	return "$rc"
+}
+
+# An emulator fault, seen once with QEMU's multi-threaded TCG: int3 where the
+# kernel patches a static key, met by another CPU in the scheduler. It counts as
+# such only if it is the first thing the kernel complained of.
+emulator_fault() {
+	REPORTS=$(IFS='|'; echo "${GATE_REPORTS[*]}") awk '
+		!seen && $0 ~ ENVIRON["REPORTS"] { if ($0 !~ /Oops: int3/) exit; seen = NR }
+		seen && /RIP: 0010:/ {
+			found = ($0 ~ /RIP: 0010:(__schedule|schedule|sched_|__sched|scheduler|try_to_wake_up|ttwu|update_rq_clock|finish_task_switch|pick_next|pick_task|(en|de)queue_(task|entity)|set_next|put_prev|update_(curr|load)|check_preempt|wakeup_preempt|activate_task|select_task)/)
+			exit
+		}
+		END { exit !found }' "$1"
+}
+
+# boot NAME LIMIT KERNEL-ARGUMENTS [QEMU-ARGUMENT...]: boot_once, and once more
+# after an emulator fault, visibly: the first log stays beside the second.
+boot() {
+	local name=$1 limit=$2 append=$3 rc=0
+	shift 3
+	boot_once "$name" "$limit" "$ACCEL" "$append" "$@" || rc=$?
+	if [ "$ACCEL" = tcg ] && emulator_fault "$VM/$name/console.log"; then
+		cp "$VM/$name/console.log" "$VM/$name/console.int3.log"
+		echo "QEMU emulator fault (Oops: int3 in the scheduler); booting once more" | tee "$VM/$name/retried"
+		rc=0
+		boot_once "$name" "$limit" "$ACCEL" "$append" "$@" || rc=$?
+	fi
+	return "$rc"
+}
