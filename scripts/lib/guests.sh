@@ -37,8 +37,8 @@ prepare_guest() {
 	GUESTS+=("$name")
 	GUEST_STEPS[$name]=$steps
 	GUEST_ALLOWED[$name]=${ALLOWED:-}
-	GUEST_GUP[$name]=$(kernel_has GUP_TEST && echo yes)
-	GUEST_KUNIT[$name]=$(kernel_has KUNIT && [ "$driver" = rust ] && echo yes)
+	GUEST_GUP[$name]=$(! kernel_has GUP_TEST || echo yes)
+	GUEST_KUNIT[$name]=$(! kernel_has KUNIT || [ "$driver" != rust ] || echo yes)
 }
 
 guest() {
