@@ -44,7 +44,8 @@ stop_running() {
 	done
 	RUNNING=()
 }
-trap stop_running EXIT
+AT_EXIT=''
+trap 'stop_running; ${AT_EXIT:+"$AT_EXIT"}' EXIT
 trap 'exit 129' HUP
 trap 'exit 130' INT
 trap 'exit 143' TERM

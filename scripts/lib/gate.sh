@@ -93,17 +93,19 @@ kunit_log() {
 		awk '/^KTAP version/ { on = 1 } on'
 }
 
+JUNIT=$BUILD/junit
+
 # parse_ktap FILE NAME: the kernel's own parser reads the results and writes
 # build/junit/NAME.xml. Sets PASSED, FAILED, SKIPPED; returns 1 unless every
 # case passed or was skipped and none is missing. FILE is below build/.
 parse_ktap() {
 	local file=$1 name=$2 log=$LOGS/ktap/$2.log rc=0 line
-	mkdir -p "$BUILD/junit" "$LOGS/ktap"
+	mkdir -p "$JUNIT" "$LOGS/ktap"
 	in_root PYTHONDONTWRITEBYTECODE=1 python3 "/cache/${KPKG##*/}/source/tools/testing/kunit/kunit.py" parse \
-		--junit="/repo/build/junit/$name.xml" "/repo/${file#"$TOP"/}" >"$log" 2>&1 || rc=1
+		--junit="${JUNIT/#"$TOP"//repo}/$name.xml" "/repo/${file#"$TOP"/}" >"$log" 2>&1 || rc=1
 	# Every result is in a suite that kunit.py calls "main"; people read many files.
-	[ ! -f "$BUILD/junit/$name.xml" ] ||
-		sed -i "s/<testsuite name=\"main\"/<testsuite name=\"$name\"/" "$BUILD/junit/$name.xml"
+	[ ! -f "$JUNIT/$name.xml" ] ||
+		sed -i "s/<testsuite name=\"main\"/<testsuite name=\"$name\"/" "$JUNIT/$name.xml"
 	line=$(sed -n 's/.*Ran \([0-9]* tests: .*\)/\1/p' "$log" | tail -n 1)
 	PASSED=$(ktap_count passed "$line")
 	SKIPPED=$(ktap_count skipped "$line")

@@ -51,7 +51,7 @@ kernel_title() { [ "$KNAME" = stock ] && echo "Debian's $KRELEASE, unpatched" ||
 # judge_console NAME
 judge_console() {
 	local name=$1 allowed=() text
-	[ -z "${GUEST_ALLOWED[$name]}" ] || mapfile -t allowed <<<"${GUEST_ALLOWED[$name]}"
+	[ -z "${GUEST_ALLOWED[$name]:-}" ] || mapfile -t allowed <<<"${GUEST_ALLOWED[$name]:-}"
 	if text=$(gate_finished "$VM/$name/output.log"); then
 		passed "$name end of run"
 	else
@@ -94,7 +94,7 @@ judge_ktap() {
 judge_hmm_tests() {
 	local name=$1 file=$2 least=${PRIVATE_TESTS[$KSERIES]:-1} reason
 	local -a expected=('DEVICE_COHERENT not available')
-	if [ -z "${GUEST_GUP[$name]}" ]; then
+	if [ -z "${GUEST_GUP[$name]:-}" ]; then
 		expected+=('Skipping test, could not find gup_test driver')
 		[ "$least" = 1 ] || least=$((least - 1))
 	fi
@@ -128,9 +128,9 @@ judge_guest() {
 			judge_ktap "$name" "$step" "$file"
 		fi
 	done
-	if [ -n "${GUEST_KUNIT[$name]}" ]; then
+	if [ -n "${GUEST_KUNIT[$name]:-}" ]; then
 		# insmod runs the module's suites; a kernel that has KUnit and shows none is a failure.
-		kunit_log "$VM/$name/console.log" load >"$VM/$name/kunit.out"
+		kunit_log "$VM/$name/console.log" "${GUEST_STEPS[$name]%% *}" >"$VM/$name/kunit.out"
 		judge_ktap "$name" kunit "$VM/$name/kunit.out"
 	fi
 	[ ! -f "$VM/$name/retried" ] || note "$name: $(cat "$VM/$name/retried")"

@@ -13,6 +13,16 @@ open_results() {
 	rm -rf "$BUILD/junit"
 	mkdir -p "$BUILD/junit"
 	export DMIRROR_RESULTS=$RESULTS
+	# The closing line must reach the terminal even from inside a redirection.
+	exec 7>&1
+	AT_EXIT=close_early
+}
+
+# Whatever ends a run before its end leaves the closing line all the same, and
+# it is not a good one.
+close_early() {
+	failed "run" "ended before its end"
+	closing >&7 || true
 }
 
 # count NAME PASSED FAILED SKIPPED [NOTE]
@@ -27,15 +37,19 @@ check() {
 	if step "$@"; then passed "$2"; else failed "$2" "$LOGS/$2.log"; fi
 }
 
-# A table of everything that was counted since open_results.
+# A table of everything that was counted since open_results; what is named
+# "GROUP: CHECK" is one row per group, and a row for each check that failed.
 show_results() {
-	local name pass fail skip note colour
-	printf '    %-34s %6s %6s %7s\n' '' passed failed skipped
-	while IFS=$'\t' read -r name pass fail skip note; do
-		colour=''
-		[ "$fail" = 0 ] || colour=$RED
-		printf '    %s%-34s %6d %6d %7d%s  %s\n' "$colour" "$name" "$pass" "$fail" "$skip" "${colour:+$PLAIN}" "$note"
-	done <"$RESULTS"
+	awk -F '\t' -v red="$RED" -v plain="$PLAIN" '
+		function row(name, passed, failed, skipped, note) {
+			printf "    %s%-28s %6d %6d %7d%s  %s\n", failed ? red : "", name, passed, failed, skipped, failed ? plain : "", note
+		}
+		BEGIN { printf "    %-28s %6s %6s %7s\n", "", "passed", "failed", "skipped" }
+		{ group = $1; sub(/: .*/, "", group) }
+		group != last && last != "" { row(last, passed, failed, skipped, last_note); passed = failed = skipped = 0 }
+		{ last = group; passed += $2; failed += $3; skipped += $4; last_note = group == $1 ? $5 : "" }
+		group != $1 && $3 { row($1, $2, $3, $4, $5) }
+		END { row(last, passed, failed, skipped, last_note) }' "$RESULTS"
 }
 
 # The checks that are not KTAP, as one more JUnit file.
@@ -58,6 +72,7 @@ junit_checks() {
 
 # The last line of a run; returns 1 if anything failed or nothing was counted.
 closing() {
+	AT_EXIT=''
 	junit_checks
 	awk -F '\t' '
 		{ passed += $2; failed += $3; skipped += $4 }

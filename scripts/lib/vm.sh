@@ -16,8 +16,8 @@ make_initramfs() {
 	mkdir -p "$dir/bin" "$dir/etc" "$dir/lib"
 	cp "$ROOT/bin/busybox" "$dir/bin/busybox"
 	cp "$TOP/scripts/guest/init" "$dir/init"
-	cp -r "$TOP/scripts/guest/steps" "$dir/steps"
-	cp "$TOP/scripts/guest/ktap.sh" "$dir/steps/"
+	mkdir "$dir/steps"
+	cp "$TOP/scripts/guest/ktap.sh" "${STEP_DIR:-$TOP/scripts/guest/steps}"/* "$dir/steps/"
 	chmod 755 "$dir/init"
 	for file in "${HMM_TESTS:-}" "${COMPANION:-}"; do
 		[ -z "$file" ] || cp "$file" "$dir/bin/"

@@ -1,0 +1,34 @@
+# SPDX-License-Identifier: GPL-2.0
+#
+# Doors to scripts/, no more. Kbuild, beside this file, builds the module.
+
+.PHONY: module run test test-all experiment shell update clean help
+
+module:
+	@scripts/module.sh
+
+run:
+	@scripts/run.sh
+
+test:
+	@scripts/test.sh
+
+test-all:
+	@scripts/test.sh --all
+
+experiment:
+	@scripts/experiment.sh
+
+shell:
+	@scripts/shell.sh
+
+update:
+	@scripts/clean.sh update
+
+clean:
+	@scripts/clean.sh build
+
+help:
+	@scripts/help.sh
+
+export KDIR DRIVER KERNEL

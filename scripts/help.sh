@@ -1,0 +1,19 @@
+#!/bin/sh
+# SPDX-License-Identifier: GPL-2.0
+cat <<'TEXT'
+make run          from nothing to Debian's own kernel in QEMU with the module loaded: a huge
+                  page moved to the device and back, the kernel's unmodified selftest passed
+make run DRIVER=c the same with the kernel's C driver, test_hmm
+make test         everything that checks the project before a commit
+make test-all     that, and what takes longer
+make experiment   the refused split, stage by stage, with both drivers
+make shell        a shell in the guest with the module loaded (DRIVER=c, KERNEL=own)
+make module       the module alone, for Debian's kernel: build/stock/module
+make KDIR=TREE    the module alone, for a configured tree of one's own: build/module
+make update       look for a newer packaged kernel the next time
+make clean        remove build/; what took long to make stays in the cache
+
+DMIRROR_CACHE=DIRECTORY  where that is (now: ~/.cache/rust-dmirror, about 10 GB)
+DMIRROR_ACCEL=tcg|kvm    instead of trying KVM and believing only what boots
+JOBS=N                   compilers at a time (now: one per CPU)
+TEXT

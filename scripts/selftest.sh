@@ -1,0 +1,137 @@
+#!/bin/bash
+# SPDX-License-Identifier: GPL-2.0
+#
+# The runner's own test: does it turn red? Each planted fault must fail the
+# run for its own reason, and a guest without one must pass.
+set -euo pipefail
+# shellcheck source=scripts/lib/all.sh
+. "$(dirname "${BASH_SOURCE[0]}")/lib/all.sh"
+
+RUNNER=$TOP/tests/runner
+WORK=$BUILD/selftest
+rm -rf "$WORK"
+mkdir -p "$WORK"
+# What the planted runs count must not be counted as ours.
+JUNIT=$WORK/junit
+
+# expect green|red DESCRIPTION COMMAND...
+expect() {
+	local colour=$1 what=$2 rc=0
+	shift 2
+	"$@" >"$WORK/last" 2>&1 || rc=1
+	if { [ "$colour" = green ] && [ "$rc" = 0 ]; } || { [ "$colour" = red ] && [ "$rc" = 1 ]; }; then
+		passed "runner: $what"
+	else
+		failed "runner: $what" "should be $colour"
+		printf '%s\n' "${RED}    runner: $what: should be $colour${PLAIN}" >&2
+		sed 's/^/    | /' "$WORK/last" >&2
+	fi
+}
+
+# every_line_red FILE: each line alone, below a clean log.
+every_line_red() {
+	local line bad=0
+	while read -r line; do
+		{ cat "$RUNNER/clean.txt"; printf '%s\n' "$line"; } >"$WORK/line.log"
+		! gate_console "$WORK/line.log" >/dev/null || { echo "passes the gate: $line"; bad=1; }
+	done <"$1"
+	return "$bad"
+}
+
+# ktap LINE...: a file of results, parsed.
+ktap() {
+	printf '%s\n' "KTAP version 1" "$@" >"$WORK/results.ktap"
+	parse_ktap "$WORK/results.ktap" planted
+}
+
+# selftest_of PASSED SKIP-REASON: what a run of hmm-tests is judged by.
+selftest_of() {
+	local note='' number
+	{
+		for number in $(seq "$1"); do echo "ok $number t"; done
+		echo "ok $(($1 + 1)) t # SKIP $2"
+	} >"$WORK/hmm.ktap"
+	PASSED=$1 SKIPPED=1 FAILED=0
+	KSERIES=7.3 judge_hmm_tests planted "$WORK/hmm.ktap"
+	echo "$note"
+	[ "$FAILED" -eq 0 ]
+}
+
+# judged NAME PATTERN: whether what judge_guest counted for a planted guest
+# has a failure that PATTERN matches.
+judged_red() {
+	awk -F '\t' -v pattern="$2" '$3 > 0 && $1 ~ pattern { found = 1 } { print } END { exit !found }' "$WORK/results.$1"
+}
+judged_green() { awk -F '\t' '{ print; bad += $3; good += $2 } END { exit bad || !good }' "$WORK/results.$1"; }
+
+# plant NAME LIMIT STEPS: boots a guest whose steps are tests/runner/steps.
+plant() {
+	STEP_DIR=$RUNNER/steps EXTRA_MODULES=("$BUILD/$KNAME/runner"/*.ko)
+	make_initramfs "planted-$1" none "$3"
+	GUEST_STEPS["planted-$1"]=$3
+	start "booting with a planted fault: $1" "planted-$1" boot "planted-$1" "$2" ''
+}
+
+lock_cache
+open_results
+provide_root
+provide_kernel own
+choose_accel
+MODULE='' HMM_TESTS='' COMPANION=''
+
+say "the runner's own test: planted logs"
+cp "$RUNNER/clean.txt" "$WORK/clean.log"
+expect green "a clean kernel log passes" gate_console "$WORK/clean.log"
+expect green "each kind of kernel report fails" every_line_red "$RUNNER/reports.txt"
+: >"$WORK/empty.log"
+expect red "an empty kernel log fails" gate_console "$WORK/empty.log"
+{ cat "$RUNNER/clean.txt"; grep 'Bad rss-counter' "$RUNNER/reports.txt"; } >"$WORK/one.log"
+expect green "an expected report passes" gate_console "$WORK/one.log" '1:Bad rss-counter'
+expect red "an expected report that comes too often fails" gate_console "$WORK/one.log" '0:Bad rss-counter'
+expect red "an expected report that does not come fails" gate_console "$WORK/clean.log" '1:Bad rss-counter'
+expect red "another report than the expected one fails" gate_console "$WORK/one.log" '1:Bad page state'
+printf '%s\n' '[ 1.0] Oops: int3: 0000 [#1] SMP' '[ 1.0] RIP: 0010:try_to_wake_up+0x1/0x2' >"$WORK/int3.log"
+expect green "int3 in the scheduler is known as the emulator's" emulator_fault "$WORK/int3.log"
+sed 's/try_to_wake_up/migrate_vma_pages/' "$WORK/int3.log" >"$WORK/int3-elsewhere.log"
+expect red "int3 elsewhere is not" emulator_fault "$WORK/int3-elsewhere.log"
+{ echo '[ 0.9] WARNING: mm/memory.c:1'; cat "$WORK/int3.log"; } >"$WORK/int3-later.log"
+expect red "int3 after another report is not" emulator_fault "$WORK/int3-later.log"
+
+say "the runner's own test: planted results"
+expect green "two passes pass" ktap 1..2 "ok 1 a" "ok 2 b"
+expect green "a skip passes" ktap 1..2 "ok 1 a" "ok 2 b # SKIP no device"
+expect red "a failed case fails" ktap 1..2 "ok 1 a" "not ok 2 b"
+expect red "a missing case fails" ktap 1..3 "ok 1 a" "ok 2 b"
+expect red "no case at all fails" ktap "# nothing"
+expect green "38 of the selftest's cases and no gup_test pass" selftest_of 38 'Skipping test, could not find gup_test driver'
+expect red "37 fail" selftest_of 37 'Skipping test, could not find gup_test driver'
+expect red "a skip for another reason fails" selftest_of 38 'Not enough huge pages'
+# shellcheck disable=SC2034 # read by judge_hmm_tests
+GUEST_GUP["planted"]=yes
+expect red "38 fail where there is gup_test" selftest_of 38 'DEVICE_COHERENT not available'
+
+step "building the planted modules" planted-modules in_root sh -e -c '
+	mkdir -p "$2" && exec make -C "$1" M=/repo/tests/runner MO="$2" LLVM=1 modules' \
+	sh "/cache/${KOUT##*/}" "/repo/build/$KNAME/runner" || die "the planted modules could not be built" "look at $LOGS/planted-modules.log"
+plant good 60 "good"
+plant hang 15 "good hang"
+finish 2>"$WORK/finish.log" || true
+plant early 60 "early good"
+plant warn 60 "warn good"
+plant kunit 60 "kunit-load good"
+GUEST_KUNIT["planted-kunit"]=yes
+finish || true
+for name in good hang early warn kunit; do
+	RESULTS=$WORK/results.$name judge_guest "planted-$name" >"$WORK/judge.$name" 2>&1
+done
+expect green "a guest without a fault passes" judged_green good
+expect red "a guest that hangs is not green" judged_green hang
+expect green "a guest that hangs fails by its end" judged_red hang 'end of run'
+expect green "a guest that hangs shows the end of its log" grep -q '| .*begin hang' "$WORK/finish.log"
+expect green "a guest that reboots in a step fails by its end" judged_red early 'end of run'
+expect green "and by the missing results" judged_red early 'early'
+expect green "a planted WARN fails by the kernel's log" judged_red warn 'kernel log'
+expect green "a planted KUnit failure fails by its case" judged_red kunit 'kunit.kunit$'
+expect green "and by the kernel's log" judged_red kunit 'kernel log'
+
+[ -z "${AT_EXIT:-}" ] || { show_results; closing; }
