@@ -1,0 +1,202 @@
+// SPDX-License-Identifier: GPL-2.0
+
+//! An open `/dev/hmm_dmirrorN`: every ioctl as a method.
+
+use std::{
+    fs::{File, OpenOptions},
+    os::fd::{AsRawFd, RawFd},
+};
+
+use anyhow::{Context, Result};
+use nix::{
+    errno::Errno,
+    libc::{self, Ioctl},
+};
+
+use crate::abi::{self, Cmd, Inject, Migrate, Page, Point, Stats};
+
+pub const PAGE_SIZE: usize = 4096;
+
+/// Which driver answers.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Driver {
+    /// `rust_dmirror`
+    Rust,
+    /// `test_hmm`
+    C,
+}
+
+/// Types that an ioctl reads and writes as a whole.
+///
+/// # Safety
+///
+/// Any bytes are a valid value, and there is no padding.
+pub unsafe trait Argument {}
+
+// SAFETY: integers only, laid out without padding (see the tests of `abi`).
+unsafe impl Argument for Cmd {}
+// SAFETY: as above.
+unsafe impl Argument for Migrate {}
+// SAFETY: as above.
+unsafe impl Argument for Inject {}
+// SAFETY: as above.
+unsafe impl Argument for Page {}
+// SAFETY: as above.
+unsafe impl Argument for Stats {}
+
+/// An open file of the driver, mirroring the process that opened it.
+pub struct Device {
+    file: File,
+}
+
+impl Device {
+    pub fn open(index: u32) -> Result<Device> {
+        let path = format!("/dev/hmm_dmirror{index}");
+        let file = OpenOptions::new()
+            .read(true)
+            .write(true)
+            .open(&path)
+            .with_context(|| format!("cannot open {path}"))?;
+        Ok(Device { file })
+    }
+
+    pub fn fd(&self) -> RawFd {
+        self.file.as_raw_fd()
+    }
+
+    /// One ioctl; the argument holds what the driver wrote, also after an error.
+    pub fn call<T: Argument>(&self, code: Ioctl, argument: &mut T) -> Result<(), Errno> {
+        // The size is part of the number: what the driver copies is what `argument` has.
+        assert_eq!((code >> 16) as usize & 0x3fff, size_of::<T>());
+        loop {
+            // SAFETY: the driver reads and writes size_of::<T>() bytes, any of which are valid,
+            // and user memory that `argument` names, which callers take from `Area` or `Vec`.
+            match Errno::result(unsafe { libc::ioctl(self.fd(), code, argument as *mut T) }) {
+                Ok(_) => return Ok(()),
+                Err(Errno::EINTR) => continue,
+                Err(errno) => return Err(errno),
+            }
+        }
+    }
+
+    /// Any number with any argument, for what the driver must refuse.
+    pub fn call_raw(&self, code: Ioctl, argument: usize) -> Result<(), Errno> {
+        // SAFETY: callers pass numbers that the driver does not have, or addresses at which
+        // there is nothing of this program's.
+        Errno::result(unsafe { libc::ioctl(self.fd(), code, argument) }).map(drop)
+    }
+
+    /// One of the ten old ioctls.
+    pub fn command(&self, code: Ioctl, addr: usize, ptr: usize, npages: u64) -> Result<Cmd, Errno> {
+        let mut cmd = Cmd {
+            addr: addr as u64,
+            ptr: ptr as u64,
+            npages,
+            ..Cmd::default()
+        };
+        self.call(code, &mut cmd).map(|()| cmd)
+    }
+
+    /// What the device sees at `addr`.
+    pub fn read(&self, addr: usize, npages: usize) -> Result<Vec<u8>, Errno> {
+        self.read_by(abi::READ, addr, npages)
+    }
+
+    /// What an ioctl that writes pages to user memory says of `addr`.
+    pub fn read_by(&self, code: Ioctl, addr: usize, npages: usize) -> Result<Vec<u8>, Errno> {
+        let mut data = vec![0xff; npages * PAGE_SIZE];
+        self.command(code, addr, data.as_mut_ptr() as usize, npages as u64)?;
+        Ok(data)
+    }
+
+    /// Lets the device write whole pages to `addr`.
+    pub fn write(&self, addr: usize, data: &[u8]) -> Result<Cmd, Errno> {
+        let npages = (data.len() / PAGE_SIZE) as u64;
+        self.command(abi::WRITE, addr, data.as_ptr() as usize, npages)
+    }
+
+    /// One byte of `HMM_DMIRROR_PROT_*` for each page.
+    pub fn snapshot(&self, addr: usize, npages: usize) -> Result<Vec<u8>, Errno> {
+        let mut bytes = vec![0; npages];
+        self.command(
+            abi::SNAPSHOT,
+            addr,
+            bytes.as_mut_ptr() as usize,
+            npages as u64,
+        )?;
+        Ok(bytes)
+    }
+
+    pub fn set_flags(&self, flags: u64) -> Result<(), Errno> {
+        self.command(abi::FLAGS, 0, 0, flags).map(drop)
+    }
+
+    /// Migrates, and says what became of every page.
+    pub fn migrate(&self, direction: u32, addr: usize, npages: usize) -> Result<Migrate, Errno> {
+        let mut argument = migrate_argument(direction, addr, npages);
+        self.call(abi::MIGRATE, &mut argument).map(|()| argument)
+    }
+
+    /// As [`Device::migrate`], with the data that the device then has.
+    pub fn migrate_and_read(
+        &self,
+        direction: u32,
+        addr: usize,
+        npages: usize,
+    ) -> Result<(Migrate, Vec<u8>), Errno> {
+        let mut data = vec![0xff; npages * PAGE_SIZE];
+        let mut argument = migrate_argument(direction, addr, npages);
+        argument.ptr = data.as_mut_ptr() as u64;
+        self.call(abi::MIGRATE, &mut argument)
+            .map(|()| (argument, data))
+    }
+
+    /// Lets `point` fail `times` times after `skip` passes; says how often it failed until now.
+    pub fn inject(&self, point: Point, skip: u64, times: u64) -> Result<u64, Errno> {
+        let mut argument = Inject {
+            version: abi::VERSION,
+            point: point as u32,
+            skip,
+            times,
+            ..Inject::default()
+        };
+        self.call(abi::INJECT, &mut argument)
+            .map(|()| argument.hits)
+    }
+
+    pub fn page(&self, addr: usize) -> Result<Page, Errno> {
+        let mut argument = Page {
+            version: abi::VERSION,
+            addr: addr as u64,
+            ..Page::default()
+        };
+        self.call(abi::PAGE, &mut argument).map(|()| argument)
+    }
+
+    pub fn stats(&self) -> Result<Stats, Errno> {
+        let mut argument = Stats {
+            version: abi::VERSION,
+            ..Stats::default()
+        };
+        self.call(abi::STATS, &mut argument).map(|()| argument)
+    }
+
+    /// Told apart by the counters, which only the Rust driver has.
+    pub fn driver(&self) -> Driver {
+        match self.stats() {
+            Ok(_) => Driver::Rust,
+            Err(_) => Driver::C,
+        }
+    }
+}
+
+/// A valid argument of `RUST_DMIRROR_MIGRATE`.
+pub fn migrate_argument(direction: u32, addr: usize, npages: usize) -> Migrate {
+    Migrate {
+        version: abi::VERSION,
+        direction,
+        addr: addr as u64,
+        npages: npages as u64,
+        ..Migrate::default()
+    }
+}
