@@ -1,0 +1,197 @@
+// SPDX-License-Identifier: GPL-2.0
+
+//! What cases claim about a range of memory, checked against three witnesses: the driver, the
+//! page tables (`/proc/self/pagemap`, `smaps`), and the data.
+
+use anyhow::{ensure, Context, Result};
+
+use crate::{
+    abi,
+    area::Area,
+    device::{Device, Driver, PAGE_SIZE},
+    proc::{self, pagemap, smaps},
+};
+
+/// Fails with both values and the text.
+#[macro_export]
+macro_rules! check_eq {
+    ($left:expr, $right:expr, $($what:tt)+) => {{
+        let (left, right) = (&$left, &$right);
+        anyhow::ensure!(
+            left == right,
+            "{}: {:?} instead of {:?}", format_args!($($what)+), left, right
+        );
+    }};
+}
+
+/// Where all pages of a range shall be, and how they shall be mapped.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Place {
+    /// System memory, mapped by huge entries.
+    SystemHuge,
+    /// System memory, mapped page by page.
+    SystemSmall,
+    DeviceHuge,
+    DeviceSmall,
+}
+
+impl Place {
+    fn on_device(self) -> bool {
+        matches!(self, Place::DeviceHuge | Place::DeviceSmall)
+    }
+
+    fn huge(self) -> bool {
+        matches!(self, Place::SystemHuge | Place::DeviceHuge)
+    }
+}
+
+/// All of `area` is in `place`.
+pub fn all_at(dev: &Device, driver: Driver, area: &Area, place: Place) -> Result<()> {
+    by_smaps(area, place).with_context(|| format!("{place:?} by smaps"))?;
+    pages_at(dev, driver, area, 0, area.npages(), place)
+}
+
+/// `npages` of `area` from `first` on are in `place`.
+pub fn pages_at(
+    dev: &Device,
+    driver: Driver,
+    area: &Area,
+    first: usize,
+    npages: usize,
+    place: Place,
+) -> Result<()> {
+    let range = || format!("pages {first}+{npages}: {place:?}");
+    by_pagemap(area, first, npages, place).with_context(|| format!("{} by pagemap", range()))?;
+    by_snapshot(dev, area, first, npages, place)
+        .with_context(|| format!("{} by the device's snapshot", range()))?;
+    if driver == Driver::Rust {
+        let step = if place.huge() { 64 } else { 1 };
+        for page in (first..first + npages).step_by(step) {
+            by_counts(dev, area, page, place).with_context(|| format!("page {page}: {place:?}"))?;
+        }
+    }
+    Ok(())
+}
+
+fn by_smaps(area: &Area, place: Place) -> Result<()> {
+    let wanted = smaps::Smaps {
+        rss: area.npages(),
+        anon_huge: if place.huge() { area.npages() } else { 0 },
+        swap: 0,
+    };
+    check_eq!(smaps::of(area.addr(), area.size())?, wanted, "pages mapped");
+    Ok(())
+}
+
+fn by_pagemap(area: &Area, first: usize, npages: usize, place: Place) -> Result<()> {
+    for (index, entry) in pagemap::of(area.page(first), npages)?.iter().enumerate() {
+        let page = first + index;
+        check_eq!(
+            entry.swap(),
+            place.on_device(),
+            "page {page}: a device entry"
+        );
+        check_eq!(entry.present(), !place.on_device(), "page {page}: present");
+    }
+    Ok(())
+}
+
+fn by_snapshot(dev: &Device, area: &Area, first: usize, npages: usize, place: Place) -> Result<()> {
+    let bytes = dev.snapshot(area.page(first), npages).context("SNAPSHOT")?;
+    for (index, &byte) in bytes.iter().enumerate() {
+        let page = first + index;
+        let kind = if place.on_device() {
+            abi::PROT_DEV_PRIVATE_LOCAL
+        } else {
+            0
+        };
+        ensure!(byte != abi::PROT_ERROR, "page {page}: an error entry");
+        check_eq!(byte & abi::PROT_KIND, kind, "page {page}: kind of memory");
+        ensure!(byte & 0x03 != 0, "page {page}: {byte:#x}: nothing mapped");
+        check_eq!(
+            byte & abi::PROT_PMD != 0,
+            place.huge(),
+            "page {page}: mapped huge"
+        );
+    }
+    Ok(())
+}
+
+/// Counts of one page's folio: what the driver says must fit together, and fit what the page
+/// tables say.
+fn by_counts(dev: &Device, area: &Area, page: usize, place: Place) -> Result<()> {
+    let addr = area.page(page);
+    let mut info = dev.page(addr).context("RUST_DMIRROR_PAGE")?;
+    if info.refs != info.expected {
+        proc::drain_lru();
+        info = dev.page(addr).context("RUST_DMIRROR_PAGE")?;
+    }
+    let wanted = if place.on_device() {
+        abi::WHERE_DEVICE
+    } else {
+        abi::WHERE_SYSTEM
+    };
+    check_eq!(info.location, wanted, "where");
+    check_eq!(
+        info.map_order,
+        if place.huge() { 9 } else { 0 },
+        "map order"
+    );
+    check_eq!(
+        info.refs,
+        info.expected,
+        "references (nobody else holds any)"
+    );
+    check_eq!(info.flags & abi::PAGE_LOCKED, 0, "locked");
+    check_eq!(info.flags & abi::PAGE_ANON, abi::PAGE_ANON, "anonymous");
+    check_eq!(
+        info.flags & abi::PAGE_PRIVATE != 0,
+        place.on_device(),
+        "device-private"
+    );
+    ensure!(
+        place.huge() <= (info.order == 9),
+        "a huge mapping of a folio of order {}",
+        info.order
+    );
+    let entry = pagemap::of(addr, 1)?[0];
+    if let Some(pfn) = entry.pfn() {
+        check_eq!(info.pfn, pfn, "page frame number, by pagemap");
+        if let (true, 0, Some(mapcount)) = (entry.present(), info.order, pagemap::mapcount(pfn)) {
+            check_eq!(
+                u64::from(info.mapcount),
+                mapcount,
+                "map count, by kpagecount"
+            );
+        }
+    }
+    Ok(())
+}
+
+/// The order of the folio behind a page.
+pub fn order(dev: &Device, area: &Area, page: usize) -> Result<u32> {
+    Ok(dev
+        .page(area.page(page))
+        .context("RUST_DMIRROR_PAGE")?
+        .order)
+}
+
+/// The process's own count of anonymous pages, before and after.
+pub struct Rss(usize);
+
+impl Rss {
+    pub fn now() -> Result<Rss> {
+        Ok(Rss(proc::rss_anon()?))
+    }
+
+    /// The count is what it was, give or take what this program allocated for itself.
+    pub fn unchanged(&self, slack_bytes: usize) -> Result<()> {
+        let (before, after) = (self.0, proc::rss_anon()?);
+        let slack = slack_bytes.div_ceil(PAGE_SIZE) + 96;
+        ensure!(
+            before.abs_diff(after) <= slack,
+            "anonymous pages of the process: {after}, before {before}"
+        );
+        Ok(())
+    }
+}

@@ -1,0 +1,268 @@
+// SPDX-License-Identifier: GPL-2.0
+
+//! A case runs in a process of its own, so that a crash or a hang of it is one failed case, and
+//! so that the kernel must give back all of its memory when it ends.
+
+use std::{
+    fs::File,
+    io::{self, Read, Write},
+    os::fd::AsFd,
+    panic::{self, AssertUnwindSafe},
+    time::{Duration, Instant},
+};
+
+use anyhow::{Context, Result};
+use nix::{
+    libc,
+    poll::{poll, PollFd, PollFlags, PollTimeout},
+    sys::{
+        signal::{killpg, Signal},
+        wait::{waitpid, WaitPidFlag, WaitStatus},
+    },
+    unistd::{self, ForkResult, Pid},
+};
+
+/// How long a case may take; the slowest takes a few seconds under emulation.
+pub const TIME_LIMIT: Duration = Duration::from_secs(60);
+/// How long a killed process may take to go.
+const GRACE: Duration = Duration::from_secs(15);
+
+const PASSED: i32 = 0;
+const FAILED: i32 = 1;
+const SKIPPED: i32 = 4;
+
+/// Ends a case without a verdict; the text is the reason.
+#[derive(Debug)]
+pub struct Skip(pub String);
+
+impl std::fmt::Display for Skip {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str(&self.0)
+    }
+}
+
+impl std::error::Error for Skip {}
+
+/// How a case ended, and what it said.
+pub enum End {
+    Passed,
+    Failed(String),
+    Skipped(String),
+    TimedOut(String),
+}
+
+pub struct Report {
+    pub end: End,
+    pub output: String,
+}
+
+/// The reading and the writing end.
+pub fn pipe() -> Result<(File, File)> {
+    let (read, write) = unistd::pipe().context("pipe")?;
+    Ok((read.into(), write.into()))
+}
+
+/// Runs `case` in a child and waits for it.
+pub fn run(case: impl FnOnce() -> Result<()>) -> Result<Report> {
+    let (output, child_output) = pipe()?;
+    io::stdout().flush()?;
+    // SAFETY: this program has one thread when it starts a case.
+    match unsafe { unistd::fork() }.context("fork")? {
+        ForkResult::Child => {
+            drop(output);
+            in_child(case, child_output)
+        }
+        ForkResult::Parent { child } => {
+            drop(child_output);
+            watch(child, output)
+        }
+    }
+}
+
+/// Never returns: what follows the fork is the parent's business.
+fn in_child(case: impl FnOnce() -> Result<()>, output: File) -> ! {
+    let _ = unistd::setpgid(Pid::from_raw(0), Pid::from_raw(0));
+    let _ = unistd::dup2_stdout(&output);
+    let _ = unistd::dup2_stderr(&output);
+    drop(output);
+    nix::unistd::alarm::set(TIME_LIMIT.as_secs() as u32);
+    let code = match panic::catch_unwind(AssertUnwindSafe(case)) {
+        Ok(Ok(())) => PASSED,
+        Ok(Err(error)) => match error.downcast_ref::<Skip>() {
+            Some(skip) => {
+                println!("{skip}");
+                SKIPPED
+            }
+            None => {
+                println!("{error:#}");
+                FAILED
+            }
+        },
+        // The panic's message is on stderr already.
+        Err(_) => FAILED,
+    };
+    let _ = io::stdout().flush();
+    // SAFETY: ends this process at once, without what the parent registered for its own end.
+    unsafe { libc::_exit(code) }
+}
+
+/// Collects the output until the child has ended, or long enough after it should have.
+fn watch(child: Pid, mut output: File) -> Result<Report> {
+    let limit = Instant::now() + TIME_LIMIT + GRACE;
+    let mut text = Vec::new();
+    let mut killed = false;
+    let end = loop {
+        drain(&mut output, &mut text);
+        match waitpid(child, Some(WaitPidFlag::WNOHANG)).context("waitpid")? {
+            WaitStatus::Exited(_, PASSED) => break End::Passed,
+            WaitStatus::Exited(_, SKIPPED) => break End::Skipped(String::new()),
+            WaitStatus::Exited(_, code) => break End::Failed(format!("exit status {code}")),
+            WaitStatus::Signaled(_, Signal::SIGALRM, _) => {
+                break End::TimedOut(format!("after {} s", TIME_LIMIT.as_secs()))
+            }
+            WaitStatus::Signaled(_, Signal::SIGKILL, _) if killed => {
+                break End::TimedOut("had to be killed".into())
+            }
+            WaitStatus::Signaled(_, signal, _) => break End::Failed(format!("killed by {signal}")),
+            _ => {}
+        }
+        if Instant::now() > limit + GRACE {
+            break End::TimedOut(format!("process {child} cannot be killed"));
+        }
+        if Instant::now() > limit && !killed {
+            let _ = killpg(child, Signal::SIGKILL);
+            killed = true;
+        }
+    };
+    // What the case started must not outlive it.
+    let _ = killpg(child, Signal::SIGKILL);
+    drain(&mut output, &mut text);
+    let output = String::from_utf8_lossy(&text).into_owned();
+    Ok(match end {
+        // The last line is the reason, what came before it are remarks.
+        End::Skipped(_) => {
+            let text = output.trim_end();
+            let (remarks, reason) = text.rsplit_once('\n').unwrap_or(("", text));
+            Report {
+                end: End::Skipped(reason.to_string()),
+                output: remarks.to_string(),
+            }
+        }
+        end => Report { end, output },
+    })
+}
+
+/// Reads what there is, waiting a moment for it.
+fn drain(output: &mut File, text: &mut Vec<u8>) {
+    let mut buffer = [0; 4096];
+    loop {
+        let mut fds = [PollFd::new(output.as_fd(), PollFlags::POLLIN)];
+        let ready = poll(&mut fds, PollTimeout::from(20u8)).unwrap_or(0) > 0;
+        if !ready {
+            return;
+        }
+        match output.read(&mut buffer) {
+            Ok(n) if n > 0 => text.extend(&buffer[..n]),
+            // Closed by the child: it is ending, or does not want to talk any more.
+            _ => {
+                std::thread::sleep(Duration::from_millis(5));
+                return;
+            }
+        }
+    }
+}
+
+/// A second process of a case, in step with the first.
+pub struct Peer {
+    pid: Pid,
+    to: File,
+    from: File,
+}
+
+/// The other end of a [`Peer`].
+pub struct PeerEnd {
+    to: File,
+    from: File,
+}
+
+impl PeerEnd {
+    /// Reports this step as done and waits for the next one.
+    pub fn next(&mut self) -> Result<()> {
+        self.to
+            .write_all(b".")
+            .context("the first process is gone")?;
+        let mut byte = [0];
+        self.from
+            .read_exact(&mut byte)
+            .context("the first process is gone")
+    }
+
+    /// Reports that this process runs, and goes its own way from here.
+    pub fn running(&mut self) -> Result<()> {
+        self.to.write_all(b".").context("the first process is gone")
+    }
+}
+
+impl Peer {
+    /// Forks; returns once the new process has called [`PeerEnd::next`] or has ended.
+    pub fn start(body: impl FnOnce(&mut PeerEnd) -> Result<()>) -> Result<Peer> {
+        let (from, child_to) = pipe()?;
+        let (child_from, to) = pipe()?;
+        io::stdout().flush()?;
+        // SAFETY: cases fork before they start threads.
+        match unsafe { unistd::fork() }.context("fork")? {
+            ForkResult::Child => {
+                drop((from, to));
+                let mut end = PeerEnd {
+                    to: child_to,
+                    from: child_from,
+                };
+                let failed = match panic::catch_unwind(AssertUnwindSafe(|| body(&mut end))) {
+                    Ok(Ok(())) => false,
+                    Ok(Err(error)) => {
+                        println!("in the second process: {error:#}");
+                        true
+                    }
+                    Err(_) => true,
+                };
+                let _ = io::stdout().flush();
+                // SAFETY: as in `in_child`.
+                unsafe { libc::_exit(if failed { FAILED } else { PASSED }) }
+            }
+            ForkResult::Parent { child } => {
+                drop((child_to, child_from));
+                let mut peer = Peer {
+                    pid: child,
+                    to,
+                    from,
+                };
+                peer.arrive();
+                Ok(peer)
+            }
+        }
+    }
+
+    pub fn pid(&self) -> Pid {
+        self.pid
+    }
+
+    /// Waits until the other process has done its step; how it ended is told by `finish`.
+    fn arrive(&mut self) {
+        let _ = self.from.read(&mut [0]);
+    }
+
+    /// Lets the other process do its next step.
+    pub fn step(&mut self) {
+        let _ = self.to.write_all(b".");
+        self.arrive();
+    }
+
+    /// Waits for the other process's end, which must be a good one.
+    pub fn finish(mut self) -> Result<()> {
+        let _ = self.to.write_all(b".");
+        match waitpid(self.pid, None).context("waitpid")? {
+            WaitStatus::Exited(_, PASSED) => Ok(()),
+            status => anyhow::bail!("the second process failed: {status:?}"),
+        }
+    }
+}

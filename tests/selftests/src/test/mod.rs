@@ -1,0 +1,310 @@
+// SPDX-License-Identifier: GPL-2.0
+
+//! `dmirror test`: the cases, each in a process of its own, reported as KTAP.
+
+mod cases;
+#[macro_use]
+mod check;
+mod child;
+mod filter;
+mod ktap;
+
+use std::{
+    io,
+    thread::sleep,
+    time::{Duration, Instant},
+};
+
+use anyhow::{bail, ensure, Context, Result};
+use clap::{Args, ValueEnum};
+
+use crate::{
+    abi::{self, Migrate, Stats},
+    area::{verify_bytes, Area},
+    device::{Device, Driver},
+    proc::kmsg::{self, Kmsg},
+};
+use child::End;
+use ktap::{Ktap, Outcome};
+
+#[derive(Args)]
+pub struct Options {
+    /// Show the cases instead of running them
+    #[arg(long)]
+    list: bool,
+    /// Only cases whose name contains this, or matches it as a glob
+    #[arg(long, value_name = "SUBSTR|GLOB")]
+    filter: Option<String>,
+    /// The driver that is loaded; any other is an error
+    #[arg(long, value_enum, default_value_t = Wanted::Auto)]
+    driver: Wanted,
+}
+
+#[derive(Clone, Copy, PartialEq, Eq, ValueEnum)]
+enum Wanted {
+    Rust,
+    C,
+    Auto,
+}
+
+/// What the C driver does with a case.
+#[derive(Clone, Copy)]
+enum OnC {
+    Passes,
+    /// Fails: it is known to be wrong there.
+    Fails(&'static str),
+    /// Cannot be tried: its ABI lacks something, or the kernel would not survive.
+    Skip(&'static str),
+}
+
+const NEW_ABI: OnC = OnC::Skip("needs an ioctl that the C driver does not have");
+
+struct Case {
+    name: &'static str,
+    about: &'static str,
+    on_c: OnC,
+    /// Whether eviction may leave pages on the device here.
+    may_stick: bool,
+    run: fn(&Ctx) -> Result<()>,
+}
+
+impl Case {
+    const fn new(
+        name: &'static str,
+        about: &'static str,
+        on_c: OnC,
+        run: fn(&Ctx) -> Result<()>,
+    ) -> Case {
+        Case {
+            name,
+            about,
+            on_c,
+            may_stick: false,
+            run,
+        }
+    }
+
+    const fn may_stick(mut self) -> Case {
+        self.may_stick = true;
+        self
+    }
+}
+
+/// What a case works with: the first device, opened by its own process.
+struct Ctx {
+    dev: Device,
+    driver: Driver,
+}
+
+impl Ctx {
+    fn rust(&self) -> bool {
+        self.driver == Driver::Rust
+    }
+
+    /// Moves pages with the counting ioctl, whose answer must add up.
+    fn migrate(&self, direction: u32, addr: usize, npages: usize) -> Result<Migrate> {
+        let result = self
+            .dev
+            .migrate(direction, addr, npages)
+            .context("RUST_DMIRROR_MIGRATE")?;
+        accounted(&result)?;
+        Ok(result)
+    }
+
+    fn migrate_all(&self, direction: u32, area: &Area) -> Result<Migrate> {
+        self.migrate(direction, area.addr(), area.npages())
+    }
+
+    /// Moves all of `area` to the device, by whichever ioctl the driver has, and checks what it
+    /// reads there. The counts are the Rust driver's.
+    fn to_device(&self, area: &Area, seed: u64) -> Result<Option<Migrate>> {
+        let (addr, npages) = (area.addr(), area.npages());
+        if self.driver == Driver::C {
+            let data = self
+                .dev
+                .read_by(abi::MIGRATE_TO_DEV, addr, npages)
+                .context("HMM_DMIRROR_MIGRATE_TO_DEV")?;
+            verify_bytes(seed, 0, &data)?;
+            return Ok(None);
+        }
+        let (result, data) = self
+            .dev
+            .migrate_and_read(abi::TO_DEVICE, addr, npages)
+            .context("RUST_DMIRROR_MIGRATE")?;
+        accounted(&result)?;
+        check_eq!(result.moved(), npages as u64, "pages moved");
+        check_eq!(result.read_back, npages as u64, "pages read back");
+        verify_bytes(seed, 0, &data)?;
+        Ok(Some(result))
+    }
+
+    fn to_system(&self, area: &Area) -> Result<Option<Migrate>> {
+        if self.driver == Driver::C {
+            let npages = area.npages() as u64;
+            self.dev
+                .command(abi::MIGRATE_TO_SYS, area.addr(), 0, npages)
+                .context("HMM_DMIRROR_MIGRATE_TO_SYS")?;
+            return Ok(None);
+        }
+        let result = self.migrate_all(abi::TO_SYSTEM, area)?;
+        check_eq!(result.moved(), area.npages() as u64, "pages moved back");
+        Ok(Some(result))
+    }
+}
+
+/// Every page in exactly one count, and no more pages moved than were collected.
+fn accounted(result: &Migrate) -> Result<()> {
+    println!("{}", result.summary());
+    check_eq!(result.accounted(), result.npages, "pages accounted for");
+    ensure!(
+        result.moved() <= result.collected && result.collected <= result.npages,
+        "{} collected, {} moved",
+        result.collected,
+        result.moved()
+    );
+    ensure!(result.reserved == [0; 4], "reserved members were written");
+    Ok(())
+}
+
+/// Runs what was asked for; returns the exit code.
+pub fn run(options: &Options) -> Result<u8> {
+    let chosen: Vec<_> = cases::all()
+        .filter(|case| {
+            options
+                .filter
+                .as_ref()
+                .is_none_or(|f| filter::matches(f, case.name))
+        })
+        .collect();
+    if options.list {
+        for case in chosen {
+            println!("{:<32} {}", case.name, case.about);
+        }
+        return Ok(0);
+    }
+    let driver = match Device::open(0) {
+        Ok(device) => device.driver(),
+        Err(error) if options.driver == Wanted::Auto => {
+            println!("KTAP version 1\n1..0 # SKIP {error:#}");
+            return Ok(4);
+        }
+        Err(error) => {
+            println!("KTAP version 1\nBail out! {error:#}");
+            return Ok(1);
+        }
+    };
+    match (options.driver, driver) {
+        (Wanted::Rust, Driver::C) => bail!("the driver is not rust_dmirror: it has no counters"),
+        (Wanted::C, Driver::Rust) => bail!("the driver is not test_hmm: it answers our ioctls"),
+        _ => {}
+    }
+    let mut log = Kmsg::open();
+    let mut ktap = Ktap::new(io::stdout(), chosen.len())?;
+    ktap.diagnostic(&format!("driver: {driver:?}"))?;
+    if log.is_none() {
+        ktap.diagnostic("the kernel's log cannot be read: what it complains of goes unnoticed")?;
+    }
+    for case in chosen {
+        let (outcome, remarks) = run_case(case, driver, log.as_mut())?;
+        ktap.diagnostic(&remarks)?;
+        ktap.result(case.name, &outcome)?;
+    }
+    Ok(ktap.finish()?)
+}
+
+/// Runs one case and judges it; the text says why.
+fn run_case(case: &Case, driver: Driver, log: Option<&mut Kmsg>) -> Result<(Outcome, String)> {
+    if let (Driver::C, OnC::Skip(why)) = (driver, case.on_c) {
+        return Ok((Outcome::Skip(why.into()), String::new()));
+    }
+    kmsg::mark(&format!("case {} begins", case.name));
+    let start = Instant::now();
+    let before = counters(driver)?;
+    let report = child::run(|| {
+        let dev = Device::open(0)?;
+        (case.run)(&Ctx { dev, driver })
+    })?;
+    let mut remarks = report.output;
+    let mut say = |text: String| {
+        remarks.push_str(&text);
+        remarks.push('\n');
+    };
+    let mut failed = None;
+    let mut outcome = match report.end {
+        End::Passed => Outcome::Pass,
+        End::Skipped(why) => Outcome::Skip(why),
+        End::TimedOut(why) => Outcome::Timeout(why),
+        End::Failed(how) => {
+            say(how);
+            Outcome::Fail
+        }
+    };
+    if let Err(error) = settled(&before, driver, case.may_stick) {
+        failed = Some(format!("after the case's end: {error:#}"));
+    }
+    for line in log.map(Kmsg::complaints).unwrap_or_default() {
+        failed = Some(format!("the kernel says: {line}"));
+        say(format!("kernel: {line}"));
+    }
+    if let Some(why) = failed {
+        say(why);
+        if !matches!(outcome, Outcome::Timeout(_)) {
+            outcome = Outcome::Fail;
+        }
+    }
+    if let (Driver::C, OnC::Fails(why)) = (driver, case.on_c) {
+        outcome = match outcome {
+            Outcome::Fail => Outcome::ExpectedFailure(why.into()),
+            Outcome::Pass => Outcome::UnexpectedPass(why.into()),
+            other => other,
+        };
+    }
+    let took = start.elapsed();
+    if took > Duration::from_secs(5) {
+        say(format!("took {:.1} s", took.as_secs_f32()));
+    }
+    Ok((outcome, remarks))
+}
+
+/// The counters of both private devices, by files that are closed again.
+fn counters(driver: Driver) -> Result<Vec<Stats>> {
+    let devices = if driver == Driver::Rust { 0..2 } else { 0..0 };
+    devices
+        .map(|index| {
+            Device::open(index)?
+                .stats()
+                .with_context(|| format!("counters of device {index}"))
+        })
+        .collect()
+}
+
+/// The case's process is gone, so all its device memory must be free again, with every
+/// reference count as it should be.
+fn settled(before: &[Stats], driver: Driver, may_stick: bool) -> Result<()> {
+    // The last reference to an mm may be dropped a moment after its process was waited for.
+    let limit = Instant::now() + Duration::from_secs(3);
+    loop {
+        let after = counters(driver)?;
+        let used = |stats: &[Stats]| stats.iter().map(|s| s.pages_used).collect::<Vec<_>>();
+        if used(before) != used(&after) && Instant::now() < limit {
+            sleep(Duration::from_millis(50));
+            continue;
+        }
+        for (index, (before, after)) in before.iter().zip(&after).enumerate() {
+            check_eq!(
+                after.pages_used,
+                before.pages_used,
+                "device {index}: pages in use"
+            );
+            check_eq!(
+                after.ledger_mismatches,
+                before.ledger_mismatches,
+                "device {index}: reference counts that did not match"
+            );
+            if !may_stick {
+                check_eq!(after.stuck, before.stuck, "device {index}: pages stuck");
+            }
+        }
+        return Ok(());
+    }
+}
