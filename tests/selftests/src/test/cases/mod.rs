@@ -1,0 +1,51 @@
+// SPDX-License-Identifier: GPL-2.0
+
+//! The cases, one file for each subject.
+
+mod bad_input;
+mod basic;
+mod defects;
+mod evict;
+mod new_abi;
+mod partial;
+mod refused;
+mod shared;
+mod split;
+mod stress;
+
+use super::Case;
+
+/// Every case, in the order in which they run: what others build on comes first.
+pub fn all() -> impl Iterator<Item = &'static Case> {
+    [
+        basic::CASES,
+        split::CASES,
+        refused::CASES,
+        partial::CASES,
+        shared::CASES,
+        evict::CASES,
+        defects::CASES,
+        bad_input::CASES,
+        new_abi::CASES,
+        stress::CASES,
+    ]
+    .into_iter()
+    .flatten()
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::HashSet;
+
+    #[test]
+    fn names_are_unique_and_plain() {
+        let mut seen = HashSet::new();
+        for case in super::all() {
+            assert!(seen.insert(case.name), "{} twice", case.name);
+            assert!(case
+                .name
+                .bytes()
+                .all(|b| b.is_ascii_lowercase() || b.is_ascii_digit() || b"._".contains(&b)));
+        }
+    }
+}

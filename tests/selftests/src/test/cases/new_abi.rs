@@ -1,0 +1,354 @@
+// SPDX-License-Identifier: GPL-2.0
+
+//! The new ioctls: what they refuse, and that what they say fits together.
+
+use anyhow::{ensure, Context, Result};
+use nix::{errno::Errno, sys::mman::ProtFlags};
+
+use crate::{
+    abi::{self, Inject, Migrate, Page, Point, Stats},
+    area::{Area, HUGE},
+    check_eq,
+    device::{migrate_argument, Device, PAGE_SIZE},
+    proc::pagemap,
+    test::{
+        cases::bad_input::shared_memory,
+        check::{all_at, Place},
+        Case, Ctx, NEW_ABI,
+    },
+};
+
+pub const CASES: &[Case] = &[
+    Case::new(
+        "new.version",
+        "another version of the ABI, or reserved members set: EINVAL",
+        NEW_ABI,
+        version,
+    ),
+    Case::new(
+        "new.migrate_arguments",
+        "MIGRATE: bad directions, addresses, counts, pointers",
+        NEW_ABI,
+        migrate_arguments,
+    ),
+    Case::new(
+        "new.migrate_hole",
+        "MIGRATE: what moved before an unmapped page is reported or undone",
+        NEW_ABI,
+        migrate_hole,
+    ),
+    Case::new(
+        "new.migrate_shared_file",
+        "MIGRATE: shared file pages are refused, counted, and stay",
+        NEW_ABI,
+        migrate_shared_file,
+    ),
+    Case::new(
+        "new.inject_arguments",
+        "INJECT: unknown points, and arming all at once: EINVAL",
+        NEW_ABI,
+        inject_arguments,
+    ),
+    Case::new(
+        "new.inject_counts",
+        "INJECT: skip, times and hits count exactly",
+        NEW_ABI,
+        inject_counts,
+    ),
+    Case::new(
+        "new.page",
+        "PAGE: every place a page can be in, with its counts",
+        NEW_ABI,
+        page,
+    ),
+    Case::new(
+        "new.stats",
+        "STATS: each counter grows by what was done",
+        NEW_ABI,
+        stats,
+    ),
+];
+
+fn expect<T>(what: &str, result: Result<T, Errno>, errno: Errno) -> Result<()> {
+    check_eq!(result.err(), Some(errno), "{what}");
+    Ok(())
+}
+
+fn version(ctx: &Ctx) -> Result<()> {
+    let dev = &ctx.dev;
+    let area = Area::filled_small(1, 90)?;
+    let migrate = migrate_argument(abi::TO_DEVICE, area.addr(), 1);
+    for version in [0, 2, u32::MAX] {
+        let mut bad = Migrate { version, ..migrate };
+        expect(
+            "MIGRATE, version",
+            dev.call(abi::MIGRATE, &mut bad),
+            Errno::EINVAL,
+        )?;
+        let mut bad = Inject {
+            version,
+            point: Point::Copy as u32,
+            ..Inject::default()
+        };
+        expect(
+            "INJECT, version",
+            dev.call(abi::INJECT, &mut bad),
+            Errno::EINVAL,
+        )?;
+        let mut bad = Page {
+            version,
+            addr: area.addr() as u64,
+            ..Page::default()
+        };
+        expect(
+            "PAGE, version",
+            dev.call(abi::PAGE, &mut bad),
+            Errno::EINVAL,
+        )?;
+        let mut bad = Stats {
+            version,
+            ..Stats::default()
+        };
+        expect(
+            "STATS, version",
+            dev.call(abi::STATS, &mut bad),
+            Errno::EINVAL,
+        )?;
+    }
+    for index in 0..4 {
+        let mut bad = migrate;
+        bad.reserved[index] = 1;
+        expect(
+            "MIGRATE, reserved",
+            dev.call(abi::MIGRATE, &mut bad),
+            Errno::EINVAL,
+        )?;
+        let mut bad = Stats {
+            version: abi::VERSION,
+            ..Stats::default()
+        };
+        bad.reserved[index] = 1;
+        expect(
+            "STATS, reserved",
+            dev.call(abi::STATS, &mut bad),
+            Errno::EINVAL,
+        )?;
+    }
+    for index in 0..2 {
+        let mut bad = Inject {
+            version: abi::VERSION,
+            point: Point::Copy as u32,
+            ..Inject::default()
+        };
+        bad.reserved[index] = 1;
+        expect(
+            "INJECT, reserved",
+            dev.call(abi::INJECT, &mut bad),
+            Errno::EINVAL,
+        )?;
+        let mut bad = Page {
+            version: abi::VERSION,
+            addr: area.addr() as u64,
+            ..Page::default()
+        };
+        bad.reserved[index] = 1;
+        expect(
+            "PAGE, reserved",
+            dev.call(abi::PAGE, &mut bad),
+            Errno::EINVAL,
+        )?;
+    }
+    area.verify(90)
+}
+
+fn migrate_arguments(ctx: &Ctx) -> Result<()> {
+    let area = Area::filled_small(4, 91)?;
+    let dev = &ctx.dev;
+    for direction in [0, 3, u32::MAX] {
+        expect(
+            "direction",
+            dev.migrate(direction, area.addr(), 4),
+            Errno::EINVAL,
+        )?;
+    }
+    for direction in [abi::TO_DEVICE, abi::TO_SYSTEM] {
+        for (addr, npages) in [
+            (area.addr() + 8, 1),
+            (area.addr(), 0),
+            (area.addr(), usize::MAX),
+            (area.addr(), (1 << 52) + 1),
+            (area.addr(), 1 << 51),
+            (area.addr(), 1 << 34),
+            (0xffff_8880_0000_0000, 1),
+            (usize::MAX - PAGE_SIZE + 1, 1),
+            (0, 1),
+        ] {
+            let what = format!("address {addr:#x}, {npages} pages");
+            expect(&what, dev.migrate(direction, addr, npages), Errno::EINVAL)?;
+        }
+        area.protect(ProtFlags::PROT_NONE)?;
+        expect(
+            "PROT_NONE",
+            dev.migrate(direction, area.addr(), 4),
+            Errno::EINVAL,
+        )?;
+        area.protect(ProtFlags::PROT_READ | ProtFlags::PROT_WRITE)?;
+    }
+    for code in [abi::MIGRATE, abi::INJECT, abi::PAGE, abi::STATS] {
+        expect("null argument", dev.call_raw(code, 0), Errno::EFAULT)?;
+    }
+    let mut bad = migrate_argument(abi::TO_DEVICE, area.addr(), 4);
+    bad.ptr = 0xffff_8880_0000_0000;
+    expect("pointer", dev.call(abi::MIGRATE, &mut bad), Errno::EFAULT)?;
+    let bad = Page {
+        version: abi::VERSION,
+        addr: area.addr() as u64 + 1,
+        ..Page::default()
+    };
+    expect(
+        "PAGE, unaligned",
+        dev.call(abi::PAGE, &mut { bad }),
+        Errno::EINVAL,
+    )?;
+    area.verify(91)
+}
+
+fn migrate_hole(ctx: &Ctx) -> Result<()> {
+    let area = Area::filled_small(16, 92)?;
+    area.unmap(9, 1)?;
+    let mut argument = migrate_argument(abi::TO_DEVICE, area.addr(), 16);
+    expect(
+        "unmapped page",
+        ctx.dev.call(abi::MIGRATE, &mut argument),
+        Errno::EINVAL,
+    )?;
+    let moved = pagemap::of(area.addr(), 16)?
+        .iter()
+        .filter(|e| e.swap())
+        .count();
+    ensure!(
+        moved == 0 || moved as u64 == argument.moved(),
+        "{moved} pages moved, {} reported",
+        argument.moved()
+    );
+    area.verify_pages(92, 0, 9)?;
+    area.verify_pages(92, 10, 6)
+}
+
+fn migrate_shared_file(ctx: &Ctx) -> Result<()> {
+    let area = shared_memory(16, 93)?;
+    let result = ctx.migrate_all(abi::TO_DEVICE, &area)?;
+    check_eq!(result.moved(), 0, "pages moved");
+    check_eq!(result.refused.iter().sum::<u64>(), 16, "pages refused");
+    area.verify(93)
+}
+
+fn inject_arguments(ctx: &Ctx) -> Result<()> {
+    for point in [abi::POINTS, abi::POINTS + 1, u32::MAX] {
+        let mut bad = Inject {
+            version: abi::VERSION,
+            point,
+            times: 1,
+            ..Inject::default()
+        };
+        expect(
+            "unknown point",
+            ctx.dev.call(abi::INJECT, &mut bad),
+            Errno::EINVAL,
+        )?;
+    }
+    expect(
+        "all points armed",
+        ctx.dev.inject(Point::All, 0, 1),
+        Errno::EINVAL,
+    )
+}
+
+fn inject_counts(ctx: &Ctx) -> Result<()> {
+    let area = Area::filled(8, 94)?;
+    ctx.dev.inject(Point::HugeAlloc, 2, 3)?;
+    let result = ctx.migrate_all(abi::TO_DEVICE, &area)?;
+    check_eq!(result.split, 3 * HUGE as u64, "pages of split folios");
+    check_eq!(result.whole, 5 * HUGE as u64, "pages of whole folios");
+    check_eq!(ctx.dev.inject(Point::HugeAlloc, 0, 1)?, 3, "hits");
+    ctx.dev.inject(Point::Copy, 0, 5)?;
+    ctx.dev.inject(Point::All, 0, 0)?;
+    let more = Area::filled(1, 95)?;
+    let result = ctx.migrate_all(abi::TO_DEVICE, &more)?;
+    check_eq!(
+        result.whole,
+        HUGE as u64,
+        "whole after all points were cleared"
+    );
+    check_eq!(ctx.dev.inject(Point::HugeAlloc, 0, 0)?, 3, "hits stay");
+    area.verify(94)
+}
+
+fn page(ctx: &Ctx) -> Result<()> {
+    let dev = &ctx.dev;
+    let at = |addr| -> Result<u32> { Ok(dev.page(addr).context("PAGE")?.location) };
+    let area = Area::filled(1, 96)?;
+    check_eq!(at(0)?, abi::WHERE_UNREADABLE, "where nothing is mapped");
+    let info = dev.page(area.page(3))?;
+    check_eq!(info.location, abi::WHERE_SYSTEM, "where");
+    check_eq!((info.order, info.map_order), (9, 9), "orders");
+    check_eq!(
+        (info.refs, info.expected, info.mapcount),
+        (1, 1, 1),
+        "counts"
+    );
+    check_eq!(info.flags & abi::PAGE_WRITE, abi::PAGE_WRITE, "writable");
+    ctx.to_device(&area, 96)?;
+    let info = dev.page(area.page(3))?;
+    check_eq!(info.location, abi::WHERE_DEVICE, "where");
+    check_eq!((info.order, info.map_order), (9, 9), "orders");
+    check_eq!(
+        (info.refs, info.expected, info.mapcount),
+        (1, 1, 1),
+        "counts"
+    );
+    // Seen from another device, it is nothing that this one could read.
+    let elsewhere = Device::open(1)?.page(area.page(3))?.location;
+    ensure!(elsewhere != abi::WHERE_DEVICE, "on two devices at once");
+    all_at(dev, ctx.driver, &area, Place::DeviceHuge)?;
+    let hole = Area::small(3)?;
+    check_eq!(at(hole.addr())?, abi::WHERE_NOWHERE, "a hole");
+    hole.word(1, 0);
+    check_eq!(at(hole.page(1))?, abi::WHERE_ZERO, "the zero page");
+    hole.set_word(2, 0, 1);
+    check_eq!(at(hole.page(2))?, abi::WHERE_SYSTEM, "a written page");
+    hole.protect(ProtFlags::PROT_NONE)?;
+    check_eq!(at(hole.page(2))?, abi::WHERE_UNREADABLE, "without access");
+    area.verify(96)
+}
+
+fn stats(ctx: &Ctx) -> Result<()> {
+    let all = HUGE as u64;
+    let area = Area::filled(3, 97)?;
+    let before = ctx.dev.stats()?;
+    ensure!(
+        before.pages_used <= before.pages_total,
+        "more used than there are"
+    );
+    check_eq!(
+        before.pages_total,
+        u64::from(before.chunks) * 65536,
+        "pages of all chunks"
+    );
+    ctx.to_device(&area, 97)?;
+    let there = ctx.dev.stats()?;
+    check_eq!(there.to_device - before.to_device, 3 * all, "to the device");
+    check_eq!(there.pages_used - before.pages_used, 3 * all, "in use");
+    check_eq!(there.pages_mine, 3 * all, "of this file");
+    check_eq!(Device::open(0)?.stats()?.pages_mine, 0, "of another file");
+    ctx.migrate(abi::TO_SYSTEM, area.addr(), HUGE)?;
+    area.word(HUGE, 0);
+    area.unmap(2 * HUGE, HUGE)?;
+    let after = ctx.dev.stats()?;
+    check_eq!(after.to_system - there.to_system, all, "back on request");
+    check_eq!(after.faulted - there.faulted, all, "back by a fault");
+    check_eq!(after.pages_used, before.pages_used, "in use at last");
+    check_eq!(after.pages_mine, 0, "of this file at last");
+    check_eq!(after.split_refused, before.split_refused, "splits refused");
+    Ok(())
+}

@@ -1,0 +1,211 @@
+// SPDX-License-Identifier: GPL-2.0
+
+//! Memory shared by fork: each process keeps its own data, whatever happens to the folio.
+
+use anyhow::{ensure, Context, Result};
+
+use crate::{
+    abi::{self, Point},
+    area::{pattern_bytes, verify_bytes, Area, HUGE},
+    check_eq,
+    test::{
+        check::{all_at, Place},
+        child::Peer,
+        Case, Ctx, OnC, NEW_ABI,
+    },
+};
+
+pub const CASES: &[Case] = &[
+    Case::new(
+        "shared.whole",
+        "a huge page that two processes map migrates whole",
+        OnC::Passes,
+        whole,
+    ),
+    Case::new(
+        "shared.split_to_device",
+        "without a huge destination it is split through every mapping, or left",
+        OnC::Skip("K3: kernel BUG at mm/migrate.c:369"),
+        |ctx| split(ctx, abi::TO_DEVICE),
+    ),
+    Case::new(
+        "shared.split_to_system",
+        "the same on the way back",
+        OnC::Skip("K3: kernel BUG at mm/migrate.c:369"),
+        |ctx| split(ctx, abi::TO_SYSTEM),
+    ),
+    Case::new(
+        "shared.split_fault",
+        "the same in a CPU fault of either process",
+        OnC::Skip("K3: kernel BUG at mm/migrate.c:369"),
+        split_fault,
+    ),
+    Case::new(
+        "shared.split_refused",
+        "a shared folio whose split is refused: everything stays",
+        NEW_ABI,
+        split_refused,
+    ),
+    Case::new(
+        "shared.cpu_write",
+        "a CPU write of one process to the shared device page is not seen by the other",
+        OnC::Passes,
+        cpu_write,
+    ),
+    Case::new(
+        "shared.device_write",
+        "T19: a device write to a shared device page succeeds, and breaks COW",
+        OnC::Fails("T19: EFAULT and a warning in the log"),
+        |ctx| device_write(ctx, Area::filled(1, 50)?),
+    ),
+    Case::new(
+        "shared.device_write_small",
+        "T19: the same with small pages",
+        OnC::Fails("T19: EFAULT and a warning in the log"),
+        |ctx| device_write(ctx, Area::filled_small(16, 50)?),
+    ),
+    Case::new(
+        "shared.fd_of_parent",
+        "a child's ioctls on its parent's file work on the parent's memory",
+        OnC::Passes,
+        fd_of_parent,
+    ),
+];
+
+/// A child that checks the pattern when it is told to, and once more after writing its own.
+fn sharer(area: &Area, seed: u64) -> Result<Peer> {
+    Peer::start(|end| {
+        end.next()?;
+        area.verify(seed).context("shared")?;
+        end.next()?;
+        for page in 0..area.npages() {
+            area.set_word(page, 1, 77);
+        }
+        for page in 0..area.npages() {
+            check_eq!(area.word(page, 1), 77, "its own page {page}");
+        }
+        end.next()
+    })
+}
+
+/// Both processes see the pattern; then the child writes, and the parent still does.
+fn both_keep_their_data(mut peer: Peer, area: &Area, seed: u64) -> Result<()> {
+    peer.step();
+    area.verify(seed).context("after the child's reads")?;
+    peer.step();
+    area.verify(seed).context("after the child's writes")?;
+    peer.finish()?;
+    area.verify(seed).context("after the child's end")
+}
+
+fn whole(ctx: &Ctx) -> Result<()> {
+    let area = Area::filled(1, 51)?;
+    let peer = sharer(&area, 51)?;
+    if let Some(result) = ctx.to_device(&area, 51)? {
+        check_eq!(result.whole, HUGE as u64, "migrated whole");
+        check_eq!(ctx.dev.page(area.addr())?.mapcount, 2, "map count");
+    }
+    all_at(&ctx.dev, ctx.driver, &area, Place::DeviceHuge)?;
+    both_keep_their_data(peer, &area, 51)
+}
+
+fn split(ctx: &Ctx, direction: u32) -> Result<()> {
+    let area = Area::filled(1, 52)?;
+    if direction == abi::TO_SYSTEM {
+        ctx.to_device(&area, 52)?;
+    }
+    let peer = sharer(&area, 52)?;
+    ctx.dev.inject(Point::HugeAlloc, 0, 1000)?;
+    let result = ctx.migrate_all(direction, &area)?;
+    ensure!(
+        result.whole == 0,
+        "migrated whole without a huge destination"
+    );
+    ctx.dev.inject(Point::All, 0, 0)?;
+    both_keep_their_data(peer, &area, 52)
+}
+
+fn split_fault(ctx: &Ctx) -> Result<()> {
+    for child_first in [false, true] {
+        let area = Area::filled(1, 53)?;
+        ctx.to_device(&area, 53)?;
+        let peer = sharer(&area, 53)?;
+        ctx.dev.inject(Point::HugeAlloc, 0, 1000)?;
+        if !child_first {
+            area.verify(53)?;
+        }
+        both_keep_their_data(peer, &area, 53)?;
+        ctx.dev.inject(Point::All, 0, 0)?;
+    }
+    Ok(())
+}
+
+fn split_refused(ctx: &Ctx) -> Result<()> {
+    for direction in [abi::TO_DEVICE, abi::TO_SYSTEM] {
+        let area = Area::filled(1, 54)?;
+        if direction == abi::TO_SYSTEM {
+            ctx.to_device(&area, 54)?;
+        }
+        let peer = sharer(&area, 54)?;
+        ctx.dev.inject(Point::HugeAlloc, 0, 1000)?;
+        ctx.dev.inject(Point::ExtraRef, 0, 1000)?;
+        let result = ctx.migrate_all(direction, &area)?;
+        ensure!(
+            result.whole == 0,
+            "migrated whole without a huge destination"
+        );
+        ctx.dev.inject(Point::All, 0, 0)?;
+        both_keep_their_data(peer, &area, 54)?;
+    }
+    Ok(())
+}
+
+fn cpu_write(ctx: &Ctx) -> Result<()> {
+    let area = Area::filled(1, 55)?;
+    ctx.to_device(&area, 55)?;
+    let mut peer = sharer(&area, 55)?;
+    area.fill(56);
+    peer.step();
+    peer.step();
+    peer.finish()?;
+    area.verify(56)
+}
+
+fn device_write(ctx: &Ctx, area: Area) -> Result<()> {
+    let npages = area.npages();
+    ctx.to_device(&area, 50)?;
+    let peer = sharer(&area, 50)?;
+    ctx.dev
+        .write(area.page(3), &pattern_bytes(57, 3, 5))
+        .context("WRITE")?;
+    let data = ctx.dev.read(area.page(3), 5).context("READ")?;
+    verify_bytes(57, 3, &data)?;
+    let mut peer = peer;
+    peer.step();
+    peer.step();
+    peer.finish()?;
+    area.verify_pages(50, 0, 3)?;
+    area.verify_pages(57, 3, 5)?;
+    area.verify_pages(50, 8, npages - 8)
+}
+
+fn fd_of_parent(ctx: &Ctx) -> Result<()> {
+    let area = Area::filled(1, 58)?;
+    let peer = Peer::start(|end| {
+        // The child's own memory at this address differs from now on.
+        area.fill(59);
+        let data = ctx
+            .dev
+            .read(area.addr(), HUGE)
+            .context("READ by the child")?;
+        verify_bytes(58, 0, &data).context("the parent's memory")?;
+        ctx.dev
+            .read_by(abi::MIGRATE_TO_DEV, area.addr(), HUGE)
+            .context("MIGRATE_TO_DEV by the child")?;
+        area.verify(59).context("the child's own memory")?;
+        end.next()
+    })?;
+    all_at(&ctx.dev, ctx.driver, &area, Place::DeviceHuge)?;
+    peer.finish()?;
+    area.verify(58)
+}

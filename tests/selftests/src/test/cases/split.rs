@@ -1,0 +1,203 @@
+// SPDX-License-Identifier: GPL-2.0
+
+//! No huge destination: the folio is split while it migrates.
+
+use anyhow::{Context, Result};
+
+use crate::{
+    abi::{self, Point},
+    area::{Area, HUGE},
+    check_eq,
+    test::{
+        check::{all_at, order, pages_at, Place, Rss},
+        Case, Ctx, OnC, NEW_ABI,
+    },
+};
+
+pub const CASES: &[Case] = &[
+    Case::new(
+        "split.flag_to_device",
+        "FAIL_ALLOC of the old ABI splits on the way to the device",
+        OnC::Passes,
+        flag_to_device,
+    ),
+    Case::new(
+        "split.flag_to_system",
+        "FAIL_ALLOC of the old ABI splits on the way back",
+        OnC::Passes,
+        flag_to_system,
+    ),
+    Case::new(
+        "split.to_device",
+        "a missing huge destination on the device: split, counted, order 0",
+        NEW_ABI,
+        to_device,
+    ),
+    Case::new(
+        "split.to_system",
+        "a missing huge page of system memory: split, counted, order 0",
+        NEW_ABI,
+        to_system,
+    ),
+    Case::new(
+        "split.fault",
+        "a missing huge page during a CPU fault: the fault still ends, data intact",
+        NEW_ABI,
+        fault,
+    ),
+    Case::new(
+        "split.some_of_many",
+        "two of four huge pages split, the others whole",
+        NEW_ABI,
+        some_of_many,
+    ),
+    Case::new(
+        "split.reallocated",
+        "device folios come back clean at another order: 9, 512 times 0, 9",
+        NEW_ABI,
+        reallocated,
+    ),
+    Case::new(
+        "split.fault_by_page",
+        "a split page on the device comes back one page per fault",
+        OnC::Passes,
+        fault_by_page,
+    ),
+];
+
+const ALL: u64 = HUGE as u64;
+
+fn flag_to_device(ctx: &Ctx) -> Result<()> {
+    let area = Area::filled(1, 10)?;
+    ctx.dev.set_flags(abi::FLAG_FAIL_ALLOC).context("FLAGS")?;
+    let data = ctx
+        .dev
+        .read_by(abi::MIGRATE_TO_DEV, area.addr(), HUGE)
+        .context("MIGRATE_TO_DEV")?;
+    crate::area::verify_bytes(10, 0, &data)?;
+    all_at(&ctx.dev, ctx.driver, &area, Place::DeviceSmall)?;
+    area.verify(10)?;
+    all_at(&ctx.dev, ctx.driver, &area, Place::SystemSmall)
+}
+
+fn flag_to_system(ctx: &Ctx) -> Result<()> {
+    let area = Area::filled(1, 11)?;
+    ctx.to_device(&area, 11)?;
+    ctx.dev.set_flags(abi::FLAG_FAIL_ALLOC).context("FLAGS")?;
+    let cmd = ctx
+        .dev
+        .command(abi::MIGRATE_TO_SYS, area.addr(), 0, ALL)
+        .context("MIGRATE_TO_SYS")?;
+    check_eq!(cmd.cpages, ALL, "pages migrated");
+    all_at(&ctx.dev, ctx.driver, &area, Place::SystemSmall)?;
+    area.verify(11)
+}
+
+fn to_device(ctx: &Ctx) -> Result<()> {
+    let area = Area::filled(1, 12)?;
+    let rss = Rss::now()?;
+    ctx.dev.inject(Point::HugeAlloc, 0, 1)?;
+    let result = ctx.migrate_all(abi::TO_DEVICE, &area)?;
+    check_eq!(result.split, ALL, "migrated split");
+    check_eq!(result.retries, 0, "retries");
+    check_eq!(ctx.dev.inject(Point::HugeAlloc, 0, 0)?, 1, "hits");
+    all_at(&ctx.dev, ctx.driver, &area, Place::DeviceSmall)?;
+    for page in [0, 1, HUGE - 1] {
+        check_eq!(order(&ctx.dev, &area, page)?, 0, "order of page {page}");
+    }
+    rss.unchanged(area.size())?;
+    let result = ctx.to_system(&area)?.context("no counts")?;
+    check_eq!(result.small, ALL, "migrated back small");
+    area.verify(12)?;
+    rss.unchanged(area.size())
+}
+
+fn to_system(ctx: &Ctx) -> Result<()> {
+    let area = Area::filled(1, 13)?;
+    let rss = Rss::now()?;
+    ctx.to_device(&area, 13)?;
+    ctx.dev.inject(Point::HugeAlloc, 0, 1)?;
+    let result = ctx.migrate_all(abi::TO_SYSTEM, &area)?;
+    check_eq!(result.split, ALL, "migrated back split");
+    all_at(&ctx.dev, ctx.driver, &area, Place::SystemSmall)?;
+    for page in [0, 1, HUGE - 1] {
+        check_eq!(order(&ctx.dev, &area, page)?, 0, "order of page {page}");
+    }
+    area.verify(13)?;
+    rss.unchanged(area.size())
+}
+
+fn fault(ctx: &Ctx) -> Result<()> {
+    let area = Area::filled(1, 14)?;
+    for times in [1, 1000] {
+        ctx.to_device(&area, 14)?;
+        ctx.dev.inject(Point::HugeAlloc, 0, times)?;
+        area.word(17, 0);
+        pages_at_system(&area, 17)?;
+        area.verify(14)?;
+        pages_at_system(&area, HUGE - 1)?;
+        ctx.dev.inject(Point::HugeAlloc, 0, 0)?;
+        // Whatever became of the mapping, the next round starts with a huge page.
+        area.collapse()?;
+    }
+    Ok(())
+}
+
+fn pages_at_system(area: &Area, page: usize) -> Result<()> {
+    let entry = crate::proc::pagemap::of(area.page(page), 1)?[0];
+    check_eq!(entry.present(), true, "page {page} present after its fault");
+    Ok(())
+}
+
+fn some_of_many(ctx: &Ctx) -> Result<()> {
+    let area = Area::filled(4, 15)?;
+    ctx.dev.inject(Point::HugeAlloc, 1, 2)?;
+    let result = ctx.migrate_all(abi::TO_DEVICE, &area)?;
+    check_eq!(
+        (result.whole, result.split),
+        (2 * ALL, 2 * ALL),
+        "whole and split"
+    );
+    let (dev, driver) = (&ctx.dev, ctx.driver);
+    pages_at(dev, driver, &area, 0, HUGE, Place::DeviceHuge)?;
+    pages_at(dev, driver, &area, HUGE, 2 * HUGE, Place::DeviceSmall)?;
+    pages_at(dev, driver, &area, 3 * HUGE, HUGE, Place::DeviceHuge)?;
+    let result = ctx.to_system(&area)?.context("no counts")?;
+    check_eq!(
+        (result.whole, result.small),
+        (2 * ALL, 2 * ALL),
+        "whole and small back"
+    );
+    area.verify(15)
+}
+
+fn reallocated(ctx: &Ctx) -> Result<()> {
+    for (round, small) in [(0, false), (1, true), (2, false), (3, true), (4, false)] {
+        let seed = 16 + round;
+        let area = Area::filled(1, seed)?;
+        ctx.dev.inject(Point::HugeAlloc, 0, u64::from(small))?;
+        ctx.to_device(&area, seed)?;
+        let place = if small {
+            Place::DeviceSmall
+        } else {
+            Place::DeviceHuge
+        };
+        all_at(&ctx.dev, ctx.driver, &area, place)?;
+        if round < 2 {
+            area.verify(seed)?;
+        }
+    }
+    Ok(())
+}
+
+fn fault_by_page(ctx: &Ctx) -> Result<()> {
+    let area = Area::filled(1, 21)?;
+    ctx.dev.set_flags(abi::FLAG_FAIL_ALLOC).context("FLAGS")?;
+    ctx.to_device(&area, 21)?;
+    area.verify_pages(21, 40, 10)?;
+    let (dev, driver) = (&ctx.dev, ctx.driver);
+    pages_at(dev, driver, &area, 0, 40, Place::DeviceSmall)?;
+    pages_at(dev, driver, &area, 40, 10, Place::SystemSmall)?;
+    pages_at(dev, driver, &area, 50, HUGE - 50, Place::DeviceSmall)?;
+    area.verify(21)
+}

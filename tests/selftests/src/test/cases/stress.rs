@@ -1,0 +1,297 @@
+// SPDX-License-Identifier: GPL-2.0
+
+//! Everything at once: faults, migrations, closes and releases race each other, and the data
+//! are checked all the time.
+
+use std::{
+    sync::atomic::{AtomicBool, Ordering},
+    thread,
+    time::{Duration, Instant},
+};
+
+use anyhow::{anyhow, bail, ensure, Context, Result};
+use nix::errno::Errno;
+
+use crate::{
+    abi::{self, Point},
+    area::{pattern_bytes, Area, HUGE},
+    check_eq,
+    device::{Device, PAGE_SIZE},
+    test::{Case, Ctx, OnC, NEW_ABI},
+};
+
+pub const CASES: &[Case] = &[
+    Case::new(
+        "stress.faults",
+        "two threads write all the time while a third migrates, for two seconds",
+        NEW_ABI,
+        |ctx| faults(ctx, &[]),
+    )
+    .may_stick(),
+    Case::new(
+        "stress.faults_split",
+        "the same while huge allocations fail and splits are refused now and then",
+        NEW_ABI,
+        |ctx| faults(ctx, &[Point::HugeAlloc, Point::ExtraRef, Point::FolioLock]),
+    )
+    .may_stick(),
+    Case::new(
+        "stress.device_write",
+        "T9: a device write that returned 0 is never lost to a migration",
+        OnC::Skip("T9, T10: races that the C driver loses"),
+        device_write,
+    ),
+    Case::new(
+        "stress.close",
+        "files are closed while another thread migrates through them",
+        OnC::Skip("T6, T7: oopses the kernel"),
+        close,
+    )
+    .may_stick(),
+    Case::new(
+        "stress.release",
+        "T6, T8: RELEASE while another thread migrates",
+        OnC::Skip("T6, T7: oopses the kernel"),
+        release,
+    )
+    .may_stick(),
+    Case::new(
+        "stress.fork",
+        "forks while another thread migrates: every child sees the data",
+        OnC::Skip("T1, K3: oopses the kernel"),
+        fork,
+    )
+    .may_stick(),
+];
+
+const DURATION: Duration = Duration::from_secs(2);
+
+/// Runs `work` in one thread for each index until `main` has ended; the first error counts.
+fn race(
+    threads: usize,
+    work: impl Fn(usize, &dyn Fn() -> bool) -> Result<()> + Sync,
+    main: impl FnOnce(&dyn Fn() -> bool) -> Result<()>,
+) -> Result<()> {
+    let stop = AtomicBool::new(false);
+    let limit = Instant::now() + DURATION;
+    let running = || !stop.load(Ordering::Relaxed) && Instant::now() < limit;
+    thread::scope(|scope| {
+        let workers: Vec<_> = (0..threads)
+            .map(|index| {
+                let (work, running, stop) = (&work, &running, &stop);
+                scope.spawn(move || {
+                    let result = work(index, running);
+                    if result.is_err() {
+                        stop.store(true, Ordering::Relaxed);
+                    }
+                    result
+                })
+            })
+            .collect();
+        let mut result = main(&running);
+        if result.is_err() {
+            stop.store(true, Ordering::Relaxed);
+        }
+        for worker in workers {
+            let end = worker
+                .join()
+                .unwrap_or_else(|_| Err(anyhow!("a thread panicked")));
+            result = result.and(end);
+        }
+        result
+    })
+}
+
+/// Writes to its share of the pages and checks that what it wrote last is still there.
+fn count_up(area: &Area, index: usize, of: usize, running: &dyn Fn() -> bool) -> Result<()> {
+    let mut round = 0;
+    while running() {
+        for page in (index..area.npages()).step_by(of) {
+            check_eq!(area.word(page, 8), round, "page {page}, round {round}");
+            area.set_word(page, 8, round + 1);
+        }
+        round += 1;
+        // The migrating thread must find something to migrate, also on one CPU.
+        thread::yield_now();
+    }
+    ensure!(round > 0, "thread {index} never came round");
+    println!("thread {index}: {round} rounds");
+    Ok(())
+}
+
+fn faults(ctx: &Ctx, points: &[Point]) -> Result<()> {
+    let area = Area::huge(2)?;
+    for page in 0..area.npages() {
+        area.set_word(page, 8, 0);
+    }
+    let mut moved = 0;
+    race(
+        2,
+        |index, running| count_up(&area, index, 2, running),
+        |running| {
+            for round in 0.. {
+                if !running() {
+                    break;
+                }
+                for (index, &point) in points.iter().enumerate() {
+                    ctx.dev.inject(point, 0, (round >> index) % 3)?;
+                }
+                let direction = match round % 4 {
+                    3 => abi::TO_SYSTEM,
+                    _ => abi::TO_DEVICE,
+                };
+                let result = ctx.dev.migrate(direction, area.addr(), area.npages())?;
+                check_eq!(result.accounted(), result.npages, "pages accounted for");
+                moved += result.moved();
+            }
+            ctx.dev.inject(Point::All, 0, 0)?;
+            Ok(())
+        },
+    )?;
+    println!("{moved} pages migrated");
+    ensure!(moved > 0, "nothing ever migrated");
+    Ok(())
+}
+
+/// One thread writes through the device and reads by the CPU, another one migrates.
+fn device_write(ctx: &Ctx) -> Result<()> {
+    let area = Area::filled(1, 100)?;
+    race(
+        1,
+        |_, running| {
+            while running() {
+                ctx.dev.migrate(abi::TO_DEVICE, area.addr(), HUGE)?;
+                area.word(200, 0);
+            }
+            Ok(())
+        },
+        |running| {
+            let mut round = 0;
+            while running() {
+                round += 1;
+                let page = round as usize % 8;
+                let seed = 1000 + round;
+                match ctx
+                    .dev
+                    .write(area.page(page), &pattern_bytes(seed, page, 1))
+                {
+                    Ok(_) => area
+                        .verify_pages(seed, page, 1)
+                        .with_context(|| format!("round {round}: a lost device write"))?,
+                    Err(Errno::EBUSY) => continue,
+                    Err(errno) => bail!("WRITE: {errno}"),
+                }
+            }
+            println!("{round} device writes");
+            Ok(())
+        },
+    )?;
+    area.verify_pages(100, 8, HUGE - 8)
+}
+
+fn close(_: &Ctx) -> Result<()> {
+    let area = Area::filled(2, 101)?;
+    race(
+        1,
+        |_, running| {
+            while running() {
+                area.verify_pages(101, 17, 1)?;
+                area.verify_pages(101, HUGE + 99, 1)?;
+            }
+            Ok(())
+        },
+        |running| {
+            while running() {
+                let dev = Device::open(0)?;
+                let fd = dev.fd();
+                thread::scope(|scope| -> Result<()> {
+                    let migration = scope.spawn(|| {
+                        // SAFETY: a valid argument; the descriptor may be closed by now, or be
+                        // closed while the ioctl runs: that is the test.
+                        let mut argument = crate::device::migrate_argument(
+                            abi::TO_DEVICE,
+                            area.addr(),
+                            area.npages(),
+                        );
+                        Errno::result(unsafe {
+                            nix::libc::ioctl(fd, abi::MIGRATE, &raw mut argument)
+                        })
+                    });
+                    thread::sleep(Duration::from_micros(300));
+                    drop(dev);
+                    let end = migration.join().map_err(|_| anyhow!("panicked"))?;
+                    ensure!(matches!(end, Ok(_) | Err(Errno::EBADF)), "MIGRATE: {end:?}");
+                    Ok(())
+                })?;
+            }
+            Ok(())
+        },
+    )?;
+    area.verify(101)
+}
+
+fn release(ctx: &Ctx) -> Result<()> {
+    let area = Area::filled(2, 102)?;
+    race(
+        1,
+        |_, running| {
+            while running() {
+                match ctx.dev.migrate(abi::TO_DEVICE, area.addr(), area.npages()) {
+                    Ok(_) | Err(Errno::EBUSY | Errno::ENOMEM) => {}
+                    Err(errno) => bail!("MIGRATE: {errno}"),
+                }
+                area.verify_pages(102, 5, 1)?;
+            }
+            Ok(())
+        },
+        |running| {
+            while running() {
+                match ctx.dev.command(abi::RELEASE, area.addr(), 0, 1) {
+                    Ok(_) | Err(Errno::EBUSY) => {}
+                    Err(errno) => bail!("RELEASE: {errno}"),
+                }
+                thread::sleep(Duration::from_millis(10));
+            }
+            Ok(())
+        },
+    )?;
+    area.verify(102)
+}
+
+fn fork(ctx: &Ctx) -> Result<()> {
+    let area = Area::filled(1, 103)?;
+    let stack = vec![0u8; PAGE_SIZE];
+    race(
+        1,
+        |_, running| {
+            while running() {
+                ctx.dev.migrate(abi::TO_DEVICE, area.addr(), HUGE)?;
+            }
+            Ok(())
+        },
+        |running| {
+            let mut children = 0;
+            while running() {
+                // SAFETY: the child only reads memory and ends, it takes no lock.
+                match unsafe { nix::unistd::fork() }.context("fork")? {
+                    nix::unistd::ForkResult::Child => {
+                        let good = area.verify_pages(103, 0, 32).is_ok() && stack[0] == 0;
+                        // SAFETY: ends the child at once.
+                        unsafe { nix::libc::_exit(i32::from(!good)) }
+                    }
+                    nix::unistd::ForkResult::Parent { child } => {
+                        let status = nix::sys::wait::waitpid(child, None)?;
+                        ensure!(
+                            matches!(status, nix::sys::wait::WaitStatus::Exited(_, 0)),
+                            "a child saw other data: {status:?}"
+                        );
+                        children += 1;
+                    }
+                }
+            }
+            println!("{children} children");
+            Ok(())
+        },
+    )?;
+    area.verify(103)
+}
