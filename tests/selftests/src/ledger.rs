@@ -1,0 +1,152 @@
+// SPDX-License-Identifier: GPL-2.0
+
+//! The ledger in debugfs: one line for each stage of each migrated folio.
+
+use std::{fs, io::ErrorKind, path::PathBuf};
+
+use anyhow::{bail, ensure, Context, Result};
+
+const DIRECTORY: &str = "/sys/kernel/debug/rust_dmirror";
+const COLUMNS: [&str; 11] = [
+    "seq",
+    "stage",
+    "device",
+    "direction",
+    "pfn",
+    "order",
+    "refs",
+    "mapcount",
+    "expected",
+    "held",
+    "ok",
+];
+
+/// One line, its columns as text: they are shown, not computed with.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Record {
+    pub seq: u64,
+    pub columns: Vec<String>,
+    pub matches: bool,
+}
+
+/// The heads of [`Record::columns`].
+pub fn heads() -> &'static [&'static str] {
+    &COLUMNS
+}
+
+/// Switches the ledger on for as long as this lives.
+pub struct Ledger {
+    was: String,
+}
+
+fn path(name: &str) -> PathBuf {
+    PathBuf::from(DIRECTORY).join(name)
+}
+
+fn read(name: &str) -> Result<String> {
+    match fs::read_to_string(path(name)) {
+        Ok(text) => Ok(text),
+        Err(error) => {
+            let advice = match error.kind() {
+                ErrorKind::PermissionDenied => "only root may read it",
+                // An unmounted mount point is an empty directory.
+                _ if fs::read_dir("/sys/kernel/debug").map_or(true, |mut d| d.next().is_none()) => {
+                    "debugfs is not mounted: mount -t debugfs none /sys/kernel/debug"
+                }
+                _ => "the module is not loaded, or is not rust_dmirror",
+            };
+            bail!("{}: {error}; {advice}", path(name).display());
+        }
+    }
+}
+
+impl Ledger {
+    pub fn enable() -> Result<Ledger> {
+        let was = read("ledger_enabled")?;
+        fs::write(path("ledger_enabled"), "1").context("cannot enable the ledger")?;
+        Ok(Ledger { was })
+    }
+
+    /// What it holds now, oldest first.
+    pub fn records(&self) -> Result<Vec<Record>> {
+        parse(&read("ledger")?)
+    }
+}
+
+impl Drop for Ledger {
+    fn drop(&mut self) {
+        let _ = fs::write(path("ledger_enabled"), self.was.trim());
+    }
+}
+
+/// Reads the file's text; columns are found by their heads, so new ones do no harm.
+fn parse(text: &str) -> Result<Vec<Record>> {
+    let mut lines = text.lines().filter(|line| !line.trim().is_empty());
+    let Some(first) = lines.next() else {
+        return Ok(Vec::new());
+    };
+    let heads: Vec<_> = first.split_whitespace().collect();
+    let order: Vec<_> = COLUMNS
+        .iter()
+        .map(|name| {
+            heads
+                .iter()
+                .position(|head| head == name)
+                .with_context(|| format!("the ledger has no column {name}"))
+        })
+        .collect::<Result<_>>()?;
+    lines
+        .map(|line| {
+            let words: Vec<_> = line.split_whitespace().collect();
+            ensure!(
+                words.len() == heads.len(),
+                "ledger line not understood: {line}"
+            );
+            let columns: Vec<_> = order.iter().map(|&i| words[i].to_string()).collect();
+            Ok(Record {
+                seq: columns[0]
+                    .parse()
+                    .with_context(|| format!("ledger line not understood: {line}"))?,
+                matches: columns.last().is_some_and(|ok| ok == "ok"),
+                columns,
+            })
+        })
+        .collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn lines_become_records() {
+        let text = "\
+seq stage     device direction  pfn     order refs mapcount expected held ok
+7   setup     0      to_device  0x1a200 9     1    0        0        1    ok
+8   finalized 0      to_device  0x1a200 9     513  512      512      0    MISMATCH
+";
+        let records = parse(text).unwrap();
+        assert_eq!(records.len(), 2);
+        assert_eq!(records[0].seq, 7);
+        assert!(records[0].matches && !records[1].matches);
+        assert_eq!(records[1].columns[6], "513");
+    }
+
+    #[test]
+    fn columns_are_found_by_name() {
+        let text = "ok seq when stage device direction pfn order refs mapcount expected held\n\
+            ok 1 99 copy 0 to_device 5 0 1 0 0 1\n";
+        let record = &parse(text).unwrap()[0];
+        assert_eq!(record.columns[1], "copy");
+        assert_eq!(record.columns[10], "ok");
+    }
+
+    #[test]
+    fn nonsense_is_an_error() {
+        assert!(parse("").unwrap().is_empty());
+        assert!(parse("seq stage\n1 setup\n").is_err());
+        let heads = COLUMNS.join(" ");
+        assert!(parse(&format!("{heads}\n1 2 3\n")).is_err());
+        assert!(parse(&format!("{heads}\nx 2 3 4 5 6 7 8 9 10 ok\n")).is_err());
+    }
+}

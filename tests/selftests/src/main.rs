@@ -1,0 +1,81 @@
+// SPDX-License-Identifier: GPL-2.0
+
+//! `dmirror`: what a person and a test want of `rust_dmirror` in user space.
+//!
+//! It also speaks with the C driver, as far as that one's ABI goes.
+
+#![deny(warnings)]
+
+mod abi;
+mod area;
+mod demo;
+mod device;
+mod ledger;
+mod proc;
+mod stat;
+mod table;
+mod test;
+mod trace;
+
+use std::process::ExitCode;
+
+use anyhow::{ensure, Result};
+use clap::{Args, Parser, Subcommand};
+
+/// Shows and tests device-private memory with /dev/hmm_dmirrorN
+#[derive(Parser)]
+#[command(version)]
+struct Cli {
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Args)]
+struct Target {
+    /// Number of the device
+    #[arg(long, value_name = "N", default_value_t = 0)]
+    device: u32,
+}
+
+#[derive(Subcommand)]
+enum Command {
+    /// Move a huge page to the device and back, and show where it is at each step
+    Demo(Target),
+    /// Run the selftest; KTAP on standard output
+    Test(test::Options),
+    /// Show the counters of a device
+    Stat(Target),
+    /// Show the reference counts of one migration, stage by stage
+    Trace {
+        #[command(flatten)]
+        target: Target,
+        /// Let something fail: extra-ref, huge-alloc, small-alloc, copy, folio-lock
+        #[arg(long, value_name = "POINT[:TIMES[:SKIP]]")]
+        inject: Vec<trace::Injection>,
+    },
+}
+
+fn run(command: Command) -> Result<u8> {
+    // SAFETY: reads a constant of the system.
+    let page_size = unsafe { nix::libc::sysconf(nix::libc::_SC_PAGESIZE) };
+    ensure!(
+        page_size == device::PAGE_SIZE as i64,
+        "written for pages of 4 KiB, not of {page_size} bytes"
+    );
+    match command {
+        Command::Demo(target) => demo::run(target.device),
+        Command::Test(options) => test::run(&options),
+        Command::Stat(target) => stat::run(target.device),
+        Command::Trace { target, inject } => trace::run(target.device, &inject),
+    }
+}
+
+fn main() -> ExitCode {
+    match run(Cli::parse().command) {
+        Ok(code) => ExitCode::from(code),
+        Err(error) => {
+            eprintln!("dmirror: {error:#}");
+            ExitCode::FAILURE
+        }
+    }
+}
