@@ -1,0 +1,209 @@
+/* SPDX-License-Identifier: GPL-2.0 WITH Linux-syscall-note */
+/*
+ * rust_dmirror: the ioctls that it has beyond those of test_hmm.
+ *
+ * /dev/hmm_dmirror0..3 answer the ten ioctls of lib/test_hmm_uapi.h (type 'H',
+ * numbers 0x00 to 0x09) unchanged. What follows begins at number 0x40. Every
+ * structure starts with the version of this ABI, which the caller fills in;
+ * a version that the driver does not know is refused with EINVAL. Members
+ * marked (in) are read, those marked (out) are written, reserved ones must be
+ * zero. Addresses are bytes, counts are pages of the base page size unless
+ * said otherwise, times are nanoseconds.
+ */
+#ifndef _UAPI_RUST_DMIRROR_H
+#define _UAPI_RUST_DMIRROR_H
+
+#include <linux/ioctl.h>
+#include <linux/types.h>
+
+#define RUST_DMIRROR_ABI_VERSION	1
+
+/* Directions of a migration. */
+#define RUST_DMIRROR_TO_DEVICE		1
+#define RUST_DMIRROR_TO_SYSTEM		2
+
+/* Why pages stayed where they were: indices of @refused. */
+enum rust_dmirror_refusal {
+	/* not offered by migrate_vma_setup(): pinned, locked, shared file, elsewhere */
+	RUST_DMIRROR_REFUSED_COLLECT	= 0,
+	/* no destination could be allocated */
+	RUST_DMIRROR_REFUSED_NO_MEMORY	= 1,
+	/* the copy to the destination failed */
+	RUST_DMIRROR_REFUSED_COPY	= 2,
+	/* migrate_vma_pages() withdrew the page */
+	RUST_DMIRROR_REFUSED_CORE	= 3,
+	RUST_DMIRROR_REFUSED_REASONS	= 4,
+};
+
+/**
+ * struct rust_dmirror_migrate - move pages, and tell exactly what became of them
+ * @version: (in) RUST_DMIRROR_ABI_VERSION
+ * @direction: (in) RUST_DMIRROR_TO_DEVICE or RUST_DMIRROR_TO_SYSTEM
+ * @addr: (in) first address, page aligned
+ * @npages: (in) pages of the range
+ * @ptr: (in) where the data of pages now on the device is read back to, or 0
+ * @collected: (out) pages that migrate_vma_setup() offered in the last attempt
+ *	at each of them
+ * @whole: (out) pages migrated as part of a whole huge folio
+ * @split: (out) pages migrated as small folios out of a folio split for it
+ * @small: (out) pages migrated that were small before
+ * @split_refused: (out) pages of huge folios whose split was refused
+ * @refused: (out) pages that stayed, by enum rust_dmirror_refusal
+ * @empty: (out) pages where there was nothing to migrate, and nothing was made
+ * @retries: (out) attempts repeated because a split was refused
+ * @read_back: (out) pages written to @ptr
+ * @ns_setup: (out) time in migrate_vma_setup()
+ * @ns_copy: (out) time for allocating and filling destinations
+ * @ns_pages: (out) time in migrate_vma_pages()
+ * @ns_finalize: (out) time in migrate_vma_finalize()
+ * @ns_readback: (out) time for reading back
+ * @reserved: zero
+ *
+ * Succeeds also when pages were refused: the counts are the answer. Every page
+ * of the range is in exactly one of @whole, @split, @small, @split_refused,
+ * @refused[] and @empty.
+ */
+struct rust_dmirror_migrate {
+	__u32	version;
+	__u32	direction;
+	__u64	addr;
+	__u64	npages;
+	__u64	ptr;
+	__u64	collected;
+	__u64	whole;
+	__u64	split;
+	__u64	small;
+	__u64	split_refused;
+	__u64	refused[RUST_DMIRROR_REFUSED_REASONS];
+	__u64	empty;
+	__u64	retries;
+	__u64	read_back;
+	__u64	ns_setup;
+	__u64	ns_copy;
+	__u64	ns_pages;
+	__u64	ns_finalize;
+	__u64	ns_readback;
+	__u64	reserved[4];
+};
+
+/* Points at which a failure can be injected, on any kernel. */
+enum rust_dmirror_inject_point {
+	/* all points: only with @times = 0, to clear them */
+	RUST_DMIRROR_INJECT_ALL		= 0,
+	/* an extra reference on the source between setup and pages: refuses its split */
+	RUST_DMIRROR_INJECT_EXTRA_REF	= 1,
+	/* a huge destination cannot be allocated */
+	RUST_DMIRROR_INJECT_HUGE_ALLOC	= 2,
+	/* a small destination cannot be allocated */
+	RUST_DMIRROR_INJECT_SMALL_ALLOC	= 3,
+	/* the copy fails */
+	RUST_DMIRROR_INJECT_COPY	= 4,
+	/* the source folio is locked by somebody else during setup */
+	RUST_DMIRROR_INJECT_FOLIO_LOCK	= 5,
+	RUST_DMIRROR_INJECT_POINTS	= 6,
+};
+
+/**
+ * struct rust_dmirror_inject - arm or clear an injection point of this open file
+ * @version: (in) RUST_DMIRROR_ABI_VERSION
+ * @point: (in) enum rust_dmirror_inject_point
+ * @skip: (in) how many passes succeed first
+ * @times: (in) how many passes fail after that; 0 clears the point
+ * @hits: (out) how often this point failed since the file was opened
+ * @reserved: zero
+ */
+struct rust_dmirror_inject {
+	__u32	version;
+	__u32	point;
+	__u64	skip;
+	__u64	times;
+	__u64	hits;
+	__u64	reserved[2];
+};
+
+/* Where a page is. */
+enum rust_dmirror_where {
+	RUST_DMIRROR_NOWHERE		= 0,	/* nothing mapped here */
+	RUST_DMIRROR_SYSTEM		= 1,	/* system memory */
+	RUST_DMIRROR_ZERO		= 2,	/* the (huge) zero page */
+	RUST_DMIRROR_DEVICE		= 3,	/* this device's memory */
+	RUST_DMIRROR_UNREADABLE		= 4,	/* no mapping, or one that may not be read */
+};
+
+#define RUST_DMIRROR_PAGE_WRITE		(1 << 0)	/* mapped writable */
+#define RUST_DMIRROR_PAGE_ANON		(1 << 1)
+#define RUST_DMIRROR_PAGE_LOCKED	(1 << 2)
+#define RUST_DMIRROR_PAGE_LRU		(1 << 3)
+#define RUST_DMIRROR_PAGE_PRIVATE	(1 << 4)	/* device-private memory */
+#define RUST_DMIRROR_PAGE_COHERENT	(1 << 5)	/* device-coherent memory */
+
+/**
+ * struct rust_dmirror_page - where the page at an address is, and who holds it
+ * @version: (in) RUST_DMIRROR_ABI_VERSION
+ * @where: (out) enum rust_dmirror_where
+ * @addr: (in) address, page aligned
+ * @pfn: (out) page frame number
+ * @order: (out) order of its folio
+ * @map_order: (out) order of the mapping at @addr
+ * @refs: (out) reference count of the folio, without the one taken to look
+ * @expected: (out) the references that folio_expected_ref_count() accounts for
+ * @mapcount: (out) how often the folio's pages are mapped
+ * @flags: (out) RUST_DMIRROR_PAGE_*
+ * @reserved: zero
+ */
+struct rust_dmirror_page {
+	__u32	version;
+	__u32	where;
+	__u64	addr;
+	__u64	pfn;
+	__u32	order;
+	__u32	map_order;
+	__u32	refs;
+	__u32	expected;
+	__u32	mapcount;
+	__u32	flags;
+	__u64	reserved[2];
+};
+
+/**
+ * struct rust_dmirror_stats - what this device holds and has done since it was made
+ * @version: (in) RUST_DMIRROR_ABI_VERSION
+ * @chunks: (out) ranges of device memory, 256 MiB each
+ * @pages_total: (out) pages of device memory
+ * @pages_used: (out) pages of device memory in use
+ * @pages_mine: (out) those of them that belong to this open file
+ * @to_device: (out) pages migrated to the device
+ * @to_system: (out) pages migrated back on request
+ * @faulted: (out) pages migrated back by CPU faults
+ * @evicted: (out) pages migrated back by eviction
+ * @split_refused: (out) huge folios whose split was refused
+ * @retries: (out) attempts repeated because of that
+ * @stuck: (out) pages that eviction could not move
+ * @ledger_checks: (out) reference counts checked
+ * @ledger_mismatches: (out) of those, the ones that did not match
+ * @reserved: zero
+ */
+struct rust_dmirror_stats {
+	__u32	version;
+	__u32	chunks;
+	__u64	pages_total;
+	__u64	pages_used;
+	__u64	pages_mine;
+	__u64	to_device;
+	__u64	to_system;
+	__u64	faulted;
+	__u64	evicted;
+	__u64	split_refused;
+	__u64	retries;
+	__u64	stuck;
+	__u64	ledger_checks;
+	__u64	ledger_mismatches;
+	__u64	reserved[4];
+};
+
+#define RUST_DMIRROR_MIGRATE	_IOWR('H', 0x40, struct rust_dmirror_migrate)
+#define RUST_DMIRROR_INJECT	_IOWR('H', 0x41, struct rust_dmirror_inject)
+#define RUST_DMIRROR_PAGE	_IOWR('H', 0x42, struct rust_dmirror_page)
+#define RUST_DMIRROR_STATS	_IOWR('H', 0x43, struct rust_dmirror_stats)
+
+#endif /* _UAPI_RUST_DMIRROR_H */

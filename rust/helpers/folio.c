@@ -1,0 +1,124 @@
+// SPDX-License-Identifier: GPL-2.0
+#include <linux/highmem.h>
+#include <linux/memremap.h>
+#include <linux/mm.h>
+#include <linux/pagemap.h>
+
+#include "helpers.h"
+
+void rust_dmirror_folio_get(struct folio *folio)
+{
+	folio_get(folio);
+}
+
+void rust_dmirror_folio_put(struct folio *folio)
+{
+	folio_put(folio);
+}
+
+bool rust_dmirror_folio_try_get(struct folio *folio)
+{
+	return folio_try_get(folio);
+}
+
+bool rust_dmirror_folio_trylock(struct folio *folio)
+{
+	return folio_trylock(folio);
+}
+
+void rust_dmirror_folio_counts(const struct folio *folio, struct rust_dmirror_folio_counts *counts)
+{
+	counts->pfn = folio_pfn(folio);
+	counts->order = folio_order(folio);
+	counts->refs = folio_ref_count(folio);
+	counts->mapcount = folio_mapcount(folio);
+	counts->expected = folio_expected_ref_count(folio);
+	counts->locked = folio_test_locked(folio);
+	counts->device_private = folio_is_device_private(folio);
+	counts->device_coherent = folio_is_device_coherent(folio);
+	/* ZONE_DEVICE keeps its pgmap where others have their LRU links. */
+	counts->lru = !folio_is_zone_device(folio) && folio_test_lru(folio);
+	counts->anon = folio_test_anon(folio);
+}
+
+struct folio *rust_dmirror_page_folio(struct page *page)
+{
+	return page_folio(page);
+}
+
+struct folio *rust_dmirror_pfn_folio(unsigned long pfn)
+{
+	return page_folio(pfn_to_page(pfn));
+}
+
+unsigned long rust_dmirror_folio_pfn(const struct folio *folio)
+{
+	return folio_pfn(folio);
+}
+
+struct page *rust_dmirror_pfn_to_page(unsigned long pfn)
+{
+	return pfn_to_page(pfn);
+}
+
+bool rust_dmirror_is_zero_pfn(unsigned long pfn)
+{
+	struct folio *folio = page_folio(pfn_to_page(pfn));
+
+	/* huge_zero_pfn is not exported: anonymous and file folios have a mapping, the zero folio has none. */
+	return is_zero_pfn(pfn) || (folio_test_large(folio) && !folio_is_zone_device(folio) &&
+				    !folio->mapping && !folio_test_swapcache(folio));
+}
+
+struct folio *rust_dmirror_folio_alloc(gfp_t gfp, unsigned int order)
+{
+	return folio_alloc(gfp, order);
+}
+
+struct folio *rust_dmirror_vma_alloc_folio(gfp_t gfp, unsigned int order,
+					   struct vm_area_struct *vma, unsigned long addr)
+{
+	return vma_alloc_folio(gfp, order, vma, addr);
+}
+
+void rust_dmirror_copy_from_pages(void *dst, unsigned long pfn, unsigned long nr)
+{
+	for (; nr; nr--, pfn++, dst += PAGE_SIZE) {
+		void *src = kmap_local_page(pfn_to_page(pfn));
+
+		copy_page(dst, src);
+		kunmap_local(src);
+	}
+}
+
+void rust_dmirror_copy_to_pages(unsigned long pfn, const void *src, unsigned long nr)
+{
+	for (; nr; nr--, pfn++, src += PAGE_SIZE) {
+		void *dst = kmap_local_page(pfn_to_page(pfn));
+
+		copy_page(dst, (void *)src);
+		kunmap_local(dst);
+	}
+}
+
+void rust_dmirror_copy_pages(unsigned long dst, unsigned long src, unsigned long nr)
+{
+	for (; nr; nr--, dst++, src++)
+		copy_highpage(pfn_to_page(dst), pfn_to_page(src));
+}
+
+void rust_dmirror_clear_pages(unsigned long pfn, unsigned long nr)
+{
+	for (; nr; nr--, pfn++)
+		clear_highpage(pfn_to_page(pfn));
+}
+
+void rust_dmirror_memcpy_from_page(void *dst, unsigned long pfn)
+{
+	memcpy_from_page(dst, pfn_to_page(pfn), 0, PAGE_SIZE);
+}
+
+void rust_dmirror_memcpy_to_page(unsigned long pfn, const void *src)
+{
+	memcpy_to_page(pfn_to_page(pfn), 0, src, PAGE_SIZE);
+}

@@ -1,0 +1,82 @@
+/* SPDX-License-Identifier: GPL-2.0 */
+/*
+ * Static inlines and macros of the kernel that Rust cannot call. Each does
+ * what the function in its name does, and nothing else. What the kernel crate
+ * has a helper for is not here.
+ */
+#ifndef RUST_DMIRROR_HELPERS_H
+#define RUST_DMIRROR_HELPERS_H
+
+#include <linux/types.h>
+
+struct dev_pagemap;
+struct folio;
+struct mm_struct;
+struct mmu_notifier_range;
+struct mmu_interval_notifier;
+struct page;
+struct range;
+struct resource;
+struct vm_area_struct;
+
+/* What can be read of a folio; see folio.rs. */
+struct rust_dmirror_folio_counts {
+	unsigned long pfn;
+	unsigned int order;
+	int refs;
+	int mapcount;
+	int expected;
+	bool locked;
+	bool lru;
+	bool anon;
+	bool device_private;
+	bool device_coherent;
+};
+
+void rust_dmirror_folio_get(struct folio *folio);
+void rust_dmirror_folio_put(struct folio *folio);
+bool rust_dmirror_folio_try_get(struct folio *folio);
+bool rust_dmirror_folio_trylock(struct folio *folio);
+void rust_dmirror_folio_counts(const struct folio *folio, struct rust_dmirror_folio_counts *counts);
+struct folio *rust_dmirror_page_folio(struct page *page);
+struct folio *rust_dmirror_pfn_folio(unsigned long pfn);
+unsigned long rust_dmirror_folio_pfn(const struct folio *folio);
+struct page *rust_dmirror_pfn_to_page(unsigned long pfn);
+bool rust_dmirror_is_zero_pfn(unsigned long pfn);
+struct folio *rust_dmirror_folio_alloc(gfp_t gfp, unsigned int order);
+struct folio *rust_dmirror_vma_alloc_folio(gfp_t gfp, unsigned int order,
+					   struct vm_area_struct *vma, unsigned long addr);
+void rust_dmirror_copy_from_pages(void *dst, unsigned long pfn, unsigned long nr);
+void rust_dmirror_copy_to_pages(unsigned long pfn, const void *src, unsigned long nr);
+void rust_dmirror_copy_pages(unsigned long dst, unsigned long src, unsigned long nr);
+void rust_dmirror_memcpy_from_page(void *dst, unsigned long pfn);
+void rust_dmirror_memcpy_to_page(unsigned long pfn, const void *src);
+void rust_dmirror_clear_pages(unsigned long pfn, unsigned long nr);
+
+void rust_dmirror_zone_device_folio_init(struct folio *folio, struct dev_pagemap *pgmap,
+					 unsigned int order);
+struct dev_pagemap *rust_dmirror_folio_pgmap(const struct folio *folio);
+void rust_dmirror_folio_inherit(struct folio *head, struct folio *tail);
+void rust_dmirror_pagemap_set_range(struct dev_pagemap *pgmap, u64 start, u64 end);
+struct resource *rust_dmirror_request_free_region(unsigned long size, const char *name);
+void rust_dmirror_release_region(u64 start, u64 size);
+int rust_dmirror_numa_mem_id(void);
+
+void rust_dmirror_interval_set_seq(struct mmu_interval_notifier *notifier, unsigned long seq);
+bool rust_dmirror_interval_read_retry(struct mmu_interval_notifier *notifier, unsigned long seq);
+bool rust_dmirror_range_blockable(const struct mmu_notifier_range *range);
+
+int rust_dmirror_mmap_read_lock_killable(struct mm_struct *mm);
+bool rust_dmirror_fatal_signal_pending(void);
+unsigned long rust_dmirror_task_size(const struct mm_struct *mm);
+bool rust_dmirror_vma_is_anonymous(struct vm_area_struct *vma);
+unsigned long rust_dmirror_mm_rss(struct mm_struct *mm, int member);
+
+/* Gates: each returns 0 unless fail_function makes it fail. */
+int rust_dmirror_gate_huge_alloc(void);
+int rust_dmirror_gate_small_alloc(void);
+int rust_dmirror_gate_copy(void);
+int rust_dmirror_gate_extra_ref(void);
+int rust_dmirror_gate_folio_lock(void);
+
+#endif

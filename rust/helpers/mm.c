@@ -1,0 +1,52 @@
+// SPDX-License-Identifier: GPL-2.0
+#include <linux/hmm.h>
+#include <linux/mm.h>
+#include <linux/mmap_lock.h>
+#include <linux/mmu_notifier.h>
+#include <linux/sched/signal.h>
+
+#include "helpers.h"
+
+/* hmm.rs derives these. */
+static_assert(HMM_PFN_VALID == HMM_PFN_WRITE << 1);
+static_assert(HMM_PFN_REQ_FAULT == HMM_PFN_VALID);
+
+void rust_dmirror_interval_set_seq(struct mmu_interval_notifier *notifier, unsigned long seq)
+{
+	mmu_interval_set_seq(notifier, seq);
+}
+
+bool rust_dmirror_interval_read_retry(struct mmu_interval_notifier *notifier, unsigned long seq)
+{
+	return mmu_interval_read_retry(notifier, seq);
+}
+
+bool rust_dmirror_range_blockable(const struct mmu_notifier_range *range)
+{
+	return mmu_notifier_range_blockable(range);
+}
+
+int rust_dmirror_mmap_read_lock_killable(struct mm_struct *mm)
+{
+	return mmap_read_lock_killable(mm);
+}
+
+bool rust_dmirror_fatal_signal_pending(void)
+{
+	return fatal_signal_pending(current);
+}
+
+unsigned long rust_dmirror_task_size(const struct mm_struct *mm)
+{
+	return mm->task_size;
+}
+
+bool rust_dmirror_vma_is_anonymous(struct vm_area_struct *vma)
+{
+	return vma_is_anonymous(vma);
+}
+
+unsigned long rust_dmirror_mm_rss(struct mm_struct *mm, int member)
+{
+	return get_mm_counter_sum(mm, member);
+}

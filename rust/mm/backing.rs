@@ -1,0 +1,152 @@
+// SPDX-License-Identifier: GPL-2.0
+
+//! Plain kernel memory that plays the memory of a device.
+//!
+//! A real device has memory of its own behind its device-private pages. This stands in for 2 MiB of
+//! it. Like real memory, it may be read and written by several at once: no reference to its bytes
+//! exists, they are only copied in and out.
+
+use super::{
+    bindings,
+    HUGE_PAGES,
+    HUGE_SIZE, //
+};
+use core::{
+    cell::UnsafeCell,
+    ops::Range, //
+};
+use kernel::{
+    alloc::flags::GFP_KERNEL_ACCOUNT,
+    ffi::c_void,
+    page::{
+        PAGE_SHIFT,
+        PAGE_SIZE, //
+    },
+    prelude::*, //
+};
+use pin_init::init_zeroed;
+
+/// A page of bytes, aligned as one: `copy_page()` wants that.
+#[derive(Zeroable)]
+#[repr(C, align(4096))]
+struct Page([u8; PAGE_SIZE]);
+
+/// The memory behind [`HUGE_PAGES`] pages of a device.
+pub struct Backing(KVBox<UnsafeCell<[Page; HUGE_PAGES]>>);
+
+// SAFETY: The memory is owned, and freed by `kvfree()`, which any thread may call.
+unsafe impl Send for Backing {}
+// SAFETY: The bytes are only ever copied through raw pointers, as those of memory that is shared
+// with a device are. A racing copy may see old and new bytes mixed, never anything else.
+unsafe impl Sync for Backing {}
+
+impl Backing {
+    /// Zeroed memory, charged to the memory cgroup of the caller. May sleep.
+    pub fn new() -> Result<Self> {
+        let cells = KVBox::init(init_zeroed::<[Page; HUGE_PAGES]>(), GFP_KERNEL_ACCOUNT)?;
+        // `UnsafeCell<T>` has the layout of `T`.
+        // SAFETY: The box came from the same allocator, with a layout that is the same.
+        Ok(Backing(unsafe {
+            KVBox::from_raw(KVBox::into_raw(cells).cast())
+        }))
+    }
+
+    fn pages(&self, first: usize, nr: usize) -> Result<*mut c_void> {
+        let end = first.checked_add(nr).ok_or(EINVAL)?;
+        if end > HUGE_PAGES {
+            return Err(EINVAL);
+        }
+        self.bytes((first << PAGE_SHIFT)..(end << PAGE_SHIFT))
+    }
+
+    fn bytes(&self, range: Range<usize>) -> Result<*mut c_void> {
+        if range.start > range.end || range.end > HUGE_SIZE {
+            return Err(EINVAL);
+        }
+        Ok(self.0.get().cast::<u8>().wrapping_add(range.start).cast())
+    }
+
+    /// Calls `copy` with the address of `nr` pages from page `first` on.
+    pub(super) fn copy_out(&self, first: usize, nr: usize, copy: impl FnOnce(*const c_void)) -> Result {
+        copy(self.pages(first, nr)?);
+        Ok(())
+    }
+
+    /// Copies `nr` pages of system memory to page `first` and on.
+    ///
+    /// # Safety
+    ///
+    /// The pages from `pfn` on must be in use, readable, and stay that during the call.
+    pub(super) unsafe fn fill_from_pfns(&self, first: usize, pfn: usize, nr: usize) -> Result {
+        let dst = self.pages(first, nr)?;
+        // SAFETY: `dst` has room for `nr` pages, which are readable by the requirements of this
+        // function.
+        unsafe { bindings::rust_dmirror_copy_from_pages(dst, pfn, nr) };
+        Ok(())
+    }
+
+    /// Fills `nr` pages from page `first` on with zeroes.
+    pub fn clear(&self, first: usize, nr: usize) -> Result {
+        let dst = self.pages(first, nr)?;
+        // SAFETY: `dst` has room for `nr` pages.
+        unsafe { core::ptr::write_bytes(dst.cast::<u8>(), 0, nr << PAGE_SHIFT) };
+        Ok(())
+    }
+
+    /// Copies bytes out, from `offset` on.
+    ///
+    /// # Errors
+    ///
+    /// `EINVAL` if that is past the end.
+    pub fn read(&self, offset: usize, to: &mut [u8]) -> Result {
+        let src = self.bytes(offset..offset.checked_add(to.len()).ok_or(EINVAL)?)?;
+        // SAFETY: Both are valid for that many bytes; `to` is borrowed exclusively.
+        unsafe { core::ptr::copy_nonoverlapping(src.cast::<u8>(), to.as_mut_ptr(), to.len()) };
+        Ok(())
+    }
+
+    /// Copies bytes in, from `offset` on.
+    ///
+    /// # Errors
+    ///
+    /// `EINVAL` if that is past the end.
+    pub fn write(&self, offset: usize, from: &[u8]) -> Result {
+        let dst = self.bytes(offset..offset.checked_add(from.len()).ok_or(EINVAL)?)?;
+        // SAFETY: Both are valid for that many bytes; `from` is not part of this memory, to which
+        // no reference exists.
+        unsafe { core::ptr::copy_nonoverlapping(from.as_ptr(), dst.cast::<u8>(), from.len()) };
+        Ok(())
+    }
+}
+
+#[kunit_tests(rust_dmirror_backing)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn bytes_come_back() -> Result {
+        let backing = Backing::new()?;
+        let mut byte = [1u8; 3];
+        backing.read(HUGE_SIZE - 3, &mut byte)?;
+        assert_eq!(byte, [0, 0, 0]);
+        backing.write(HUGE_SIZE - 3, &[7, 8, 9])?;
+        backing.read(HUGE_SIZE - 3, &mut byte)?;
+        assert_eq!(byte, [7, 8, 9]);
+        backing.clear(HUGE_PAGES - 1, 1)?;
+        backing.read(HUGE_SIZE - 3, &mut byte)?;
+        assert_eq!(byte, [0, 0, 0]);
+        Ok(())
+    }
+
+    #[test]
+    fn the_end_is_the_end() -> Result {
+        let backing = Backing::new()?;
+        assert_eq!(backing.read(HUGE_SIZE, &mut [0u8; 1]), Err(EINVAL));
+        assert_eq!(backing.write(HUGE_SIZE - 1, &[0, 0]), Err(EINVAL));
+        assert_eq!(backing.write(usize::MAX, &[0, 0]), Err(EINVAL));
+        assert_eq!(backing.clear(HUGE_PAGES, 1), Err(EINVAL));
+        assert_eq!(backing.clear(1, HUGE_PAGES), Err(EINVAL));
+        assert_eq!(backing.clear(usize::MAX, 2), Err(EINVAL));
+        Ok(())
+    }
+}

@@ -1,0 +1,70 @@
+// SPDX-License-Identifier: GPL-2.0
+
+//! Migration out of device memory by page, when no address is known: eviction.
+//!
+//! The same protocol as [`super::migrate`], whose types it uses. Without a VMA the core cannot
+//! split: a huge folio takes a huge destination, or stays (K6).
+//!
+//! C header: [`include/linux/migrate.h`](srctree/include/linux/migrate.h)
+
+use super::{
+    bindings,
+    folio::Folio,
+    migrate::{
+        Batch,
+        Collected, //
+    },
+    pagemap::{
+        Driver,
+        Pagemap, //
+    },
+    HUGE_ORDER,
+    HUGE_PAGES, //
+};
+use kernel::{
+    error::to_result,
+    prelude::*, //
+};
+
+impl Batch {
+    /// Collects, locks and unmaps device pages, wherever they are mapped. C:
+    /// `migrate_device_pfns()`. Sleeps.
+    ///
+    /// `pfns` are at most [`HUGE_PAGES`] pages of `pagemap`: one that is the first of a huge folio,
+    /// or single ones. What they are may have changed since they were listed; pages that are free
+    /// again, locked or pinned are left alone.
+    ///
+    /// # Errors
+    ///
+    /// `EINVAL` if there is none, there are too many, or one is not of `pagemap`.
+    pub fn setup_device<T: Driver>(
+        &mut self,
+        pagemap: &Pagemap<T>,
+        pfns: &[usize],
+    ) -> Result<Collected<'_>> {
+        let range = pagemap.pfns();
+        if pfns.is_empty() || pfns.len() > HUGE_PAGES || !pfns.iter().all(|pfn| range.contains(pfn))
+        {
+            return Err(EINVAL);
+        }
+        // A huge folio needs entries for all its pages. They are filled with its pages, so that it
+        // makes no difference if it is split before the core looks.
+        let is_huge = |pfn: usize| {
+            pfn % HUGE_PAGES == 0
+                // SAFETY: The page belongs to a registered pagemap.
+                && unsafe { Folio::try_get_pfn(pfn) }.is_some_and(|f| f.counts().order == HUGE_ORDER)
+        };
+        let len = if is_huge(pfns[0]) {
+            for (at, entry) in self.src[..HUGE_PAGES].iter_mut().enumerate() {
+                *entry = pfns[0] + at;
+            }
+            HUGE_PAGES
+        } else {
+            self.src[..pfns.len()].copy_from_slice(pfns);
+            pfns.len()
+        };
+        // SAFETY: The entries are numbers of pages of a registered pagemap.
+        to_result(unsafe { bindings::migrate_device_pfns(self.src.as_mut_ptr(), len) })?;
+        Ok(self.collected_by_device(len))
+    }
+}

@@ -1,0 +1,306 @@
+// SPDX-License-Identifier: GPL-2.0
+
+//! Folios: with a reference ([`Folio`]), with a reference and the lock ([`LockedFolio`]).
+//!
+//! Guarantees that a reference is put once and a lock released once.
+//!
+//! C headers: [`include/linux/mm.h`](srctree/include/linux/mm.h),
+//! [`include/linux/pagemap.h`](srctree/include/linux/pagemap.h)
+
+use super::{
+    backing::Backing,
+    bindings,
+    HUGE_ORDER, //
+};
+use core::{
+    mem::ManuallyDrop,
+    ops::{
+        Deref,
+        Range, //
+    },
+    ptr::NonNull, //
+};
+use kernel::{
+    mm::virt::VmaRef,
+    prelude::*, //
+};
+
+/// What can be read of a folio at one moment.
+///
+/// Exact only while the folio is locked and unmapped; otherwise other references come and go.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Counts {
+    /// The page frame number of the first page.
+    pub pfn: usize,
+    /// The order: the folio has `1 << order` pages.
+    pub order: u32,
+    /// C: `folio_ref_count()`.
+    pub refs: i32,
+    /// C: `folio_mapcount()`.
+    pub mapcount: i32,
+    /// C: `folio_expected_ref_count()`.
+    pub expected: i32,
+    /// C: `folio_test_locked()`.
+    pub locked: bool,
+    /// C: `folio_test_lru()`; false for device memory.
+    pub lru: bool,
+    /// C: `folio_test_anon()`.
+    pub anon: bool,
+    /// C: `folio_is_device_private()`.
+    pub device_private: bool,
+    /// C: `folio_is_device_coherent()`.
+    pub device_coherent: bool,
+}
+
+impl Counts {
+    /// References beyond those that the kernel accounts for: the ones that somebody holds.
+    pub fn held(&self) -> i32 {
+        self.refs - self.expected
+    }
+
+    /// Reads the counts of a folio.
+    ///
+    /// # Safety
+    ///
+    /// `folio` must be the head of a folio, and stay that during the call: a reference is held, or
+    /// the page tables that map it are held still.
+    pub(super) unsafe fn read(folio: *const bindings::folio) -> Self {
+        let mut raw = bindings::rust_dmirror_folio_counts {
+            pfn: 0,
+            order: 0,
+            refs: 0,
+            mapcount: 0,
+            expected: 0,
+            locked: false,
+            lru: false,
+            anon: false,
+            device_private: false,
+            device_coherent: false,
+        };
+        // SAFETY: `folio` is valid by the requirements of this function, `raw` is ours.
+        unsafe { bindings::rust_dmirror_folio_counts(folio, &mut raw) };
+        Counts {
+            pfn: raw.pfn,
+            order: raw.order,
+            refs: raw.refs,
+            mapcount: raw.mapcount,
+            expected: raw.expected,
+            locked: raw.locked,
+            lru: raw.lru,
+            anon: raw.anon,
+            device_private: raw.device_private,
+            device_coherent: raw.device_coherent,
+        }
+    }
+}
+
+/// A folio with a reference of our own.
+///
+/// # Invariants
+///
+/// The pointer is to the head of a folio on which this value owns one reference.
+pub struct Folio(NonNull<bindings::folio>);
+
+// SAFETY: References may be put by another thread than the one that took them.
+unsafe impl Send for Folio {}
+// SAFETY: All methods that take `&self` only read atomics and page flags.
+unsafe impl Sync for Folio {}
+
+impl Folio {
+    /// Takes over a reference.
+    ///
+    /// # Safety
+    ///
+    /// `raw` must point to the head of a folio, and the caller must own a reference on it that it
+    /// gives up here.
+    pub(super) unsafe fn from_raw(raw: NonNull<bindings::folio>) -> Self {
+        // INVARIANT: By the requirements of this function.
+        Folio(raw)
+    }
+
+    /// The pointer that C knows.
+    pub(super) fn as_raw(&self) -> *mut bindings::folio {
+        self.0.as_ptr()
+    }
+
+    /// Another reference on the folio that holds a page, if the page is in use.
+    ///
+    /// # Safety
+    ///
+    /// `pfn` must be the number of a page that has a `struct page`.
+    pub(super) unsafe fn try_get_pfn(pfn: usize) -> Option<Self> {
+        // SAFETY: The page has a `struct page`, so that finding its folio reads valid memory.
+        let raw = unsafe { bindings::rust_dmirror_pfn_folio(pfn) };
+        // SAFETY: As above; this fails where the count is zero.
+        if !unsafe { bindings::rust_dmirror_folio_try_get(raw) } {
+            return None;
+        }
+        // SAFETY: We just took the reference.
+        let folio = unsafe { Self::from_raw(NonNull::new(raw)?) };
+        // The folio may have been freed and merged into another between the two calls above; the
+        // answer is only of use if it still holds the page.
+        folio.pfns().contains(&pfn).then_some(folio)
+    }
+
+    /// The counts of this moment; they include the reference that this value owns.
+    pub fn counts(&self) -> Counts {
+        // SAFETY: By the type invariants, the folio is valid.
+        unsafe { Counts::read(self.as_raw()) }
+    }
+
+    /// The page frame numbers of its pages.
+    pub fn pfns(&self) -> Range<usize> {
+        let counts = self.counts();
+        counts.pfn..counts.pfn + (1 << counts.order)
+    }
+
+    /// Takes the lock if nobody has it. C: `folio_trylock()`. Does not sleep.
+    ///
+    /// Gives the reference back in the error.
+    pub fn try_lock(self) -> Result<LockedFolio, Folio> {
+        // SAFETY: By the type invariants, the folio is valid.
+        if unsafe { bindings::rust_dmirror_folio_trylock(self.as_raw()) } {
+            // INVARIANT: We own the reference of `self` and the lock that was just taken.
+            Ok(LockedFolio(self))
+        } else {
+            Err(self)
+        }
+    }
+}
+
+impl Clone for Folio {
+    fn clone(&self) -> Self {
+        // SAFETY: By the type invariants, a reference is held already.
+        unsafe { bindings::rust_dmirror_folio_get(self.as_raw()) };
+        // INVARIANT: We just took the reference.
+        Folio(self.0)
+    }
+}
+
+impl Drop for Folio {
+    fn drop(&mut self) {
+        // SAFETY: By the type invariants, we own a reference, and we give it up here.
+        unsafe { bindings::rust_dmirror_folio_put(self.as_raw()) };
+    }
+}
+
+/// A folio with a reference and the lock of our own.
+///
+/// # Invariants
+///
+/// This value owns the folio's lock beside the reference.
+#[must_use = "dropping it unlocks the folio and puts the reference"]
+pub struct LockedFolio(Folio);
+
+impl LockedFolio {
+    /// Takes over a reference and the lock.
+    ///
+    /// # Safety
+    ///
+    /// As [`Folio::from_raw`], and the caller must own the folio's lock, which it gives up here.
+    pub(super) unsafe fn from_raw(raw: NonNull<bindings::folio>) -> Self {
+        // INVARIANT: By the requirements of this function.
+        // SAFETY: By the requirements of this function.
+        LockedFolio(unsafe { Folio::from_raw(raw) })
+    }
+
+    /// Gives reference and lock away.
+    pub(super) fn into_raw(self) -> NonNull<bindings::folio> {
+        ManuallyDrop::new(self).0 .0
+    }
+}
+
+impl Deref for LockedFolio {
+    type Target = Folio;
+
+    fn deref(&self) -> &Folio {
+        &self.0
+    }
+}
+
+impl Drop for LockedFolio {
+    fn drop(&mut self) {
+        // SAFETY: By the type invariants, we own the lock, and we give it up here. The reference is
+        // put after this, when the field is dropped.
+        unsafe { bindings::folio_unlock(self.0.as_raw()) };
+    }
+}
+
+/// A new folio of system memory, locked, that nobody else knows: a destination.
+///
+/// # Invariants
+///
+/// Nobody else has a reference, or knows the folio.
+#[must_use = "dropping it frees the folio"]
+pub struct SystemFolio(LockedFolio);
+
+impl SystemFolio {
+    /// A folio of one page, or a huge one, for `address` in `vma`. C: `vma_alloc_folio()`.
+    ///
+    /// A huge one is tried for without a long search: there are ways to go on without. May sleep.
+    /// The memory is not initialised; it must be filled before it is given to a migration.
+    pub fn for_vma(vma: &VmaRef, address: usize, huge: bool) -> Result<Self> {
+        let (gfp, order) = Self::how(huge);
+        // SAFETY: `vma` is valid and read-locked by the invariants of `VmaRef`.
+        let raw = unsafe {
+            bindings::rust_dmirror_vma_alloc_folio(gfp, order, vma.as_ptr(), address)
+        };
+        Self::from_new(raw)
+    }
+
+    /// As [`SystemFolio::for_vma`], where no VMA is known. C: `folio_alloc()`.
+    pub fn anywhere(huge: bool) -> Result<Self> {
+        let (gfp, order) = Self::how(huge);
+        // SAFETY: Any flags and order may be asked for.
+        Self::from_new(unsafe { bindings::rust_dmirror_folio_alloc(gfp, order) })
+    }
+
+    fn how(huge: bool) -> (bindings::gfp_t, u32) {
+        if huge {
+            (bindings::GFP_HUGE_DESTINATION, HUGE_ORDER)
+        } else {
+            (bindings::GFP_DESTINATION, 0)
+        }
+    }
+
+    fn from_new(raw: *mut bindings::folio) -> Result<Self> {
+        let raw = NonNull::new(raw).ok_or(ENOMEM)?;
+        // SAFETY: The allocator returned a folio with one reference, which is ours.
+        let folio = unsafe { Folio::from_raw(raw) };
+        // INVARIANT: The folio is new, nobody else knows it.
+        folio.try_lock().map(SystemFolio).map_err(|_| EBUSY)
+    }
+
+    /// Whether it is a huge folio.
+    pub fn is_huge(&self) -> bool {
+        self.0.counts().order == HUGE_ORDER
+    }
+
+    /// Fills the folio from device memory, beginning at page `first` of `from`.
+    ///
+    /// # Errors
+    ///
+    /// `EINVAL` if `from` has not as many pages from there on.
+    pub fn fill(&mut self, from: &Backing, first: usize) -> Result {
+        let pfns = self.0.pfns();
+        from.copy_out(first, pfns.len(), |src| {
+            // SAFETY: By the type invariants nobody else knows these pages; `src` is as many pages.
+            unsafe { bindings::rust_dmirror_copy_to_pages(pfns.start, src, pfns.len()) }
+        })
+    }
+
+    /// Fills the folio from the same number of pages of coherent device memory.
+    ///
+    /// # Errors
+    ///
+    /// `EINVAL` if `from` has another number of pages.
+    pub fn fill_from(&mut self, from: &super::migrate::Source<'_>) -> Result {
+        let pfns = self.0.pfns();
+        from.copy_to_pfns(pfns)
+    }
+
+    /// The locked folio, to be given to a migration.
+    pub(super) fn into_locked(self) -> LockedFolio {
+        self.0
+    }
+}

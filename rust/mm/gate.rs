@@ -1,0 +1,45 @@
+// SPDX-License-Identifier: GPL-2.0
+
+//! Places where `fail_function` can make a driver fail, on kernels built with
+//! `CONFIG_FUNCTION_ERROR_INJECTION`; elsewhere they always pass.
+//!
+//! C header: [`include/linux/error-injection.h`](srctree/include/linux/error-injection.h)
+
+use super::bindings;
+use kernel::{
+    error::to_result,
+    prelude::*, //
+};
+
+/// A place that can be made to fail.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Gate {
+    /// The allocation of a huge destination.
+    HugeAlloc,
+    /// The allocation of a small destination.
+    SmallAlloc,
+    /// The copy to a destination.
+    Copy,
+    /// When it fails, the driver takes an extra reference on the source.
+    ExtraRef,
+    /// When it fails, the driver holds the source's lock during setup.
+    FolioLock,
+}
+
+impl Gate {
+    /// Passes, or returns the error that `fail_function` was told to return.
+    ///
+    /// May be called in any context.
+    pub fn pass(self) -> Result {
+        // SAFETY: The gates have no requirements.
+        to_result(unsafe {
+            match self {
+                Gate::HugeAlloc => bindings::rust_dmirror_gate_huge_alloc(),
+                Gate::SmallAlloc => bindings::rust_dmirror_gate_small_alloc(),
+                Gate::Copy => bindings::rust_dmirror_gate_copy(),
+                Gate::ExtraRef => bindings::rust_dmirror_gate_extra_ref(),
+                Gate::FolioLock => bindings::rust_dmirror_gate_folio_lock(),
+            }
+        })
+    }
+}

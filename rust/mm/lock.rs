@@ -1,0 +1,91 @@
+// SPDX-License-Identifier: GPL-2.0
+
+//! `mmap_lock` taken so that a killed process does not wait for it, and what waiting code asks.
+//!
+//! C header: [`include/linux/mmap_lock.h`](srctree/include/linux/mmap_lock.h)
+
+use super::bindings;
+use kernel::{
+    error::to_result,
+    mm::{
+        virt::VmaRef,
+        Mm,
+        MmWithUser, //
+    },
+    prelude::*,
+    types::NotThreadSafe, //
+};
+
+/// `mmap_lock`, held for reading.
+///
+/// # Invariants
+///
+/// The lock is held by this value, on the thread that made it.
+#[must_use = "dropping it releases the lock"]
+pub struct MmapReadLock<'a> {
+    mm: &'a MmWithUser,
+    // It must be released by the thread that took it.
+    _nts: NotThreadSafe,
+}
+
+impl<'a> MmapReadLock<'a> {
+    /// Waits for the lock. C: `mmap_read_lock_killable()`. Sleeps.
+    ///
+    /// # Errors
+    ///
+    /// `EINTR` if a fatal signal came first.
+    pub fn new(mm: &'a MmWithUser) -> Result<Self> {
+        // SAFETY: The pointer is valid since `mm` is a reference.
+        to_result(unsafe { bindings::rust_dmirror_mmap_read_lock_killable(mm.as_raw()) })?;
+        // INVARIANT: We just took the lock.
+        Ok(MmapReadLock {
+            mm,
+            _nts: NotThreadSafe,
+        })
+    }
+
+    /// The VMA that contains an address. C: `vma_lookup()`.
+    pub fn vma(&self, address: usize) -> Option<&VmaRef> {
+        // SAFETY: By the type invariants, the lock is held.
+        let vma = unsafe { bindings::vma_lookup(self.mm.as_raw(), address) };
+        if vma.is_null() {
+            return None;
+        }
+        // SAFETY: It is a VMA of this address space, and stays while the lock is held.
+        Some(unsafe { VmaRef::from_raw(vma) })
+    }
+}
+
+impl Drop for MmapReadLock<'_> {
+    fn drop(&mut self) {
+        // SAFETY: By the type invariants, we hold the lock.
+        unsafe { bindings::mmap_read_unlock(self.mm.as_raw()) };
+    }
+}
+
+/// Whether the current task was killed. C: `fatal_signal_pending()`.
+pub fn fatal_signal_pending() -> bool {
+    // SAFETY: It may be asked at any time.
+    unsafe { bindings::rust_dmirror_fatal_signal_pending() }
+}
+
+/// Fails with `EINTR` if the current task was killed.
+pub fn check_killed() -> Result {
+    if fatal_signal_pending() {
+        Err(EINTR)
+    } else {
+        Ok(())
+    }
+}
+
+/// A counter of an address space's pages. C: `get_mm_counter_sum()` of `MM_ANONPAGES`.
+pub fn anon_rss(mm: &MmWithUser) -> usize {
+    // SAFETY: The pointer is valid since `mm` is a reference.
+    unsafe { bindings::rust_dmirror_mm_rss(mm.as_raw(), bindings::RSS_ANON as i32) }
+}
+
+/// The end of the addresses that a process may use. C: `mm->task_size`.
+pub fn task_size(mm: &Mm) -> usize {
+    // SAFETY: The pointer is valid since `mm` is a reference; the field never changes.
+    unsafe { bindings::rust_dmirror_task_size(mm.as_raw()) }
+}

@@ -1,0 +1,41 @@
+// SPDX-License-Identifier: GPL-2.0
+
+//! Device memory and the address spaces that use it, one file per C interface.
+//!
+//! Data goes one way: a [`pagemap`] makes device folios, a [`migrate::Batch`] moves an address range
+//! into or out of them, a [`mirror::Mirror`] tells a device where the pages of a process are.
+//!
+//! # Lock order
+//!
+//! 1. `mmap_lock` for reading
+//! 2. the lock of a [`mirror::Mirror`]'s table (taken by invalidation below `mmap_lock`)
+//! 3. folio locks are only ever *tried* below the above
+//! 4. the spinlock of a [`pagemap::Pagemap`] (taken below page table locks, interrupts off)
+
+pub mod backing;
+pub mod evict;
+pub mod exclusive;
+pub mod fault;
+pub mod folio;
+pub mod gate;
+pub mod hmm;
+pub mod interval;
+pub mod lock;
+pub mod migrate;
+pub mod mirror;
+pub mod mpfn;
+pub mod pagemap;
+pub mod slots;
+pub mod table;
+
+use super::bindings;
+use kernel::page::PAGE_SHIFT;
+
+/// The order of a huge folio: that of a PMD. C: `HPAGE_PMD_ORDER`.
+pub const HUGE_ORDER: u32 = bindings::HPAGE_PMD_ORDER;
+
+/// Pages of a huge folio. C: `HPAGE_PMD_NR`.
+pub const HUGE_PAGES: usize = 1 << HUGE_ORDER;
+
+/// Bytes of a huge folio. C: `HPAGE_PMD_SIZE`.
+pub const HUGE_SIZE: usize = HUGE_PAGES << PAGE_SHIFT;

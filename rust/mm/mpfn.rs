@@ -1,0 +1,121 @@
+// SPDX-License-Identifier: GPL-2.0
+
+//! The entries of the arrays that a migration works on: a page frame number and flags in one word.
+//!
+//! Pure: nothing here touches a page.
+//!
+//! C header: [`include/linux/migrate.h`](srctree/include/linux/migrate.h)
+
+use super::bindings;
+use kernel::prelude::*;
+
+/// An entry of `migrate_vma.src` or `migrate_vma.dst`.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+#[repr(transparent)]
+pub struct Mpfn(usize);
+
+const VALID: usize = bindings::MIGRATE_PFN_VALID;
+const MIGRATE: usize = bindings::MIGRATE_PFN_MIGRATE;
+const WRITE: usize = bindings::MIGRATE_PFN_WRITE;
+const COMPOUND: usize = bindings::MIGRATE_PFN_COMPOUND;
+const SHIFT: usize = bindings::MIGRATE_PFN_SHIFT;
+
+impl Mpfn {
+    /// Nothing: no page, nothing to migrate.
+    pub const EMPTY: Mpfn = Mpfn(0);
+
+    /// The entry of a page as a destination. C: `migrate_pfn()`.
+    ///
+    /// The upper bits of a `pfn` that does not fit are lost, as in C; no page has such a number.
+    pub const fn destination(pfn: usize, write: bool, compound: bool) -> Self {
+        let mut raw = (pfn << SHIFT) | VALID;
+        if write {
+            raw |= WRITE;
+        }
+        if compound {
+            raw |= COMPOUND;
+        }
+        Mpfn(raw)
+    }
+
+    /// Takes a word that came from C.
+    pub const fn from_raw(raw: usize) -> Self {
+        Mpfn(raw)
+    }
+
+    /// The word that C sees.
+    pub const fn as_raw(self) -> usize {
+        self.0
+    }
+
+    /// The page frame number, if there is a page. C: `MIGRATE_PFN_VALID`.
+    pub const fn pfn(self) -> Option<usize> {
+        if self.0 & VALID != 0 {
+            Some(self.0 >> SHIFT)
+        } else {
+            None
+        }
+    }
+
+    /// Whether the entry is to be migrated, or was. C: `MIGRATE_PFN_MIGRATE`.
+    pub const fn migrates(self) -> bool {
+        self.0 & MIGRATE != 0
+    }
+
+    /// Whether the page was mapped writable: for anonymous memory, by one process only.
+    /// C: `MIGRATE_PFN_WRITE`.
+    pub const fn writable(self) -> bool {
+        self.0 & WRITE != 0
+    }
+
+    /// Whether the entry stands for a whole huge folio. C: `MIGRATE_PFN_COMPOUND`.
+    pub const fn compound(self) -> bool {
+        self.0 & COMPOUND != 0
+    }
+}
+
+#[kunit_tests(rust_dmirror_mpfn)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn nothing_is_nothing() {
+        assert_eq!(Mpfn::EMPTY.pfn(), None);
+        assert!(!Mpfn::EMPTY.migrates());
+        assert!(!Mpfn::EMPTY.writable());
+        assert!(!Mpfn::EMPTY.compound());
+    }
+
+    #[test]
+    fn destination_keeps_pfn_and_flags() {
+        for pfn in [0, 1, 0x12345, (1 << 40) - 1] {
+            for write in [false, true] {
+                for compound in [false, true] {
+                    let entry = Mpfn::destination(pfn, write, compound);
+                    assert_eq!(entry.pfn(), Some(pfn));
+                    assert_eq!(entry.writable(), write);
+                    assert_eq!(entry.compound(), compound);
+                    assert!(!entry.migrates());
+                }
+            }
+        }
+    }
+
+    /// The values are the kernel's ABI towards drivers; C drivers rely on them too.
+    #[test]
+    fn words_are_those_of_c() {
+        assert_eq!(Mpfn::destination(1, false, false).as_raw(), 0x41);
+        assert_eq!(Mpfn::destination(1, true, true).as_raw(), 0x59);
+        let source = Mpfn::from_raw((7 << 6) | 0x13);
+        assert_eq!(source.pfn(), Some(7));
+        assert!(source.migrates() && source.compound() && !source.writable());
+    }
+
+    /// A hole has nothing but the wish to be filled.
+    #[test]
+    fn hole_has_no_page() {
+        let hole = Mpfn::from_raw(0x2);
+        assert_eq!(hole.pfn(), None);
+        assert!(hole.migrates());
+    }
+}

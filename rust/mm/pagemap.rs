@@ -1,0 +1,510 @@
+// SPDX-License-Identifier: GPL-2.0
+
+//! Memory of a device that has `struct page`s: private (the CPU cannot reach it) or coherent.
+//!
+//! A [`Pagemap`] owns a range of such pages, hands them out as locked folios ([`DeviceFolio`]) and
+//! takes them back when the last reference goes. Each folio in use owns a counted reference to its
+//! *owner*, a value of the driver; it goes along when the core splits the folio. The range cannot go
+//! while one of its folios is in use.
+//!
+//! C header: [`include/linux/memremap.h`](srctree/include/linux/memremap.h)
+
+use super::{
+    bindings,
+    fault::{
+        Fault,
+        FaultError, //
+    },
+    folio::{
+        Folio,
+        LockedFolio, //
+    },
+    migrate::Source,
+    slots::Slots,
+    HUGE_PAGES,
+    HUGE_SIZE, //
+};
+use core::{
+    ops::Range,
+    ptr::NonNull, //
+};
+use kernel::{
+    new_spinlock,
+    page::{
+        PAGE_SHIFT,
+        PAGE_SIZE, //
+    },
+    prelude::*,
+    sync::{
+        Arc,
+        SpinLock, //
+    },
+    types::Opaque, //
+};
+
+/// Tells whose device memory is whose: the `owner` of pagemaps, ranges and migrations.
+///
+/// Only ever compared. Two devices must not use the same.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct OwnerId(usize);
+
+impl OwnerId {
+    /// The identity of a value that stays where it is for as long as the identity is used.
+    pub fn of<T>(value: &T) -> Self {
+        OwnerId(core::ptr::from_ref(value).addr())
+    }
+
+    pub(super) fn as_raw(self) -> *mut kernel::ffi::c_void {
+        core::ptr::without_provenance_mut(self.0)
+    }
+}
+
+/// The kind of memory that a pagemap has, and where it is.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Memory {
+    /// Pages in a hole of the physical address space: C `MEMORY_DEVICE_PRIVATE`.
+    Private,
+    /// Real memory from this physical address on, which the kernel must not use otherwise: C
+    /// `MEMORY_DEVICE_COHERENT`.
+    Coherent(u64),
+}
+
+/// What a driver says about its device memory.
+pub trait Driver: Sized + Send + Sync + 'static {
+    /// What each folio in use holds a reference to. Its last reference may go under a page table
+    /// lock with interrupts off, so its destructor must not sleep.
+    type Owner: Send + Sync + 'static;
+
+    /// Brings the folio of a CPU fault on private memory back. C: `migrate_to_ram`.
+    ///
+    /// Called with `mmap_lock` held for reading and the folio locked and referenced. May sleep, but
+    /// others spin on the folio's lock meanwhile.
+    fn migrate_to_ram(
+        pagemap: &Pagemap<Self>,
+        fault: &Fault<'_>,
+    ) -> core::result::Result<(), FaultError>;
+}
+
+struct State<O> {
+    slots: Slots,
+    /// The owner of each folio in use, at the number of its first page.
+    owners: KVVec<Option<Arc<O>>>,
+    /// No more folios are handed out.
+    closed: bool,
+}
+
+/// A range of device memory.
+///
+/// # Invariants
+///
+/// - `raw` was registered by `memremap_pages()` and is unregistered on drop only.
+/// - A page has a slot in `state.slots` exactly while it belongs to a folio with a reference.
+#[pin_data(PinnedDrop)]
+pub struct Pagemap<T: Driver> {
+    #[pin]
+    raw: Opaque<bindings::dev_pagemap>,
+    region: Region,
+    #[pin]
+    state: SpinLock<State<T::Owner>>,
+    data: T,
+}
+
+// SAFETY: A pagemap may be unregistered by any thread; what is in it is `Send`.
+unsafe impl<T: Driver> Send for Pagemap<T> {}
+// SAFETY: All methods on `&self` are written for concurrent use; what is in it is `Sync`.
+unsafe impl<T: Driver> Sync for Pagemap<T> {}
+
+/// The physical addresses of a pagemap, given back on drop if they were asked for.
+///
+/// Dropped after `memunmap_pages()`, which `PinnedDrop` of [`Pagemap`] calls: fields go last.
+struct Region {
+    start: u64,
+    size: usize,
+    requested: bool,
+}
+
+impl Region {
+    fn new(memory: Memory, size: usize) -> Result<Self> {
+        match memory {
+            Memory::Private => {
+                // SAFETY: The name is a static string.
+                let resource = kernel::error::from_err_ptr(unsafe {
+                    bindings::rust_dmirror_request_free_region(size, c"hmm_dmirror".as_char_ptr())
+                })?;
+                if resource.is_null() {
+                    return Err(ENOMEM);
+                }
+                // SAFETY: The region was just made and is not released before drop.
+                let start = unsafe { (*resource).start };
+                Ok(Region {
+                    start,
+                    size,
+                    requested: true,
+                })
+            }
+            Memory::Coherent(start) => {
+                let end = start.checked_add(size as u64).ok_or(EINVAL)?;
+                if start == 0 || start % HUGE_SIZE as u64 != 0 || end > isize::MAX as u64 {
+                    return Err(EINVAL);
+                }
+                Ok(Region {
+                    start,
+                    size,
+                    requested: false,
+                })
+            }
+        }
+    }
+}
+
+impl Drop for Region {
+    fn drop(&mut self) {
+        if self.requested {
+            // SAFETY: The region is ours, and nothing uses it any more.
+            unsafe { bindings::rust_dmirror_release_region(self.start, self.size as u64) };
+        }
+    }
+}
+
+impl<T: Driver> Pagemap<T> {
+    /// Makes `size` bytes of device memory, a multiple of [`HUGE_SIZE`]. C: `memremap_pages()`.
+    ///
+    /// May sleep for long, and must not be called with locks held that freeing memory needs.
+    pub fn new(
+        memory: Memory,
+        size: usize,
+        owner: OwnerId,
+        data: T,
+    ) -> impl PinInit<Self, Error> {
+        let prepare = move || -> Result<(Region, State<T::Owner>)> {
+            if size == 0 || size % HUGE_SIZE != 0 {
+                return Err(EINVAL);
+            }
+            let pages = size >> PAGE_SHIFT;
+            let mut owners = KVVec::with_capacity(pages, GFP_KERNEL)?;
+            for _ in 0..pages {
+                owners.push(None, GFP_KERNEL)?;
+            }
+            let state = State {
+                slots: Slots::new(pages / HUGE_PAGES)?,
+                owners,
+                closed: false,
+            };
+            Ok((Region::new(memory, size)?, state))
+        };
+        pin_init::pin_init_scope(move || {
+            let (region, state) = prepare()?;
+            let start = region.start;
+            Ok(try_pin_init!(Self {
+                region,
+                state <- new_spinlock!(state, "dmirror_pagemap"),
+                data,
+                // Last: from here on the core may call back.
+                raw <- Opaque::try_ffi_init(move |slot: *mut bindings::dev_pagemap| {
+                    // SAFETY: `slot` is ours to write; all zeroes is what C starts from.
+                    unsafe { slot.write_bytes(0, 1) };
+                    // SAFETY: `slot` was initialised above.
+                    unsafe {
+                        (*slot).type_ = match memory {
+                            Memory::Private => bindings::MEMORY_PRIVATE,
+                            Memory::Coherent(_) => bindings::MEMORY_COHERENT,
+                        };
+                        (*slot).ops = &Self::OPS;
+                        (*slot).owner = owner.as_raw();
+                        bindings::rust_dmirror_pagemap_set_range(
+                            slot,
+                            start,
+                            start + size as u64 - 1,
+                        );
+                    }
+                    // SAFETY: `slot` is pinned, and unregistered before it goes.
+                    let mapped = unsafe {
+                        bindings::memremap_pages(slot, bindings::rust_dmirror_numa_mem_id())
+                    };
+                    kernel::error::from_err_ptr(mapped).map(|_| ())
+                }),
+            }? Error))
+        })
+    }
+
+    const OPS: bindings::dev_pagemap_ops = bindings::dev_pagemap_ops {
+        folio_free: Some(Self::folio_free),
+        migrate_to_ram: Some(Self::migrate_to_ram),
+        memory_failure: None,
+        folio_split: Some(Self::folio_split),
+    };
+
+    /// The driver's own.
+    pub fn data(&self) -> &T {
+        &self.data
+    }
+
+    /// The page frame numbers of the range.
+    pub fn pfns(&self) -> Range<usize> {
+        let first = self.region.start as usize >> PAGE_SHIFT;
+        first..first + (self.region.size >> PAGE_SHIFT)
+    }
+
+    /// Pages in use, and in all.
+    pub fn usage(&self) -> (usize, usize) {
+        let state = self.state.lock();
+        (state.slots.used(), state.slots.total())
+    }
+
+    /// Whether no page of the huge block `block` is in use. True only until somebody takes one.
+    pub fn block_is_free(&self, block: usize) -> bool {
+        self.state.lock().slots.is_free(block)
+    }
+
+    /// Hands out no more folios (true), or hands them out again.
+    pub fn close(&self, closed: bool) {
+        self.state.lock().closed = closed;
+    }
+
+    /// A new folio of the range, huge or of one page, locked, with one reference.
+    ///
+    /// C: `zone_device_folio_init()`. `None` if there is none. Does not sleep. Fill the memory
+    /// before the folio is given to a migration: it holds what the user before left.
+    pub fn alloc(&self, huge: bool, owner: Arc<T::Owner>) -> Option<DeviceFolio> {
+        let offset = {
+            let mut state = self.state.lock();
+            if state.closed {
+                return None;
+            }
+            let offset = state.slots.take(huge)?;
+            state.owners[offset] = Some(owner);
+            offset
+        };
+        let order = if huge { super::HUGE_ORDER } else { 0 };
+        let pfn = self.pfns().start + offset;
+        // SAFETY: The page is part of our registered range.
+        let raw: *mut bindings::folio = unsafe { bindings::rust_dmirror_pfn_to_page(pfn) }.cast();
+        // SAFETY: By the type invariants, these pages have no reference, and we just took their
+        // slot, so that nobody else makes a folio of them. The pagemap is registered.
+        unsafe { bindings::rust_dmirror_zone_device_folio_init(raw, self.raw.get(), order) };
+        // SAFETY: The folio was made with one reference, locked, and both are ours.
+        let folio = unsafe { LockedFolio::from_raw(NonNull::new(raw)?) };
+        // INVARIANT: The folio is new, nobody else knows it.
+        Some(DeviceFolio {
+            folio,
+            offset,
+            huge,
+        })
+    }
+
+    /// The owner of the folio whose first page is number `offset` of the range, if it is in use.
+    pub fn owner(&self, offset: usize) -> Option<Arc<T::Owner>> {
+        self.state.lock().owners.get(offset)?.clone()
+    }
+
+    /// Appends the page frame numbers of folios in use to `pfns`, from page `*cursor` of the range
+    /// on, until `pfns` is full or a huge folio was appended; moves `cursor` behind them.
+    ///
+    /// Only those of `owner`, if given. Gives the number appended: 0 at the end of the range.
+    pub fn in_use(
+        &self,
+        owner: Option<&Arc<T::Owner>>,
+        cursor: &mut usize,
+        pfns: &mut KVec<usize>,
+    ) -> usize {
+        let base = self.pfns().start;
+        let state = self.state.lock();
+        let before = pfns.len();
+        while let Some((page, huge)) = state.slots.next_used(*cursor) {
+            *cursor = page + 1;
+            let is_wanted = match (&state.owners[page], owner) {
+                (Some(is), Some(wanted)) => Arc::ptr_eq(is, wanted),
+                (Some(_), None) => true,
+                // In the middle of being made or freed.
+                (None, _) => false,
+            };
+            if !is_wanted {
+                continue;
+            }
+            // A huge folio comes alone. A full vector cannot grow under a spinlock.
+            let is_alone = !huge || pfns.len() == before;
+            if !is_alone || pfns.push_within_capacity(base + page).is_err() {
+                *cursor = page;
+                break;
+            }
+            if huge {
+                break;
+            }
+        }
+        pfns.len() - before
+    }
+
+    /// The pagemap that a device page belongs to and the number of the page in it, if the pagemap
+    /// is one of this driver.
+    ///
+    /// # Safety
+    ///
+    /// The page `pfn` must belong to a folio with a reference that stays for `'a`.
+    pub(super) unsafe fn of_pfn<'a>(pfn: usize) -> Option<(&'a Self, usize)> {
+        // SAFETY: The page is in use by the requirements of this function.
+        let folio = unsafe { bindings::rust_dmirror_pfn_folio(pfn) };
+        // SAFETY: As above.
+        let counts = unsafe { super::folio::Counts::read(folio) };
+        if !counts.device_private && !counts.device_coherent {
+            return None;
+        }
+        // SAFETY: The folio is in use, and of device memory, so it has a pagemap that stays.
+        let raw = unsafe { bindings::rust_dmirror_folio_pgmap(folio) };
+        // SAFETY: As above; `ops` is set by whoever registered it.
+        let ops = unsafe { (*raw).ops.as_ref() }?;
+        let ours: unsafe extern "C" fn(*mut bindings::folio) = Self::folio_free;
+        if !ops.folio_free.is_some_and(|free| core::ptr::fn_addr_eq(free, ours)) {
+            return None;
+        }
+        // SAFETY: The operations are ours, so the pagemap is the field of a `Self`.
+        let this = unsafe { Self::from_raw(raw) };
+        Some((this, pfn.checked_sub(this.pfns().start)?))
+    }
+
+    /// The pagemap of a migration's source page and the number of the page in it, if the pagemap is
+    /// one of this driver.
+    pub fn of_source<'a>(source: &Source<'a>) -> Option<(&'a Self, usize)> {
+        // SAFETY: A source is referenced and locked for its lifetime.
+        unsafe { Self::of_pfn(source.pfn()) }
+    }
+
+    /// # Safety
+    ///
+    /// `raw` must be the field of a `Self` that lives for `'a`.
+    unsafe fn from_raw<'a>(raw: *mut bindings::dev_pagemap) -> &'a Self {
+        // SAFETY: By the requirements of this function; `Opaque` has the layout of what it holds.
+        unsafe { &*kernel::container_of!(Opaque::cast_from(raw), Self, raw) }
+    }
+
+    /// # Safety
+    ///
+    /// Called by the core when the last reference on `folio`, which belongs to a pagemap with our
+    /// operations, is gone.
+    unsafe extern "C" fn folio_free(folio: *mut bindings::folio) {
+        // SAFETY: The folio is of a pagemap of ours, which waits for it to be freed.
+        let this = unsafe { Self::from_raw(bindings::rust_dmirror_folio_pgmap(folio)) };
+        // SAFETY: The folio is still whole.
+        let counts = unsafe { super::folio::Counts::read(folio) };
+        let offset = counts.pfn - this.pfns().start;
+        let mut state = this.state.lock();
+        // The owner's destructor runs after the lock is released.
+        let owner = state.owners.get_mut(offset).and_then(Option::take);
+        let put = state.slots.put(offset, 1 << counts.order);
+        drop(state);
+        drop(owner);
+        kernel::warn_on!(put.is_err());
+    }
+
+    /// # Safety
+    ///
+    /// Called by the core on a fault at an entry for a folio of a pagemap with our operations.
+    unsafe extern "C" fn migrate_to_ram(vmf: *mut bindings::vm_fault) -> bindings::vm_fault_t {
+        // SAFETY: The core holds what `Fault` asks for during this call.
+        let fault = unsafe { Fault::from_raw(&*vmf) };
+        // SAFETY: The core holds a reference on the page during this call.
+        let Some((this, _)) = (unsafe { Self::of_pfn(fault.pfn()) }) else {
+            return bindings::FAULT_SIGBUS;
+        };
+        match T::migrate_to_ram(this, &fault) {
+            Ok(()) => 0,
+            Err(error) => error.as_raw(),
+        }
+    }
+
+    /// # Safety
+    ///
+    /// Called by the core, with interrupts off, while it splits `head`: for each `tail`, and once
+    /// with none at the end.
+    unsafe extern "C" fn folio_split(head: *mut bindings::folio, tail: *mut bindings::folio) {
+        // SAFETY: The folio is of a pagemap of ours, which stays while it is in use.
+        let this = unsafe { Self::from_raw(bindings::rust_dmirror_folio_pgmap(head)) };
+        // SAFETY: Pages of a range in use; the number follows from the address alone.
+        let offset = unsafe { bindings::rust_dmirror_folio_pfn(head) } - this.pfns().start;
+        let mut state = this.state.lock();
+        if tail.is_null() {
+            let split = state.slots.split(offset);
+            drop(state);
+            kernel::warn_on!(split.is_err());
+            return;
+        }
+        // SAFETY: As above.
+        let to = unsafe { bindings::rust_dmirror_folio_pfn(tail) } - this.pfns().start;
+        let owner = state.owners.get(offset).cloned().flatten();
+        if let Some(slot) = state.owners.get_mut(to) {
+            *slot = owner;
+        }
+        drop(state);
+        // SAFETY: The core made `tail` out of `head`, and both are frozen.
+        unsafe { bindings::rust_dmirror_folio_inherit(head, tail) };
+    }
+}
+
+#[pinned_drop]
+impl<T: Driver> PinnedDrop for Pagemap<T> {
+    fn drop(self: Pin<&mut Self>) {
+        // SAFETY: By the type invariants, it is registered. This waits until no folio is in use.
+        unsafe { bindings::memunmap_pages(self.raw.get()) };
+    }
+}
+
+/// A new folio of device memory, locked, that nobody else knows: a destination.
+///
+/// # Invariants
+///
+/// Nobody else has a reference, or knows the folio.
+#[must_use = "dropping it frees the folio"]
+pub struct DeviceFolio {
+    folio: LockedFolio,
+    offset: usize,
+    huge: bool,
+}
+
+impl DeviceFolio {
+    /// The number of its first page in the pagemap.
+    pub fn offset(&self) -> usize {
+        self.offset
+    }
+
+    /// Whether it is a huge folio.
+    pub fn is_huge(&self) -> bool {
+        self.huge
+    }
+
+    /// The pagemap that it belongs to, which stays while the folio is in use.
+    pub fn pagemap<T: Driver>(&self) -> Option<&Pagemap<T>> {
+        // SAFETY: We hold a reference on the folio.
+        unsafe { Pagemap::of_pfn(self.folio.counts().pfn) }.map(|(pagemap, _)| pagemap)
+    }
+
+    /// Its folio.
+    pub fn folio(&self) -> &Folio {
+        &self.folio
+    }
+
+    fn coherent_pfns(&self) -> Result<Range<usize>> {
+        // Private memory has no address that the CPU could use.
+        if !self.folio.counts().device_coherent {
+            return Err(EINVAL);
+        }
+        Ok(self.folio.pfns())
+    }
+
+    /// Fills coherent memory from a source of as many pages.
+    pub fn fill_from(&mut self, from: &Source<'_>) -> Result {
+        from.copy_to_pfns(self.coherent_pfns()?)
+    }
+
+    /// Fills coherent memory with zeroes.
+    pub fn clear(&mut self) -> Result {
+        let pfns = self.coherent_pfns()?;
+        // SAFETY: By the type invariants nobody else knows these pages, which the CPU can reach.
+        unsafe { bindings::rust_dmirror_clear_pages(pfns.start, pfns.len()) };
+        Ok(())
+    }
+
+    pub(super) fn into_locked(self) -> LockedFolio {
+        self.folio
+    }
+}
+
+const _: () = assert!(HUGE_SIZE == HUGE_PAGES * PAGE_SIZE);

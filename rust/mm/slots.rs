@@ -1,0 +1,294 @@
+// SPDX-License-Identifier: GPL-2.0
+
+//! Which pages of a range of device memory are in use.
+//!
+//! The kernel migrates device folios of two orders, so the range is an array of huge blocks, each
+//! free, in use as one huge folio, or handed out page by page. A block whose last page comes back is
+//! free as a whole again: small pages never keep huge ones from being made for longer than they
+//! live. Pure: nothing here touches a page. All numbers are pages, counted from the range's start.
+
+use super::HUGE_PAGES;
+use kernel::prelude::*;
+
+const WORD: usize = u64::BITS as usize;
+const WORDS: usize = HUGE_PAGES / WORD;
+
+/// The pages of a block that are handed out singly, one bit each.
+struct Bitmap {
+    words: [u64; WORDS],
+    used: usize,
+}
+
+impl Bitmap {
+    const EMPTY: Bitmap = Bitmap {
+        words: [0; WORDS],
+        used: 0,
+    };
+
+    const FULL: Bitmap = Bitmap {
+        words: [u64::MAX; WORDS],
+        used: HUGE_PAGES,
+    };
+
+    fn take(&mut self) -> Option<usize> {
+        for (i, word) in self.words.iter_mut().enumerate() {
+            let bit = word.trailing_ones() as usize;
+            if bit < WORD {
+                *word |= 1 << bit;
+                self.used += 1;
+                return Some(i * WORD + bit);
+            }
+        }
+        None
+    }
+
+    fn contains(&self, page: usize) -> bool {
+        self.words[page / WORD] & (1 << (page % WORD)) != 0
+    }
+
+    fn put(&mut self, page: usize) -> bool {
+        let was = self.contains(page);
+        if was {
+            self.words[page / WORD] &= !(1 << (page % WORD));
+            self.used -= 1;
+        }
+        was
+    }
+}
+
+enum Block {
+    Free,
+    Huge,
+    Small(Bitmap),
+}
+
+/// The pages of a range of device memory.
+pub struct Slots {
+    blocks: KVVec<Block>,
+    /// A block that may have room for a small page, to begin the search with.
+    hint: usize,
+    used: usize,
+}
+
+impl Slots {
+    /// `nr` huge blocks, all free. May sleep.
+    pub fn new(nr: usize) -> Result<Self> {
+        let mut blocks = KVVec::with_capacity(nr, GFP_KERNEL)?;
+        for _ in 0..nr {
+            blocks.push(Block::Free, GFP_KERNEL)?;
+        }
+        Ok(Slots {
+            blocks,
+            hint: 0,
+            used: 0,
+        })
+    }
+
+    /// Pages in all.
+    pub fn total(&self) -> usize {
+        self.blocks.len() * HUGE_PAGES
+    }
+
+    /// Pages in use.
+    pub fn used(&self) -> usize {
+        self.used
+    }
+
+    /// Takes a huge block or a single page; gives the number of its first page.
+    pub fn take(&mut self, huge: bool) -> Option<usize> {
+        if huge {
+            let block = self.find(|block| matches!(block, Block::Free))?;
+            self.blocks[block] = Block::Huge;
+            self.used += HUGE_PAGES;
+            return Some(block * HUGE_PAGES);
+        }
+        // A block that is broken up already comes first, to keep whole ones whole.
+        let block = self
+            .find(|block| matches!(block, Block::Small(map) if map.used < HUGE_PAGES))
+            .or_else(|| self.find(|block| matches!(block, Block::Free)))?;
+        self.hint = block;
+        if let Block::Free = self.blocks[block] {
+            self.blocks[block] = Block::Small(Bitmap::EMPTY);
+        }
+        let Block::Small(map) = &mut self.blocks[block] else {
+            return None;
+        };
+        let page = map.take()?;
+        self.used += 1;
+        Some(block * HUGE_PAGES + page)
+    }
+
+    fn find(&self, is: impl Fn(&Block) -> bool) -> Option<usize> {
+        let (before, after) = self.blocks.split_at(self.hint.min(self.blocks.len()));
+        after
+            .iter()
+            .position(&is)
+            .map(|at| at + before.len())
+            .or_else(|| before.iter().position(&is))
+    }
+
+    /// Gives back the `nr` pages from `first` on: a huge block, or pages of one block.
+    ///
+    /// # Errors
+    ///
+    /// `EINVAL` if one of them is not in use like that. Those before it are given back.
+    pub fn put(&mut self, first: usize, nr: usize) -> Result {
+        let block = first / HUGE_PAGES;
+        match self.blocks.get_mut(block).ok_or(EINVAL)? {
+            Block::Free => return Err(EINVAL),
+            Block::Huge if first % HUGE_PAGES == 0 && nr == HUGE_PAGES => {
+                self.blocks[block] = Block::Free;
+                self.used -= HUGE_PAGES;
+            }
+            Block::Huge => return Err(EINVAL),
+            Block::Small(map) => {
+                let start = first % HUGE_PAGES;
+                if nr > HUGE_PAGES - start {
+                    return Err(EINVAL);
+                }
+                for page in start..start + nr {
+                    if !map.put(page) {
+                        return Err(EINVAL);
+                    }
+                    self.used -= 1;
+                }
+                if map.used == 0 {
+                    self.blocks[block] = Block::Free;
+                } else {
+                    self.hint = block;
+                }
+            }
+        }
+        Ok(())
+    }
+
+    /// Makes a huge block that is in use one whose pages are in use singly.
+    ///
+    /// # Errors
+    ///
+    /// `EINVAL` if `first` is not the first page of such a block.
+    pub fn split(&mut self, first: usize) -> Result {
+        match self.blocks.get_mut(first / HUGE_PAGES) {
+            Some(block @ Block::Huge) if first % HUGE_PAGES == 0 => {
+                *block = Block::Small(Bitmap::FULL);
+                Ok(())
+            }
+            _ => Err(EINVAL),
+        }
+    }
+
+    /// Whether no page of a block is in use.
+    pub fn is_free(&self, block: usize) -> bool {
+        matches!(self.blocks.get(block), Some(Block::Free))
+    }
+
+    /// The first page of the first folio in use at or after `from`, and whether it is huge.
+    pub fn next_used(&self, from: usize) -> Option<(usize, bool)> {
+        let mut page = from;
+        while let Some(block) = self.blocks.get(page / HUGE_PAGES) {
+            match block {
+                Block::Huge if page % HUGE_PAGES == 0 => return Some((page, true)),
+                Block::Small(map) if map.contains(page % HUGE_PAGES) => {
+                    return Some((page, false))
+                },
+                Block::Small(_) => page += 1,
+                Block::Huge | Block::Free => page = (page / HUGE_PAGES + 1) * HUGE_PAGES,
+            }
+        }
+        None
+    }
+}
+
+#[kunit_tests(rust_dmirror_slots)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn huge_blocks_until_exhausted() -> Result {
+        let mut slots = Slots::new(2)?;
+        let a = slots.take(true);
+        let b = slots.take(true);
+        assert!(a != b && a.is_some() && b.is_some());
+        assert_eq!(slots.take(true), None);
+        assert_eq!(slots.take(false), None);
+        assert_eq!(slots.used(), slots.total());
+        slots.put(a.ok_or(ENOENT)?, HUGE_PAGES)?;
+        assert_eq!(slots.take(true), a);
+        Ok(())
+    }
+
+    #[test]
+    fn small_pages_merge_to_a_block() -> Result {
+        let mut slots = Slots::new(1)?;
+        for _ in 0..HUGE_PAGES {
+            assert!(slots.take(false).is_some());
+        }
+        assert_eq!(slots.take(false), None);
+        assert_eq!(slots.take(true), None);
+        for page in (0..HUGE_PAGES).rev() {
+            assert!(!slots.is_free(0));
+            slots.put(page, 1)?;
+        }
+        assert!(slots.is_free(0));
+        assert_eq!(slots.take(true), Some(0));
+        Ok(())
+    }
+
+    #[test]
+    fn small_pages_share_a_block() -> Result {
+        let mut slots = Slots::new(3)?;
+        let first = slots.take(false).ok_or(ENOENT)?;
+        assert_eq!(slots.take(true), Some(HUGE_PAGES));
+        let second = slots.take(false).ok_or(ENOENT)?;
+        assert_eq!(first / HUGE_PAGES, second / HUGE_PAGES);
+        assert_eq!(slots.take(true), Some(2 * HUGE_PAGES));
+        assert_eq!(slots.take(true), None);
+        assert_eq!(slots.used(), 2 * HUGE_PAGES + 2);
+        Ok(())
+    }
+
+    #[test]
+    fn split_block_comes_back_page_by_page() -> Result {
+        let mut slots = Slots::new(1)?;
+        assert_eq!(slots.split(0), Err(EINVAL));
+        let huge = slots.take(true).ok_or(ENOENT)?;
+        assert_eq!(slots.put(huge, 1), Err(EINVAL));
+        assert_eq!(slots.split(huge + 1), Err(EINVAL));
+        slots.split(huge)?;
+        assert_eq!(slots.used(), HUGE_PAGES);
+        assert_eq!(slots.split(huge), Err(EINVAL));
+        slots.put(huge, 1)?;
+        assert_eq!(slots.take(false), Some(huge));
+        slots.put(huge, HUGE_PAGES)?;
+        assert!(slots.is_free(0));
+        assert_eq!(slots.used(), 0);
+        Ok(())
+    }
+
+    #[test]
+    fn what_is_not_in_use_cannot_be_put() -> Result {
+        let mut slots = Slots::new(2)?;
+        assert_eq!(slots.put(0, 1), Err(EINVAL));
+        assert_eq!(slots.put(0, HUGE_PAGES), Err(EINVAL));
+        assert_eq!(slots.put(2 * HUGE_PAGES, 1), Err(EINVAL));
+        let page = slots.take(false).ok_or(ENOENT)?;
+        slots.put(page, 1)?;
+        assert_eq!(slots.put(page, 1), Err(EINVAL));
+        let page = slots.take(false).ok_or(ENOENT)?;
+        assert_eq!(slots.put(page + 1, 1), Err(EINVAL));
+        assert_eq!(slots.put(page, HUGE_PAGES + 1), Err(EINVAL));
+        Ok(())
+    }
+
+    #[test]
+    fn walk_finds_folios_in_use() -> Result {
+        let mut slots = Slots::new(3)?;
+        assert_eq!(slots.next_used(0), None);
+        let small = slots.take(false).ok_or(ENOENT)?;
+        let huge = slots.take(true).ok_or(ENOENT)?;
+        assert_eq!(slots.next_used(0), Some((small, false)));
+        assert_eq!(slots.next_used(small + 1), Some((huge, true)));
+        assert_eq!(slots.next_used(huge + 1), None);
+        Ok(())
+    }
+}

@@ -1,0 +1,224 @@
+// SPDX-License-Identifier: GPL-2.0
+
+//! The page table of a device: words by page number, in leaves of [`HUGE_PAGES`] pages.
+//!
+//! A leaf is one word for all its pages, or one for each. The table is a cache: clearing more than
+//! was asked for is allowed, and setting one page of a huge leaf forgets the rest. Pure: what the
+//! words mean is up to the user. Nothing allocates but [`Spare::new`], since the table is used
+//! under a lock that is taken out of reclaim.
+
+use super::HUGE_PAGES;
+use core::{
+    num::NonZeroUsize,
+    ops::Range, //
+};
+use kernel::{
+    prelude::*,
+    rbtree::{
+        RBTree,
+        RBTreeNodeReservation, //
+    }, //
+};
+
+/// What a page is mapped to.
+pub type Word = NonZeroUsize;
+
+type Small = KBox<[Option<Word>; HUGE_PAGES]>;
+
+enum Leaf {
+    Huge(Word),
+    Small(Small),
+}
+
+/// Memory for one leaf, to be had before the table's lock is taken.
+pub struct Spare {
+    node: RBTreeNodeReservation<usize, Leaf>,
+    small: Small,
+}
+
+impl Spare {
+    /// Allocates. May sleep.
+    pub fn new() -> Result<Self> {
+        Ok(Spare {
+            node: RBTreeNodeReservation::new(GFP_KERNEL)?,
+            small: KBox::new([None; HUGE_PAGES], GFP_KERNEL)?,
+        })
+    }
+}
+
+/// What a table says of a page.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Hit {
+    /// The word that covers it.
+    pub word: Word,
+    /// How many pages the page is behind the first one that the word covers.
+    pub offset: usize,
+}
+
+/// A device page table.
+pub struct Table {
+    leaves: RBTree<usize, Leaf>,
+}
+
+impl Table {
+    /// An empty one.
+    pub fn new() -> Self {
+        Table {
+            leaves: RBTree::new(),
+        }
+    }
+
+    /// What `page` is mapped to.
+    pub fn get(&self, page: usize) -> Option<Hit> {
+        let offset = page % HUGE_PAGES;
+        match self.leaves.get(&(page / HUGE_PAGES))? {
+            Leaf::Huge(word) => Some(Hit {
+                word: *word,
+                offset,
+            }),
+            Leaf::Small(words) => words[offset].map(|word| Hit { word, offset: 0 }),
+        }
+    }
+
+    /// Maps the leaf that contains `page` as a whole.
+    pub fn set_huge(&mut self, page: usize, word: Word, spare: &mut Option<Spare>) -> Result {
+        let key = page / HUGE_PAGES;
+        match self.leaves.get_mut(&key) {
+            Some(leaf) => *leaf = Leaf::Huge(word),
+            None => {
+                let spare = spare.take().ok_or(ENOMEM)?;
+                self.leaves.insert(spare.node.into_node(key, Leaf::Huge(word)));
+            }
+        }
+        Ok(())
+    }
+
+    /// Maps one page. Takes `spare` where it needs memory; fails with `ENOMEM` if there is none.
+    pub fn set(&mut self, page: usize, word: Word, spare: &mut Option<Spare>) -> Result {
+        let (key, at) = (page / HUGE_PAGES, page % HUGE_PAGES);
+        match self.leaves.get_mut(&key) {
+            Some(Leaf::Small(words)) => words[at] = Some(word),
+            Some(leaf) => {
+                let mut words = spare.take().ok_or(ENOMEM)?.small;
+                words[at] = Some(word);
+                *leaf = Leaf::Small(words);
+            }
+            None => {
+                let Spare { node, mut small } = spare.take().ok_or(ENOMEM)?;
+                small[at] = Some(word);
+                self.leaves.insert(node.into_node(key, Leaf::Small(small)));
+            }
+        }
+        Ok(())
+    }
+
+    /// Forgets `pages`, and the whole leaf where one is covered by one word.
+    pub fn clear(&mut self, pages: Range<usize>) {
+        let mut cursor = self.leaves.cursor_lower_bound_mut(&(pages.start / HUGE_PAGES));
+        while let Some(mut at) = cursor {
+            let (key, leaf) = at.current_mut();
+            let first = *key * HUGE_PAGES;
+            // After the last leaf is removed, the cursor steps back to one before the range.
+            if first >= pages.end || first + HUGE_PAGES <= pages.start {
+                return;
+            }
+            let covered = pages.start <= first && first + HUGE_PAGES <= pages.end;
+            match leaf {
+                Leaf::Small(words) if !covered => {
+                    let from = pages.start.saturating_sub(first);
+                    let to = (pages.end - first).min(HUGE_PAGES);
+                    words[from..to].fill(None);
+                    cursor = at.move_next();
+                }
+                _ => cursor = at.remove_current().0,
+            }
+        }
+    }
+}
+
+#[kunit_tests(rust_dmirror_table)]
+mod tests {
+    use super::*;
+
+    fn word(value: usize) -> Word {
+        Word::new(value).unwrap_or(Word::MIN)
+    }
+
+    fn spare() -> Result<Option<Spare>> {
+        Ok(Some(Spare::new()?))
+    }
+
+    fn word_at(table: &Table, page: usize) -> Option<(usize, usize)> {
+        table.get(page).map(|hit| (hit.word.get(), hit.offset))
+    }
+
+    #[test]
+    fn pages_are_found_one_by_one() -> Result {
+        let mut table = Table::new();
+        table.set(7, word(70), &mut spare()?)?;
+        table.set(8, word(80), &mut None)?;
+        assert_eq!(word_at(&table, 6), None);
+        assert_eq!(word_at(&table, 7), Some((70, 0)));
+        assert_eq!(word_at(&table, 8), Some((80, 0)));
+        assert_eq!(word_at(&table, 7 + HUGE_PAGES), None);
+        table.clear(7..8);
+        assert_eq!(word_at(&table, 7), None);
+        assert_eq!(word_at(&table, 8), Some((80, 0)));
+        Ok(())
+    }
+
+    #[test]
+    fn a_huge_leaf_answers_for_its_pages() -> Result {
+        let mut table = Table::new();
+        table.set_huge(HUGE_PAGES + 3, word(5), &mut spare()?)?;
+        assert_eq!(word_at(&table, HUGE_PAGES - 1), None);
+        assert_eq!(word_at(&table, HUGE_PAGES), Some((5, 0)));
+        assert_eq!(word_at(&table, 2 * HUGE_PAGES - 1), Some((5, HUGE_PAGES - 1)));
+        assert_eq!(word_at(&table, 2 * HUGE_PAGES), None);
+        Ok(())
+    }
+
+    #[test]
+    fn clearing_part_of_a_huge_leaf_forgets_it() -> Result {
+        let mut table = Table::new();
+        table.set_huge(0, word(5), &mut spare()?)?;
+        table.set_huge(HUGE_PAGES, word(6), &mut spare()?)?;
+        table.clear(HUGE_PAGES - 1..HUGE_PAGES);
+        assert_eq!(word_at(&table, 0), None);
+        assert_eq!(word_at(&table, HUGE_PAGES), Some((6, 0)));
+        Ok(())
+    }
+
+    #[test]
+    fn a_range_is_cleared_across_leaves() -> Result {
+        let mut table = Table::new();
+        for leaf in 0..4 {
+            table.set(leaf * HUGE_PAGES + 10, word(leaf + 1), &mut spare()?)?;
+        }
+        table.set_huge(4 * HUGE_PAGES, word(9), &mut spare()?)?;
+        table.clear(11..3 * HUGE_PAGES + 10);
+        assert_eq!(word_at(&table, 10), Some((1, 0)));
+        assert_eq!(word_at(&table, HUGE_PAGES + 10), None);
+        assert_eq!(word_at(&table, 2 * HUGE_PAGES + 10), None);
+        assert_eq!(word_at(&table, 3 * HUGE_PAGES + 10), Some((4, 0)));
+        table.clear(0..usize::MAX);
+        assert_eq!(word_at(&table, 10), None);
+        assert_eq!(word_at(&table, 4 * HUGE_PAGES), None);
+        Ok(())
+    }
+
+    #[test]
+    fn small_replaces_huge_and_back() -> Result {
+        let mut table = Table::new();
+        table.set_huge(0, word(5), &mut spare()?)?;
+        assert_eq!(table.set(3, word(6), &mut None), Err(ENOMEM));
+        assert_eq!(word_at(&table, 3), Some((5, 3)));
+        table.set(3, word(6), &mut spare()?)?;
+        assert_eq!(word_at(&table, 3), Some((6, 0)));
+        assert_eq!(word_at(&table, 4), None);
+        table.set_huge(4, word(7), &mut None)?;
+        assert_eq!(word_at(&table, 3), Some((7, 3)));
+        assert_eq!(table.set_huge(HUGE_PAGES, word(8), &mut None), Err(ENOMEM));
+        Ok(())
+    }
+}

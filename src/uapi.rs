@@ -1,0 +1,210 @@
+// SPDX-License-Identifier: GPL-2.0
+
+//! What user space sees: the ten commands of `lib/test_hmm_uapi.h`, and those of
+//! `include/uapi/rust_dmirror.h`.
+
+use kernel::{
+    ioctl::_IOWR,
+    prelude::*,
+    transmute::{
+        AsBytes,
+        FromBytes, //
+    }, //
+};
+
+const TYPE: u32 = b'H' as u32;
+
+/// `struct hmm_dmirror_cmd`.
+#[derive(Clone, Copy, Default)]
+#[repr(C)]
+pub struct Command {
+    /// (in) First address; flags have none.
+    pub addr: u64,
+    /// (in) Where data is copied to or from.
+    pub ptr: u64,
+    /// (in) Pages; or flags.
+    pub npages: u64,
+    /// (out) Pages done.
+    pub cpages: u64,
+    /// (out) Device faults taken.
+    pub faults: u64,
+}
+
+/// `struct rust_dmirror_migrate`.
+#[derive(Clone, Copy, Default)]
+#[repr(C)]
+#[allow(missing_docs)] // documented in the header
+pub struct Migrate {
+    pub version: u32,
+    pub direction: u32,
+    pub addr: u64,
+    pub npages: u64,
+    pub ptr: u64,
+    pub collected: u64,
+    pub whole: u64,
+    pub split: u64,
+    pub small: u64,
+    pub split_refused: u64,
+    pub refused: [u64; 4],
+    pub empty: u64,
+    pub retries: u64,
+    pub read_back: u64,
+    pub ns_setup: u64,
+    pub ns_copy: u64,
+    pub ns_pages: u64,
+    pub ns_finalize: u64,
+    pub ns_readback: u64,
+    pub reserved: [u64; 4],
+}
+
+/// `struct rust_dmirror_inject`.
+#[derive(Clone, Copy, Default)]
+#[repr(C)]
+#[allow(missing_docs)] // documented in the header
+pub struct Inject {
+    pub version: u32,
+    pub point: u32,
+    pub skip: u64,
+    pub times: u64,
+    pub hits: u64,
+    pub reserved: [u64; 2],
+}
+
+/// `struct rust_dmirror_page`.
+#[derive(Clone, Copy, Default)]
+#[repr(C)]
+#[allow(missing_docs)] // documented in the header
+pub struct Page {
+    pub version: u32,
+    pub place: u32,
+    pub addr: u64,
+    pub pfn: u64,
+    pub order: u32,
+    pub map_order: u32,
+    pub refs: u32,
+    pub expected: u32,
+    pub mapcount: u32,
+    pub flags: u32,
+    pub reserved: [u64; 2],
+}
+
+/// `struct rust_dmirror_stats`.
+#[derive(Clone, Copy, Default)]
+#[repr(C)]
+#[allow(missing_docs)] // documented in the header
+pub struct Stats {
+    pub version: u32,
+    pub chunks: u32,
+    pub pages_total: u64,
+    pub pages_used: u64,
+    pub pages_mine: u64,
+    pub to_device: u64,
+    pub to_system: u64,
+    pub faulted: u64,
+    pub evicted: u64,
+    pub split_refused: u64,
+    pub retries: u64,
+    pub stuck: u64,
+    pub ledger_checks: u64,
+    pub ledger_mismatches: u64,
+    pub reserved: [u64; 4],
+}
+
+macro_rules! plain {
+    ($($name:ident, $size:literal;)*) => {$(
+        const _: () = assert!(size_of::<$name>() == $size);
+        // SAFETY: A struct of integers without padding, as its size says.
+        unsafe impl FromBytes for $name {}
+        // SAFETY: As above.
+        unsafe impl AsBytes for $name {}
+    )*};
+}
+
+plain! {
+    Command, 40;
+    Migrate, 200;
+    Inject, 48;
+    Page, 64;
+    Stats, 136;
+}
+
+const fn old(number: u32) -> u32 {
+    _IOWR::<Command>(TYPE, number)
+}
+
+pub const READ: u32 = old(0x00);
+pub const WRITE: u32 = old(0x01);
+pub const MIGRATE_TO_DEV: u32 = old(0x02);
+pub const MIGRATE_TO_SYS: u32 = old(0x03);
+pub const SNAPSHOT: u32 = old(0x04);
+pub const EXCLUSIVE: u32 = old(0x05);
+pub const CHECK_EXCLUSIVE: u32 = old(0x06);
+pub const RELEASE: u32 = old(0x07);
+pub const FLAGS: u32 = old(0x08);
+pub const READ_UNLOCKED: u32 = old(0x09);
+
+pub const MIGRATE: u32 = _IOWR::<Migrate>(TYPE, 0x40);
+pub const INJECT: u32 = _IOWR::<Inject>(TYPE, 0x41);
+pub const PAGE: u32 = _IOWR::<Page>(TYPE, 0x42);
+pub const STATS: u32 = _IOWR::<Stats>(TYPE, 0x43);
+
+/// The version of the ABI beyond test_hmm's.
+pub const VERSION: u32 = 1;
+
+/// The only flag: the next allocation of a destination fails.
+pub const FLAG_FAIL_ALLOC: u64 = 1 << 0;
+
+/// What a snapshot says of a page: `HMM_DMIRROR_PROT_*`.
+pub mod prot {
+    pub const ERROR: u8 = 0xff;
+    pub const NONE: u8 = 0x00;
+    pub const READ: u8 = 0x01;
+    pub const WRITE: u8 = 0x02;
+    pub const PMD: u8 = 0x04;
+    pub const PUD: u8 = 0x08;
+    pub const ZERO: u8 = 0x10;
+    pub const PRIVATE_LOCAL: u8 = 0x20;
+    pub const PRIVATE_REMOTE: u8 = 0x30;
+    pub const COHERENT_LOCAL: u8 = 0x40;
+    pub const COHERENT_REMOTE: u8 = 0x50;
+}
+
+/// Where a page is: `enum rust_dmirror_where`.
+pub mod place {
+    pub const NOWHERE: u32 = 0;
+    pub const SYSTEM: u32 = 1;
+    pub const ZERO: u32 = 2;
+    pub const DEVICE: u32 = 3;
+    pub const UNREADABLE: u32 = 4;
+}
+
+/// Bits of `rust_dmirror_page.flags`.
+pub mod page_flag {
+    pub const WRITE: u32 = 1 << 0;
+    pub const ANON: u32 = 1 << 1;
+    pub const LOCKED: u32 = 1 << 2;
+    pub const LRU: u32 = 1 << 3;
+    pub const PRIVATE: u32 = 1 << 4;
+    pub const COHERENT: u32 = 1 << 5;
+}
+
+/// Directions of [`Migrate`].
+pub const TO_DEVICE: u32 = 1;
+/// Directions of [`Migrate`].
+pub const TO_SYSTEM: u32 = 2;
+
+#[kunit_tests(rust_dmirror_uapi)]
+mod tests {
+    use super::*;
+
+    /// The numbers that a C program gets from the headers.
+    #[test]
+    fn numbers_are_those_of_c() {
+        assert_eq!(READ, 0xc028_4800);
+        assert_eq!(READ_UNLOCKED, 0xc028_4809);
+        assert_eq!(MIGRATE, 0xc0c8_4840);
+        assert_eq!(INJECT, 0xc030_4841);
+        assert_eq!(PAGE, 0xc040_4842);
+        assert_eq!(STATS, 0xc088_4843);
+    }
+}
