@@ -63,29 +63,29 @@ pub fn pipe() -> Result<(File, File)> {
 }
 
 /// Runs `case` in a child and waits for it.
-pub fn run(case: impl FnOnce() -> Result<()>) -> Result<Report> {
+pub fn run(limit: Duration, case: impl FnOnce() -> Result<()>) -> Result<Report> {
     let (output, child_output) = pipe()?;
     io::stdout().flush()?;
     // SAFETY: this program has one thread when it starts a case.
     match unsafe { unistd::fork() }.context("fork")? {
         ForkResult::Child => {
             drop(output);
-            in_child(case, child_output)
+            in_child(limit, case, child_output)
         }
         ForkResult::Parent { child } => {
             drop(child_output);
-            watch(child, output)
+            watch(child, limit, output)
         }
     }
 }
 
 /// Never returns: what follows the fork is the parent's business.
-fn in_child(case: impl FnOnce() -> Result<()>, output: File) -> ! {
+fn in_child(limit: Duration, case: impl FnOnce() -> Result<()>, output: File) -> ! {
     let _ = unistd::setpgid(Pid::from_raw(0), Pid::from_raw(0));
     let _ = unistd::dup2_stdout(&output);
     let _ = unistd::dup2_stderr(&output);
     drop(output);
-    nix::unistd::alarm::set(TIME_LIMIT.as_secs() as u32);
+    nix::unistd::alarm::set(limit.as_secs() as u32);
     let code = match panic::catch_unwind(AssertUnwindSafe(case)) {
         Ok(Ok(())) => PASSED,
         Ok(Err(error)) => match error.downcast_ref::<Skip>() {
@@ -107,8 +107,8 @@ fn in_child(case: impl FnOnce() -> Result<()>, output: File) -> ! {
 }
 
 /// Collects the output until the child has ended, or long enough after it should have.
-fn watch(child: Pid, mut output: File) -> Result<Report> {
-    let limit = Instant::now() + TIME_LIMIT + GRACE;
+fn watch(child: Pid, limit: Duration, mut output: File) -> Result<Report> {
+    let overdue = Instant::now() + limit + GRACE;
     let mut text = Vec::new();
     let mut killed = false;
     let end = loop {
@@ -118,7 +118,7 @@ fn watch(child: Pid, mut output: File) -> Result<Report> {
             WaitStatus::Exited(_, SKIPPED) => break End::Skipped(String::new()),
             WaitStatus::Exited(_, code) => break End::Failed(format!("exit status {code}")),
             WaitStatus::Signaled(_, Signal::SIGALRM, _) => {
-                break End::TimedOut(format!("after {} s", TIME_LIMIT.as_secs()))
+                break End::TimedOut(format!("after {} s", limit.as_secs()))
             }
             WaitStatus::Signaled(_, Signal::SIGKILL, _) if killed => {
                 break End::TimedOut("had to be killed".into())
@@ -126,10 +126,10 @@ fn watch(child: Pid, mut output: File) -> Result<Report> {
             WaitStatus::Signaled(_, signal, _) => break End::Failed(format!("killed by {signal}")),
             _ => {}
         }
-        if Instant::now() > limit + GRACE {
+        if Instant::now() > overdue + GRACE {
             break End::TimedOut(format!("process {child} cannot be killed"));
         }
-        if Instant::now() > limit && !killed {
+        if Instant::now() > overdue && !killed {
             let _ = killpg(child, Signal::SIGKILL);
             killed = true;
         }
@@ -264,5 +264,40 @@ impl Peer {
             WaitStatus::Exited(_, PASSED) => Ok(()),
             status => anyhow::bail!("the second process failed: {status:?}"),
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// None of these print: other tests' threads may hold the lock of stdout at the fork.
+    fn end(case: impl FnOnce() -> Result<()>) -> End {
+        run(Duration::from_secs(1), case).unwrap().end
+    }
+
+    #[test]
+    fn good_ends_are_told_from_bad_ones() {
+        assert!(matches!(end(|| Ok(())), End::Passed));
+        let crash = end(|| std::process::abort());
+        assert!(matches!(crash, End::Failed(why) if why.contains("SIGABRT")));
+        let exit = end(|| {
+            // SAFETY: ends the child at once.
+            unsafe { libc::_exit(3) }
+        });
+        assert!(matches!(exit, End::Failed(why) if why.contains('3')));
+    }
+
+    #[test]
+    fn a_hang_ends_and_takes_its_children_along() {
+        let start = Instant::now();
+        let hang = end(|| {
+            let _peer = Peer::start(|end| end.next())?;
+            loop {
+                std::thread::sleep(Duration::from_secs(1));
+            }
+        });
+        assert!(matches!(hang, End::TimedOut(_)));
+        assert!(start.elapsed() < Duration::from_secs(10));
     }
 }

@@ -139,15 +139,23 @@ impl Ctx {
     }
 
     fn to_system(&self, area: &Area) -> Result<Option<Migrate>> {
+        self.go(abi::TO_SYSTEM, area.addr(), area.npages())
+    }
+
+    /// Moves pages that must all move, by whichever ioctl the driver has.
+    fn go(&self, direction: u32, addr: usize, npages: usize) -> Result<Option<Migrate>> {
         if self.driver == Driver::C {
-            let npages = area.npages() as u64;
+            let code = match direction {
+                abi::TO_DEVICE => abi::MIGRATE_TO_DEV,
+                _ => abi::MIGRATE_TO_SYS,
+            };
             self.dev
-                .command(abi::MIGRATE_TO_SYS, area.addr(), 0, npages)
-                .context("HMM_DMIRROR_MIGRATE_TO_SYS")?;
+                .read_by(code, addr, npages)
+                .with_context(|| format!("ioctl {code:#x}"))?;
             return Ok(None);
         }
-        let result = self.migrate_all(abi::TO_SYSTEM, area)?;
-        check_eq!(result.moved(), area.npages() as u64, "pages moved back");
+        let result = self.migrate(direction, addr, npages)?;
+        check_eq!(result.moved(), npages as u64, "pages moved");
         Ok(Some(result))
     }
 }
@@ -220,7 +228,7 @@ fn run_case(case: &Case, driver: Driver, log: Option<&mut Kmsg>) -> Result<(Outc
     kmsg::mark(&format!("case {} begins", case.name));
     let start = Instant::now();
     let before = counters(driver)?;
-    let report = child::run(|| {
+    let report = child::run(child::TIME_LIMIT, || {
         let dev = Device::open(0)?;
         (case.run)(&Ctx { dev, driver })
     })?;
