@@ -35,24 +35,25 @@ need_mmdebstrap() {
 		die "mmdebstrap could not be installed" "apt-get install mmdebstrap"
 }
 
-# Without root, mmdebstrap and everything that runs in the root need a user
-# namespace with a range of subordinate ids.
+# Without root, everything that runs in the root needs a user namespace with a
+# range of subordinate ids.
 need_namespaces() {
 	[ "$(id -u)" != 0 ] || return 0
 	grep -q "^$(id -un):" /etc/subuid 2>/dev/null ||
 		die "no subordinate user ids for $(id -un) in /etc/subuid" \
 			"sudo usermod --add-subuids 100000-165535 --add-subgids 100000-165535 $(id -un), or run as root"
-	mmdebstrap --unshare-helper true 2>/dev/null ||
+	command -v newuidmap >/dev/null ||
+		die "newuidmap is not installed" "sudo apt-get install uidmap, or run as root"
+	as_root_ids true 2>/dev/null ||
 		die "this system forbids user namespaces to $(id -un)" \
-			"sudo sysctl kernel.unprivileged_userns_clone=1 and install uidmap, or run as root"
+			"sudo sysctl kernel.unprivileged_userns_clone=1 (or kernel.apparmor_restrict_unprivileged_userns=0), or run as root"
 }
 
 make_root() {
-	local mirror mode=unshare
-	[ "$(id -u)" != 0 ] || mode=root
+	local mirror
 	mirror=$(debian_mirror)
 	as_root_ids rm -rf "$ROOT.new"
-	mmdebstrap --mode="$mode" --variant=apt \
+	as_root_ids unshare --mount mmdebstrap --mode=root --variant=apt \
 		--include="$(IFS=,; echo "${ROOT_PACKAGES[*]}")" \
 		--aptopt='APT::Install-Recommends "false"' \
 		--customize-hook='sed -n "s/ trixie main/ trixie-backports main/p" "$1/etc/apt/sources.list" >"$1/etc/apt/sources.list.d/backports.list"' \
@@ -63,9 +64,11 @@ make_root() {
 }
 
 # Runs a command as root of the file system in the cache: as root itself, or in
-# the user namespace that mapped its files.
+# a user namespace whose root is this user, who so owns what is built, and whose
+# other ids are the subordinate ones. (mmdebstrap's own unshare mode has no id for
+# the user, and then nothing inside could write to the cache or to build/.)
 as_root_ids() {
-	if [ "$(id -u)" = 0 ]; then "$@"; else mmdebstrap --unshare-helper "$@"; fi
+	if [ "$(id -u)" = 0 ]; then "$@"; else unshare --user --map-root-user --map-auto "$@"; fi
 }
 
 provide_root() {
