@@ -2,8 +2,8 @@
 
 //! `dmirror test`: the cases, each in a process of its own, reported as KTAP.
 
+mod case;
 mod cases;
-#[macro_use]
 mod check;
 mod child;
 mod filter;
@@ -15,15 +15,16 @@ use std::{
     time::{Duration, Instant},
 };
 
-use anyhow::{bail, ensure, Context, Result};
+use anyhow::{bail, Context, Result};
 use clap::{Args, ValueEnum};
 
 use crate::{
-    abi::{self, Migrate, Stats},
-    area::{verify_bytes, Area},
+    abi::Stats,
+    check_eq,
     device::{Device, Driver},
     proc::kmsg::{self, Kmsg},
 };
+use case::{Case, Ctx, OnC};
 use child::End;
 use ktap::{Ktap, Outcome};
 
@@ -45,133 +46,6 @@ enum Wanted {
     Rust,
     C,
     Auto,
-}
-
-/// What the C driver does with a case.
-#[derive(Clone, Copy)]
-enum OnC {
-    Passes,
-    /// Fails: it is known to be wrong there.
-    Fails(&'static str),
-    /// Cannot be tried: its ABI lacks something, or the kernel would not survive.
-    Skip(&'static str),
-}
-
-const NEW_ABI: OnC = OnC::Skip("needs an ioctl that the C driver does not have");
-
-struct Case {
-    name: &'static str,
-    about: &'static str,
-    on_c: OnC,
-    /// Whether eviction may leave pages on the device here.
-    may_stick: bool,
-    run: fn(&Ctx) -> Result<()>,
-}
-
-impl Case {
-    const fn new(
-        name: &'static str,
-        about: &'static str,
-        on_c: OnC,
-        run: fn(&Ctx) -> Result<()>,
-    ) -> Case {
-        Case {
-            name,
-            about,
-            on_c,
-            may_stick: false,
-            run,
-        }
-    }
-
-    const fn may_stick(mut self) -> Case {
-        self.may_stick = true;
-        self
-    }
-}
-
-/// What a case works with: the first device, opened by its own process.
-struct Ctx {
-    dev: Device,
-    driver: Driver,
-}
-
-impl Ctx {
-    fn rust(&self) -> bool {
-        self.driver == Driver::Rust
-    }
-
-    /// Moves pages with the counting ioctl, whose answer must add up.
-    fn migrate(&self, direction: u32, addr: usize, npages: usize) -> Result<Migrate> {
-        let result = self
-            .dev
-            .migrate(direction, addr, npages)
-            .context("RUST_DMIRROR_MIGRATE")?;
-        accounted(&result)?;
-        Ok(result)
-    }
-
-    fn migrate_all(&self, direction: u32, area: &Area) -> Result<Migrate> {
-        self.migrate(direction, area.addr(), area.npages())
-    }
-
-    /// Moves all of `area` to the device, by whichever ioctl the driver has, and checks what it
-    /// reads there. The counts are the Rust driver's.
-    fn to_device(&self, area: &Area, seed: u64) -> Result<Option<Migrate>> {
-        let (addr, npages) = (area.addr(), area.npages());
-        if self.driver == Driver::C {
-            let data = self
-                .dev
-                .read_by(abi::MIGRATE_TO_DEV, addr, npages)
-                .context("HMM_DMIRROR_MIGRATE_TO_DEV")?;
-            verify_bytes(seed, 0, &data)?;
-            return Ok(None);
-        }
-        let (result, data) = self
-            .dev
-            .migrate_and_read(abi::TO_DEVICE, addr, npages)
-            .context("RUST_DMIRROR_MIGRATE")?;
-        accounted(&result)?;
-        check_eq!(result.moved(), npages as u64, "pages moved");
-        check_eq!(result.read_back, npages as u64, "pages read back");
-        verify_bytes(seed, 0, &data)?;
-        Ok(Some(result))
-    }
-
-    fn to_system(&self, area: &Area) -> Result<Option<Migrate>> {
-        self.go(abi::TO_SYSTEM, area.addr(), area.npages())
-    }
-
-    /// Moves pages that must all move, by whichever ioctl the driver has.
-    fn go(&self, direction: u32, addr: usize, npages: usize) -> Result<Option<Migrate>> {
-        if self.driver == Driver::C {
-            let code = match direction {
-                abi::TO_DEVICE => abi::MIGRATE_TO_DEV,
-                _ => abi::MIGRATE_TO_SYS,
-            };
-            self.dev
-                .read_by(code, addr, npages)
-                .with_context(|| format!("ioctl {code:#x}"))?;
-            return Ok(None);
-        }
-        let result = self.migrate(direction, addr, npages)?;
-        check_eq!(result.moved(), npages as u64, "pages moved");
-        Ok(Some(result))
-    }
-}
-
-/// Every page in exactly one count, and no more pages moved than were collected.
-fn accounted(result: &Migrate) -> Result<()> {
-    println!("{}", result.summary());
-    check_eq!(result.accounted(), result.npages, "pages accounted for");
-    ensure!(
-        result.moved() <= result.collected && result.collected <= result.npages,
-        "{} collected, {} moved",
-        result.collected,
-        result.moved()
-    );
-    ensure!(result.reserved == [0; 4], "reserved members were written");
-    Ok(())
 }
 
 /// Runs what was asked for; returns the exit code.

@@ -20,8 +20,8 @@ use crate::{
     device::{Device, PAGE_SIZE},
     proc::pagemap,
     test::{
+        case::{Case, Ctx, OnC},
         child::{Peer, Skip},
-        Case, Ctx, OnC,
     },
 };
 

@@ -10,8 +10,8 @@ use crate::{
     check_eq,
     device::Device,
     test::{
+        case::{Case, Ctx, OnC},
         check::{all_at, Place, Rss},
-        Case, Ctx, OnC,
     },
 };
 

@@ -11,9 +11,9 @@ use crate::{
     check_eq,
     device::{Device, PAGE_SIZE},
     test::{
+        case::{Case, Ctx, OnC},
         check::{all_at, Place},
         child::Peer,
-        Case, Ctx, OnC,
     },
 };
 

@@ -16,9 +16,9 @@ use crate::{
     check_eq,
     device::Device,
     test::{
+        case::{Case, Ctx, OnC, NEW_ABI},
         check::{all_at, Place, Rss},
         child::{pipe, Peer},
-        Case, Ctx, OnC, NEW_ABI,
     },
 };
 

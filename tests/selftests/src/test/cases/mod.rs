@@ -2,6 +2,7 @@
 
 //! The cases, one file for each subject.
 
+mod answers;
 mod bad_input;
 mod basic;
 mod defects;
@@ -13,7 +14,7 @@ mod shared;
 mod split;
 mod stress;
 
-use super::Case;
+use super::case::Case;
 
 /// Every case, in the order in which they run: what others build on comes first.
 pub fn all() -> impl Iterator<Item = &'static Case> {
@@ -27,6 +28,7 @@ pub fn all() -> impl Iterator<Item = &'static Case> {
         defects::CASES,
         bad_input::CASES,
         new_abi::CASES,
+        answers::CASES,
         stress::CASES,
     ]
     .into_iter()

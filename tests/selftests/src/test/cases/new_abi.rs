@@ -1,20 +1,19 @@
 // SPDX-License-Identifier: GPL-2.0
 
-//! The new ioctls: what they refuse, and that what they say fits together.
+//! The new ioctls: what they refuse.
 
-use anyhow::{ensure, Context, Result};
+use anyhow::{ensure, Result};
 use nix::{errno::Errno, sys::mman::ProtFlags};
 
 use crate::{
     abi::{self, Inject, Migrate, Page, Point, Stats},
-    area::{Area, HUGE},
+    area::Area,
     check_eq,
-    device::{migrate_argument, Device, PAGE_SIZE},
+    device::{migrate_argument, PAGE_SIZE},
     proc::pagemap,
     test::{
+        case::{Case, Ctx, NEW_ABI},
         cases::bad_input::shared_memory,
-        check::{all_at, Place},
-        Case, Ctx, NEW_ABI,
     },
 };
 
@@ -48,24 +47,6 @@ pub const CASES: &[Case] = &[
         "INJECT: unknown points, and arming all at once: EINVAL",
         NEW_ABI,
         inject_arguments,
-    ),
-    Case::new(
-        "new.inject_counts",
-        "INJECT: skip, times and hits count exactly",
-        NEW_ABI,
-        inject_counts,
-    ),
-    Case::new(
-        "new.page",
-        "PAGE: every place a page can be in, with its counts",
-        NEW_ABI,
-        page,
-    ),
-    Case::new(
-        "new.stats",
-        "STATS: each counter grows by what was done",
-        NEW_ABI,
-        stats,
     ),
 ];
 
@@ -262,93 +243,4 @@ fn inject_arguments(ctx: &Ctx) -> Result<()> {
         ctx.dev.inject(Point::All, 0, 1),
         Errno::EINVAL,
     )
-}
-
-fn inject_counts(ctx: &Ctx) -> Result<()> {
-    let area = Area::filled(8, 94)?;
-    ctx.dev.inject(Point::HugeAlloc, 2, 3)?;
-    let result = ctx.migrate_all(abi::TO_DEVICE, &area)?;
-    check_eq!(result.split, 3 * HUGE as u64, "pages of split folios");
-    check_eq!(result.whole, 5 * HUGE as u64, "pages of whole folios");
-    check_eq!(ctx.dev.inject(Point::HugeAlloc, 0, 1)?, 3, "hits");
-    ctx.dev.inject(Point::Copy, 0, 5)?;
-    ctx.dev.inject(Point::All, 0, 0)?;
-    let more = Area::filled(1, 95)?;
-    let result = ctx.migrate_all(abi::TO_DEVICE, &more)?;
-    check_eq!(
-        result.whole,
-        HUGE as u64,
-        "whole after all points were cleared"
-    );
-    check_eq!(ctx.dev.inject(Point::HugeAlloc, 0, 0)?, 3, "hits stay");
-    area.verify(94)
-}
-
-fn page(ctx: &Ctx) -> Result<()> {
-    let dev = &ctx.dev;
-    let at = |addr| -> Result<u32> { Ok(dev.page(addr).context("PAGE")?.location) };
-    let area = Area::filled(1, 96)?;
-    check_eq!(at(0)?, abi::WHERE_UNREADABLE, "where nothing is mapped");
-    let info = dev.page(area.page(3))?;
-    check_eq!(info.location, abi::WHERE_SYSTEM, "where");
-    check_eq!((info.order, info.map_order), (9, 9), "orders");
-    check_eq!(
-        (info.refs, info.expected, info.mapcount),
-        (1, 1, 1),
-        "counts"
-    );
-    check_eq!(info.flags & abi::PAGE_WRITE, abi::PAGE_WRITE, "writable");
-    ctx.to_device(&area, 96)?;
-    let info = dev.page(area.page(3))?;
-    check_eq!(info.location, abi::WHERE_DEVICE, "where");
-    check_eq!((info.order, info.map_order), (9, 9), "orders");
-    check_eq!(
-        (info.refs, info.expected, info.mapcount),
-        (1, 1, 1),
-        "counts"
-    );
-    // Seen from another device, it is nothing that this one could read.
-    let elsewhere = Device::open(1)?.page(area.page(3))?.location;
-    ensure!(elsewhere != abi::WHERE_DEVICE, "on two devices at once");
-    all_at(dev, ctx.driver, &area, Place::DeviceHuge)?;
-    let hole = Area::small(3)?;
-    check_eq!(at(hole.addr())?, abi::WHERE_NOWHERE, "a hole");
-    hole.word(1, 0);
-    check_eq!(at(hole.page(1))?, abi::WHERE_ZERO, "the zero page");
-    hole.set_word(2, 0, 1);
-    check_eq!(at(hole.page(2))?, abi::WHERE_SYSTEM, "a written page");
-    hole.protect(ProtFlags::PROT_NONE)?;
-    check_eq!(at(hole.page(2))?, abi::WHERE_UNREADABLE, "without access");
-    area.verify(96)
-}
-
-fn stats(ctx: &Ctx) -> Result<()> {
-    let all = HUGE as u64;
-    let area = Area::filled(3, 97)?;
-    let before = ctx.dev.stats()?;
-    ensure!(
-        before.pages_used <= before.pages_total,
-        "more used than there are"
-    );
-    check_eq!(
-        before.pages_total,
-        u64::from(before.chunks) * 65536,
-        "pages of all chunks"
-    );
-    ctx.to_device(&area, 97)?;
-    let there = ctx.dev.stats()?;
-    check_eq!(there.to_device - before.to_device, 3 * all, "to the device");
-    check_eq!(there.pages_used - before.pages_used, 3 * all, "in use");
-    check_eq!(there.pages_mine, 3 * all, "of this file");
-    check_eq!(Device::open(0)?.stats()?.pages_mine, 0, "of another file");
-    ctx.migrate(abi::TO_SYSTEM, area.addr(), HUGE)?;
-    area.word(HUGE, 0);
-    area.unmap(2 * HUGE, HUGE)?;
-    let after = ctx.dev.stats()?;
-    check_eq!(after.to_system - there.to_system, all, "back on request");
-    check_eq!(after.faulted - there.faulted, all, "back by a fault");
-    check_eq!(after.pages_used, before.pages_used, "in use at last");
-    check_eq!(after.pages_mine, 0, "of this file at last");
-    check_eq!(after.split_refused, before.split_refused, "splits refused");
-    Ok(())
 }

@@ -11,9 +11,9 @@ use crate::{
     check_eq,
     proc::{pagemap, smaps},
     test::{
+        case::{Case, Ctx, OnC, NEW_ABI},
         check::{all_at, order, pages_at, Place},
         child::Skip,
-        Case, Ctx, OnC, NEW_ABI,
     },
 };
 

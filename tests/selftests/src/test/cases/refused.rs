@@ -11,8 +11,8 @@ use crate::{
     check_eq,
     device::Device,
     test::{
+        case::{Case, Ctx, NEW_ABI},
         check::{all_at, pages_at, Place, Rss},
-        Case, Ctx, NEW_ABI,
     },
 };
 

@@ -9,9 +9,9 @@ use crate::{
     area::{pattern_bytes, verify_bytes, Area, HUGE},
     check_eq,
     test::{
+        case::{Case, Ctx, OnC, NEW_ABI},
         check::{all_at, Place},
         child::Peer,
-        Case, Ctx, OnC, NEW_ABI,
     },
 };
 

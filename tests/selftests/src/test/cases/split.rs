@@ -9,8 +9,8 @@ use crate::{
     area::{Area, HUGE},
     check_eq,
     test::{
+        case::{Case, Ctx, OnC, NEW_ABI},
         check::{all_at, order, pages_at, Place, Rss},
-        Case, Ctx, OnC, NEW_ABI,
     },
 };
 

@@ -17,7 +17,7 @@ use crate::{
     area::{pattern_bytes, Area, HUGE},
     check_eq,
     device::{Device, PAGE_SIZE},
-    test::{Case, Ctx, OnC, NEW_ABI},
+    test::case::{Case, Ctx, OnC, NEW_ABI},
 };
 
 pub const CASES: &[Case] = &[
