@@ -2,7 +2,7 @@
 #
 # Doors to scripts/, no more. Kbuild, beside this file, builds the module.
 
-.PHONY: module run test test-all experiment shell update clean help
+.PHONY: module run test test-all experiment shell format update clean help
 
 module:
 	@scripts/module.sh
@@ -21,6 +21,9 @@ experiment:
 
 shell:
 	@scripts/shell.sh
+
+format:
+	@scripts/format.sh
 
 update:
 	@scripts/clean.sh update

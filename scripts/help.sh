@@ -10,6 +10,7 @@ make experiment   the refused split, stage by stage, with both drivers
 make shell        a shell in the guest with the module loaded (DRIVER=c, KERNEL=own)
 make module       the module alone, for Debian's kernel: build/stock/module
 make KDIR=TREE    the module alone, for a configured tree of one's own: build/module
+make format       rustfmt for every Rust file, with the kernel's settings
 make update       look for a newer packaged kernel the next time
 make clean        remove build/; what took long to make stays in the cache
 

@@ -13,9 +13,7 @@ GUESTS_TEST=(
 	"stock|stock|rust|load demo companion hmm-tests unload"
 	"own|own|rust|load demo companion hmm-tests unload"
 )
-GUESTS_ALL=(
-	"reference|stock|c|load hmm-tests unload"
-)
+GUESTS_ALL=()
 
 run_guests() {
 	local entry name kernel driver steps
@@ -27,14 +25,6 @@ run_guests() {
 	judge_guests
 }
 
-# The kernel's own format, wherever the file is.
-rustfmt_all() {
-	in_root sh -e -c '
-		find rust src tests -name "*.rs" -not -path "tests/selftests/*" -exec \
-			rustfmt --check --edition 2021 --config-path "$1/.rustfmt.toml" {} +
-		cd tests/selftests && cargo fmt --check' sh "/cache/${KPKG##*/}/source"
-}
-
 # The kernel's lints (they are in its Makefile); a warning ends the build.
 clippy_module() {
 	build_module "/cache/${KOUT##*/}" "/repo/build/$KNAME/clippy" "${KMAKE[@]}" CLIPPY=1 KRUSTFLAGS=-Dwarnings
@@ -44,8 +34,14 @@ clippy_companion() {
 	companion_cargo clippy --release --locked --all-targets --target x86_64-unknown-linux-gnu -- -D warnings
 }
 
-test_companion() {
-	companion_cargo test --release --locked --target x86_64-unknown-linux-gnu
+# Counted as cargo counts them, or as one failure if it did not come that far.
+unit_tests() {
+	local bad=0 passed failed ignored
+	step "unit tests of the companion" companion-unit \
+		companion_cargo test --release --locked --target x86_64-unknown-linux-gnu || bad=1
+	read -r passed failed ignored <<<"$(awk '/^test result:/ { p += $4; f += $6; i += $8 } END { print p + 0, f + 0, i + 0 }' "$LOGS/companion-unit.log")"
+	[ "$bad" = 0 ] || [ "$failed" -gt 0 ] || failed=1
+	count companion-unit "$passed" "$failed" "$ignored"
 }
 
 shellcheck_all() {
@@ -62,11 +58,11 @@ tree_digest() {
 
 test_everything() {
 	provide_kernel own
-	check "format of the Rust files" rustfmt rustfmt_all
+	check "format of the Rust files" rustfmt "$TOP/scripts/format.sh" --check
 	check "shellcheck" shellcheck shellcheck_all
 	check "clippy, module" clippy-module clippy_module
 	check "clippy, companion" clippy-companion clippy_companion
-	check "unit tests of the companion" companion-unit test_companion
+	unit_tests
 	"$TOP/scripts/selftest.sh" || failed "runner: its own test" "ended before its end"
 	run_guests "${GUESTS_TEST[@]}"
 }

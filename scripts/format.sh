@@ -1,0 +1,19 @@
+#!/bin/bash
+# SPDX-License-Identifier: GPL-2.0
+#
+# make format: every Rust file in the kernel's own format; with --check, only
+# says which are not.
+set -euo pipefail
+# shellcheck source=scripts/lib/all.sh
+. "$(dirname "${BASH_SOURCE[0]}")/lib/all.sh"
+
+provide_root
+provide_packages
+in_root bash -c '
+	status=0
+	config=$1/.rustfmt.toml
+	shift
+	mapfile -d "" files < <(find . -name "*.rs" -not -path "./build/*" -not -path "./tests/selftests/*" -print0)
+	rustfmt "$@" --color never --edition 2021 --config-path "$config" "${files[@]}" || status=1
+	(cd tests/selftests && cargo fmt -- "$@" --color never) || status=1
+	exit "$status"' bash "/cache/${KPKG##*/}/source" "$@"
