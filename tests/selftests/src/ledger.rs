@@ -25,6 +25,7 @@ const COLUMNS: [&str; 11] = [
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Record {
     pub seq: u64,
+    pub pfn: u64,
     pub columns: Vec<String>,
     pub matches: bool,
 }
@@ -32,6 +33,47 @@ pub struct Record {
 /// The heads of [`Record::columns`].
 pub fn heads() -> &'static [&'static str] {
     &COLUMNS
+}
+
+/// Rows for a table: a folio that was split makes 512 records at each stage, which differ in their
+/// numbers only. Such a run becomes one row, with how many folios it stands for as last column.
+pub fn rows(records: &[Record]) -> Vec<Vec<String>> {
+    // Sources and destinations take turns, so a run is looked for in the last few rows.
+    const LOOK_BACK: usize = 3;
+    struct Row<'a> {
+        first: &'a Record,
+        last: &'a Record,
+        folios: usize,
+    }
+    let alike = |a: &Record, b: &Record| {
+        let differs = |i: usize| COLUMNS[i] != "seq" && COLUMNS[i] != "pfn";
+        (0..COLUMNS.len()).all(|i| !differs(i) || a.columns[i] == b.columns[i])
+    };
+    let mut rows: Vec<Row<'_>> = Vec::new();
+    for record in records {
+        let run = rows.iter_mut().rev().take(LOOK_BACK).find(|row| {
+            // The same folio again is another attempt.
+            alike(row.last, record) && row.last.pfn < record.pfn
+        });
+        match run {
+            Some(row) => {
+                row.last = record;
+                row.folios += 1;
+            }
+            None => rows.push(Row {
+                first: record,
+                last: record,
+                folios: 1,
+            }),
+        }
+    }
+    rows.into_iter()
+        .map(|row| {
+            let mut columns = row.first.columns.clone();
+            columns.push(row.folios.to_string());
+            columns
+        })
+        .collect()
 }
 
 /// Switches the ledger on for as long as this lives.
@@ -103,11 +145,15 @@ fn parse(text: &str) -> Result<Vec<Record>> {
                 "ledger line not understood: {line}"
             );
             let columns: Vec<_> = order.iter().map(|&i| words[i].to_string()).collect();
+            let number = |column: &str| match column.strip_prefix("0x") {
+                Some(hex) => u64::from_str_radix(hex, 16),
+                None => column.parse(),
+            };
+            let understood = || format!("ledger line not understood: {line}");
             Ok(Record {
-                seq: columns[0]
-                    .parse()
-                    .with_context(|| format!("ledger line not understood: {line}"))?,
-                matches: columns.last().is_some_and(|ok| ok == "ok"),
+                seq: number(&columns[0]).with_context(understood)?,
+                pfn: number(&columns[4]).with_context(understood)?,
+                matches: columns.last().is_some_and(|ok| ok != "MISMATCH"),
                 columns,
             })
         })
@@ -139,6 +185,34 @@ seq stage     device direction  pfn     order refs mapcount expected held ok
         let record = &parse(text).unwrap()[0];
         assert_eq!(record.columns[1], "copy");
         assert_eq!(record.columns[10], "ok");
+    }
+
+    #[test]
+    fn runs_of_folios_become_one_row() {
+        let mut text = COLUMNS.join(" ");
+        for (seq, line) in [
+            "setup 0 to_device 0x100 9 1 0 0 1 ok",
+            "pages-src 0 to_device 0x100 0 1 0 0 1 ok",
+            "pages-dst 0 to_device 0x900 0 1 0 0 1 ok",
+            "pages-src 0 to_device 0x101 0 1 0 0 1 ok",
+            "pages-dst 0 to_device 0x901 0 1 0 0 1 ok",
+            "pages-src 0 to_device 0x102 0 2 0 0 1 MISMATCH",
+            "pages-src 0 to_device 0x100 0 1 0 0 1 ok",
+        ]
+        .iter()
+        .enumerate()
+        {
+            text += &format!("\n{seq} {line}");
+        }
+        let rows = rows(&parse(&text).unwrap());
+        let seen: Vec<_> = rows
+            .iter()
+            .map(|r| (r[0].as_str(), r[11].as_str()))
+            .collect();
+        assert_eq!(
+            seen,
+            [("0", "1"), ("1", "2"), ("2", "2"), ("5", "1"), ("6", "1")]
+        );
     }
 
     #[test]

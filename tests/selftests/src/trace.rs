@@ -95,11 +95,11 @@ pub fn run(index: u32, injections: &[Injection]) -> Result<u8> {
         println!("The ledger has no record of it.");
         return Ok(1);
     }
-    let mut table = table::new(ledger::heads());
-    for record in &records {
-        table.add_row(&record.columns);
-    }
-    table::align_right(&mut table, &[0, 2, 4, 5, 6, 7, 8, 9]);
+    let mut heads = ledger::heads().to_vec();
+    heads.push("folios");
+    let mut table = table::new(&heads);
+    table.add_rows(ledger::rows(&records));
+    table::align_right(&mut table, &[0, 2, 4, 5, 6, 7, 8, 9, 11]);
     println!("{table}");
     match records.iter().filter(|r| !r.matches).count() {
         0 => {

@@ -22,6 +22,7 @@ use crate::{
     abi::Stats,
     check_eq,
     device::{Device, Driver},
+    ledger::Ledger,
     proc::kmsg::{self, Kmsg},
 };
 use case::{Case, Ctx, OnC};
@@ -80,9 +81,14 @@ pub fn run(options: &Options) -> Result<u8> {
         (Wanted::C, Driver::Rust) => bail!("the driver is not test_hmm: it answers our ioctls"),
         _ => {}
     }
+    // Off, the ledger checks nothing, and that no count mismatched would say nothing.
+    let ledger = (driver == Driver::Rust).then(Ledger::enable);
     let mut log = Kmsg::open();
     let mut ktap = Ktap::new(io::stdout(), chosen.len())?;
     ktap.diagnostic(&format!("driver: {driver:?}"))?;
+    if let Some(Err(error)) = &ledger {
+        ktap.diagnostic(&format!("reference counts go unchecked: {error:#}"))?;
+    }
     if log.is_none() {
         ktap.diagnostic("the kernel's log cannot be read: what it complains of goes unnoticed")?;
     }

@@ -10,9 +10,11 @@ use crate::{
     area::{Area, HUGE},
     check_eq,
     device::Device,
+    ledger::Ledger,
     test::{
         case::{Case, Ctx, NEW_ABI},
         check::{all_at, Place},
+        child::Skip,
     },
 };
 
@@ -34,6 +36,12 @@ pub const CASES: &[Case] = &[
         "STATS: each counter grows by what was done",
         NEW_ABI,
         stats,
+    ),
+    Case::new(
+        "new.ledger",
+        "every migration is in the ledger, split and refused ones too, and balances",
+        NEW_ABI,
+        ledger,
     ),
 ];
 
@@ -123,5 +131,53 @@ fn stats(ctx: &Ctx) -> Result<()> {
     check_eq!(after.pages_used, before.pages_used, "in use at last");
     check_eq!(after.pages_mine, 0, "of this file at last");
     check_eq!(after.split_refused, before.split_refused, "splits refused");
+    Ok(())
+}
+
+fn ledger(ctx: &Ctx) -> Result<()> {
+    let ledger = Ledger::enable().map_err(|error| Skip(format!("{error:#}")))?;
+    for points in [
+        &[][..],
+        &[Point::HugeAlloc],
+        &[Point::HugeAlloc, Point::ExtraRef],
+        &[Point::FolioLock],
+        &[Point::Copy],
+    ] {
+        for direction in [abi::TO_DEVICE, abi::TO_SYSTEM] {
+            let area = Area::filled(1, 98)?;
+            if direction == abi::TO_SYSTEM {
+                ctx.to_device(&area, 98)?;
+            }
+            let before = (
+                ctx.dev.stats()?,
+                ledger.records()?.last().map_or(0, |r| r.seq + 1),
+            );
+            for &point in points {
+                ctx.dev.inject(point, 0, 1)?;
+            }
+            ctx.migrate_all(direction, &area)?;
+            let after = ctx.dev.stats()?;
+            let records = ledger.records()?;
+            let new: Vec<_> = records.iter().filter(|r| r.seq >= before.1).collect();
+            println!("{points:?}, direction {direction}: {} records", new.len());
+            let checks = after.ledger_checks - before.0.ledger_checks;
+            // Where the folio cannot even be locked there is nothing to count.
+            ensure!(
+                checks > 0 || points.contains(&Point::FolioLock),
+                "nothing was checked"
+            );
+            for record in new {
+                ensure!(
+                    record.matches,
+                    "a count that does not match: {:?}",
+                    record.columns
+                );
+            }
+            let mismatches = after.ledger_mismatches - before.0.ledger_mismatches;
+            check_eq!(mismatches, 0, "mismatches counted");
+            ctx.dev.inject(Point::All, 0, 0)?;
+            area.verify(98)?;
+        }
+    }
     Ok(())
 }
