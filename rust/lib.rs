@@ -7,3 +7,4 @@
 
 mod bindings;
 pub mod mm;
+pub mod ratelimit;

@@ -9,22 +9,23 @@
 #[path = "../rust/lib.rs"]
 pub mod layer;
 
-mod access;
-mod device;
-mod devmem;
-mod file;
-mod inject;
-mod ledger;
-mod migrate;
-mod range;
-mod stats;
-mod uapi;
+pub mod access;
+pub mod device;
+pub mod devmem;
+pub mod file;
+pub mod inject;
+pub mod ledger;
+pub mod migrate;
+pub mod range;
+pub mod stats;
+pub mod uapi;
 
 use device::{
     Device,
     Kind, //
 };
 use file::File;
+use ledger::Ledger;
 use kernel::{
     miscdevice::{
         MiscDeviceOptions,
@@ -69,19 +70,42 @@ struct Node {
     device: Arc<Device>,
 }
 
-struct Dmirror {
+/// The module.
+pub struct Dmirror {
     nodes: KVec<Node>,
+    ledger: Arc<Ledger>,
+}
+
+kernel::sync::global_lock! {
+    // SAFETY: The module's initialisation begins with it; nothing else runs before.
+    unsafe(uninit) static DEVICES: Mutex<[Option<Arc<Device>>; device::MAX]> =
+        [const { None }; device::MAX];
+}
+
+/// Makes a device known to its node, or forgets it.
+fn publish(id: usize, device: Option<Arc<Device>>) {
+    // What was there goes after the lock.
+    let _before = DEVICES
+        .lock()
+        .get_mut(id)
+        .and_then(|slot| core::mem::replace(slot, device));
+}
+
+/// The device of a node, by the number at the end of its name.
+fn find(name: &CStr) -> Option<Arc<Device>> {
+    let id = NAMES.iter().position(|known| *known == name)?;
+    DEVICES.lock().get(id)?.clone()
 }
 
 impl Dmirror {
     fn add(&mut self, kind: Kind) -> Result {
         let id = self.nodes.len();
         let name = *NAMES.get(id).ok_or(ENODEV)?;
-        let device = Device::new(id, kind)?;
-        device::publish(id, Some(device.clone()));
+        let device = Device::new(id, kind, self.ledger.clone())?;
+        publish(id, Some(device.clone()));
         let options = MiscDeviceOptions { name };
         let node = KBox::pin_init(MiscDeviceRegistration::register(options), GFP_KERNEL)
-            .inspect_err(|_| device::publish(id, None))?;
+            .inspect_err(|_| publish(id, None))?;
         self.nodes.push(
             Node {
                 _node: node,
@@ -95,12 +119,17 @@ impl Dmirror {
 
 impl kernel::Module for Dmirror {
     fn init(_module: &'static ThisModule) -> Result<Self> {
-        let mut this = Dmirror { nodes: KVec::new() };
+        // SAFETY: This runs once, before anything that could use the lock.
+        unsafe { DEVICES.init() };
+        let mut this = Dmirror {
+            nodes: KVec::new(),
+            ledger: Ledger::new()?,
+        };
         this.add(Kind::Private)?;
         this.add(Kind::Private)?;
         let (first, second) = (
-            *module_parameters::spm_addr_dev0.value(),
-            *module_parameters::spm_addr_dev1.value(),
+            module_parameters::spm_addr_dev0.value(),
+            module_parameters::spm_addr_dev1.value(),
         );
         if first != 0 && second != 0 {
             this.add(Kind::Coherent(first))?;
@@ -114,7 +143,7 @@ impl kernel::Module for Dmirror {
 impl Drop for Dmirror {
     fn drop(&mut self) {
         for (id, node) in self.nodes.drain_all().enumerate() {
-            device::publish(id, None);
+            publish(id, None);
             let Node { _node, device } = node;
             drop(_node);
             device.shut_down();

@@ -3,6 +3,11 @@
 //! What user space sees: the ten commands of `lib/test_hmm_uapi.h`, and those of
 //! `include/uapi/rust_dmirror.h`.
 
+#![expect(
+    missing_docs,
+    reason = "every name is documented in the header that it is from"
+)]
+
 use kernel::{
     ioctl::_IOWR,
     prelude::*,
@@ -33,7 +38,6 @@ pub struct Command {
 /// `struct rust_dmirror_migrate`.
 #[derive(Clone, Copy, Default)]
 #[repr(C)]
-#[allow(missing_docs)] // documented in the header
 pub struct Migrate {
     pub version: u32,
     pub direction: u32,
@@ -60,7 +64,6 @@ pub struct Migrate {
 /// `struct rust_dmirror_inject`.
 #[derive(Clone, Copy, Default)]
 #[repr(C)]
-#[allow(missing_docs)] // documented in the header
 pub struct Inject {
     pub version: u32,
     pub point: u32,
@@ -73,7 +76,6 @@ pub struct Inject {
 /// `struct rust_dmirror_page`.
 #[derive(Clone, Copy, Default)]
 #[repr(C)]
-#[allow(missing_docs)] // documented in the header
 pub struct Page {
     pub version: u32,
     pub place: u32,
@@ -91,7 +93,6 @@ pub struct Page {
 /// `struct rust_dmirror_stats`.
 #[derive(Clone, Copy, Default)]
 #[repr(C)]
-#[allow(missing_docs)] // documented in the header
 pub struct Stats {
     pub version: u32,
     pub chunks: u32,

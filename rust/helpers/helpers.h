@@ -68,6 +68,7 @@ bool rust_dmirror_range_blockable(const struct mmu_notifier_range *range);
 
 int rust_dmirror_mmap_read_lock_killable(struct mm_struct *mm);
 bool rust_dmirror_fatal_signal_pending(void);
+bool rust_dmirror_ratelimit(void);
 unsigned long rust_dmirror_task_size(const struct mm_struct *mm);
 bool rust_dmirror_vma_is_anonymous(struct vm_area_struct *vma);
 unsigned long rust_dmirror_mm_rss(struct mm_struct *mm, int member);

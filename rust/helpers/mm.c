@@ -3,6 +3,7 @@
 #include <linux/mm.h>
 #include <linux/mmap_lock.h>
 #include <linux/mmu_notifier.h>
+#include <linux/ratelimit.h>
 #include <linux/sched/signal.h>
 
 #include "helpers.h"
@@ -49,4 +50,11 @@ bool rust_dmirror_vma_is_anonymous(struct vm_area_struct *vma)
 unsigned long rust_dmirror_mm_rss(struct mm_struct *mm, int member)
 {
 	return get_mm_counter_sum(mm, member);
+}
+
+bool rust_dmirror_ratelimit(void)
+{
+	static DEFINE_RATELIMIT_STATE(state, DEFAULT_RATELIMIT_INTERVAL, DEFAULT_RATELIMIT_BURST);
+
+	return __ratelimit(&state);
 }

@@ -292,6 +292,25 @@ impl<T: Driver> Pagemap<T> {
         })
     }
 
+    /// Whether a huge folio could be handed out. True only until somebody takes it.
+    pub fn has_huge_room(&self) -> bool {
+        let state = self.state.lock();
+        !state.closed && state.slots.has_free_block()
+    }
+
+    /// Pages in use by folios of an owner.
+    pub fn owned_by(&self, owner: &Arc<T::Owner>) -> usize {
+        let state = self.state.lock();
+        let (mut pages, mut from) = (0, 0);
+        while let Some((page, huge)) = state.slots.next_used(from) {
+            from = page + 1;
+            if state.owners[page].as_ref().is_some_and(|is| Arc::ptr_eq(is, owner)) {
+                pages += if huge { HUGE_PAGES } else { 1 };
+            }
+        }
+        pages
+    }
+
     /// The owner of the folio whose first page is number `offset` of the range, if it is in use.
     pub fn owner(&self, offset: usize) -> Option<Arc<T::Owner>> {
         self.state.lock().owners.get(offset)?.clone()

@@ -177,6 +177,11 @@ impl Slots {
         }
     }
 
+    /// Whether there is a block of which no page is in use.
+    pub fn has_free_block(&self) -> bool {
+        self.find(|block| matches!(block, Block::Free)).is_some()
+    }
+
     /// Whether no page of a block is in use.
     pub fn is_free(&self, block: usize) -> bool {
         matches!(self.blocks.get(block), Some(Block::Free))

@@ -1,0 +1,24 @@
+// SPDX-License-Identifier: GPL-2.0
+
+//! Messages that user space can cause, kept from filling the log.
+//!
+//! C header: [`include/linux/ratelimit.h`](srctree/include/linux/ratelimit.h)
+
+use super::bindings;
+
+/// Whether a message may be printed now. C: `__ratelimit()`. May be called in any context.
+pub fn allows() -> bool {
+    // SAFETY: It has no requirements.
+    unsafe { bindings::rust_dmirror_ratelimit() }
+}
+
+/// [`pr_warn!`](kernel::pr_warn), as often as [`allows`] lets it.
+macro_rules! warn_limited {
+    ($($arg:tt)*) => {
+        if $crate::layer::ratelimit::allows() {
+            ::kernel::pr_warn!($($arg)*);
+        }
+    };
+}
+
+pub(crate) use warn_limited;

@@ -1,0 +1,154 @@
+// SPDX-License-Identifier: GPL-2.0
+
+//! A device: its memory and its counters.
+//!
+//! [`Core`] is what pages of the device refer to; [`Device`] is what open files refer to.
+
+use crate::{
+    devmem::{
+        DeviceMemory,
+        Reserve, //
+    },
+    inject::Points,
+    layer::mm::pagemap::OwnerId,
+    ledger::Ledger,
+    migrate,
+    stats::Stats, //
+};
+use kernel::{
+    prelude::*,
+    sync::Arc,
+    time::{
+        delay::fsleep,
+        Delta, //
+    }, //
+};
+
+/// The most devices.
+pub const MAX: usize = 4;
+
+/// What memory a device has.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Kind {
+    /// Private: the CPU cannot reach it.
+    Private,
+    /// Coherent: real memory from this physical address on.
+    Coherent(u64),
+}
+
+/// What a device's pages know of it.
+#[pin_data]
+pub struct Core {
+    id: usize,
+    kind: Kind,
+    /// What it has done.
+    pub stats: Stats,
+    /// What is to fail, for all its users.
+    #[pin]
+    pub inject: Points,
+    /// For eviction.
+    #[pin]
+    pub reserve: Reserve,
+    /// Where reference counts are reported to.
+    pub ledger: Arc<Ledger>,
+}
+
+impl Core {
+    /// The number of its node.
+    pub fn id(&self) -> usize {
+        self.id
+    }
+
+    /// What memory it has.
+    pub fn kind(&self) -> Kind {
+        self.kind
+    }
+
+    /// Whether its memory is private.
+    pub fn is_private(&self) -> bool {
+        self.kind == Kind::Private
+    }
+
+    /// Its identity towards the core.
+    pub fn owner(&self) -> OwnerId {
+        OwnerId::of(self)
+    }
+}
+
+/// A device.
+#[pin_data]
+pub struct Device {
+    core: Arc<Core>,
+    /// Its memory.
+    #[pin]
+    pub memory: DeviceMemory,
+}
+
+impl Device {
+    /// A device without memory yet.
+    pub fn new(id: usize, kind: Kind, ledger: Arc<Ledger>) -> Result<Arc<Self>> {
+        let core = Arc::pin_init(
+            pin_init!(Core {
+                id,
+                kind,
+                stats: Stats::new(),
+                inject <- Points::new(),
+                reserve <- Reserve::new(),
+                ledger,
+            }),
+            GFP_KERNEL,
+        )?;
+        Arc::pin_init(
+            pin_init!(Device {
+                core,
+                memory <- DeviceMemory::new(),
+            }),
+            GFP_KERNEL,
+        )
+    }
+
+    /// What its pages know of it.
+    pub fn core(&self) -> &Arc<Core> {
+        &self.core
+    }
+
+    /// Brings all pages of all processes back and gives the memory up. What `RELEASE` does.
+    ///
+    /// # Errors
+    ///
+    /// `EBUSY` if somebody holds pages; they stay, with the memory that they need.
+    pub fn release(&self) -> Result {
+        let chunks = self.memory.chunks()?;
+        for chunk in &chunks {
+            chunk.close(true);
+        }
+        let evicted = migrate::evict(self, None);
+        for chunk in &chunks {
+            chunk.close(false);
+        }
+        drop(chunks);
+        evicted?;
+        match self.memory.shrink()? {
+            0 => Ok(()),
+            _ => Err(EBUSY),
+        }
+    }
+
+    /// Gives everything up, when no file is open any more. Waits for pages that somebody holds.
+    pub fn shut_down(&self) {
+        let pause = Delta::from_millis(100);
+        for round in 0u32.. {
+            match self.release() {
+                Ok(()) => return,
+                Err(error) if round % 100 == 0 => pr_warn!(
+                    "hmm_dmirror{}: waiting for {} pages that are held: {:?}\n",
+                    self.core.id(),
+                    self.memory.usage().1,
+                    error
+                ),
+                Err(_) => {}
+            }
+            fsleep(pause);
+        }
+    }
+}

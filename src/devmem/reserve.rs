@@ -1,0 +1,42 @@
+// SPDX-License-Identifier: GPL-2.0
+
+//! A huge folio of system memory kept for eviction, which cannot split what it moves (K6).
+
+use crate::layer::mm::folio::SystemFolio;
+use kernel::{
+    new_mutex,
+    prelude::*,
+    sync::Mutex, //
+};
+
+/// Room for one huge folio.
+#[pin_data]
+pub struct Reserve {
+    #[pin]
+    folio: Mutex<Option<SystemFolio>>,
+}
+
+impl Reserve {
+    /// Empty.
+    pub fn new() -> impl PinInit<Self> {
+        pin_init!(Reserve {
+            folio <- new_mutex!(None, "dmirror_reserve"),
+        })
+    }
+
+    /// Fills it if it is empty and there is memory. May sleep.
+    pub fn fill(&self) {
+        if self.folio.lock().is_some() {
+            return;
+        }
+        if let Ok(folio) = SystemFolio::anywhere(true) {
+            // If somebody was faster, what was there goes, after the lock.
+            let _unused = self.folio.lock().replace(folio);
+        }
+    }
+
+    /// Takes what is there.
+    pub fn take(&self) -> Option<SystemFolio> {
+        self.folio.lock().take()
+    }
+}

@@ -1,0 +1,221 @@
+// SPDX-License-Identifier: GPL-2.0
+
+//! Failures on demand: counted down, per open file and per device, on any kernel.
+//!
+//! Where the kernel has `fail_function`, its gates fail the same points.
+
+use crate::{
+    layer::mm::gate::Gate,
+    uapi, //
+};
+use kernel::{
+    new_spinlock,
+    prelude::*,
+    sync::{
+        atomic::{
+            Atomic,
+            Relaxed, //
+        },
+        SpinLock, //
+    }, //
+};
+
+/// A point that can be made to fail.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+#[repr(usize)]
+pub enum Point {
+    /// Somebody takes an extra reference on the source between setup and pages.
+    ExtraRef,
+    /// A huge destination cannot be allocated.
+    HugeAlloc,
+    /// A small destination cannot be allocated.
+    SmallAlloc,
+    /// The copy fails.
+    Copy,
+    /// Somebody holds the source's lock during setup.
+    FolioLock,
+}
+
+const POINTS: usize = 5;
+
+impl Point {
+    /// The point with a number of `enum rust_dmirror_inject_point`, which has 0 for all.
+    pub fn from_number(number: u32) -> Result<Self> {
+        Ok(match number {
+            1 => Point::ExtraRef,
+            2 => Point::HugeAlloc,
+            3 => Point::SmallAlloc,
+            4 => Point::Copy,
+            5 => Point::FolioLock,
+            _ => return Err(EINVAL),
+        })
+    }
+
+    fn gate(self) -> Gate {
+        match self {
+            Point::ExtraRef => Gate::ExtraRef,
+            Point::HugeAlloc => Gate::HugeAlloc,
+            Point::SmallAlloc => Gate::SmallAlloc,
+            Point::Copy => Gate::Copy,
+            Point::FolioLock => Gate::FolioLock,
+        }
+    }
+}
+
+/// The state of a point: `skip` passes succeed, the next `times` fail.
+#[derive(Clone, Copy, Default)]
+struct Countdown {
+    skip: u64,
+    times: u64,
+    hits: u64,
+}
+
+impl Countdown {
+    fn fires(&mut self) -> bool {
+        if self.times == 0 {
+            return false;
+        }
+        if self.skip > 0 {
+            self.skip -= 1;
+            return false;
+        }
+        self.times -= 1;
+        self.hits += 1;
+        true
+    }
+}
+
+/// The points of an open file, or of a device.
+#[pin_data]
+pub struct Points {
+    /// Whether any is armed: what is asked on every allocation.
+    armed: Atomic<bool>,
+    /// `HMM_DMIRROR_FLAG_FAIL_ALLOC`: the next allocation of a destination, of either order.
+    fail_alloc: Atomic<bool>,
+    #[pin]
+    points: SpinLock<[Countdown; POINTS]>,
+}
+
+impl Points {
+    /// None armed.
+    pub fn new() -> impl PinInit<Self> {
+        pin_init!(Points {
+            armed: Atomic::new(false),
+            fail_alloc: Atomic::new(false),
+            points <- new_spinlock!([Countdown::default(); POINTS], "dmirror_inject"),
+        })
+    }
+
+    /// Arms a point, or clears it where `times` is 0. Gives how often it failed so far.
+    pub fn arm(&self, point: Point, skip: u64, times: u64) -> u64 {
+        let mut points = self.points.lock();
+        let countdown = &mut points[point as usize];
+        countdown.skip = skip;
+        countdown.times = times;
+        let hits = countdown.hits;
+        self.armed
+            .store(points.iter().any(|point| point.times > 0), Relaxed);
+        hits
+    }
+
+    /// Clears all points.
+    pub fn clear(&self) {
+        for number in 1..=POINTS as u32 {
+            if let Ok(point) = Point::from_number(number) {
+                self.arm(point, 0, 0);
+            }
+        }
+    }
+
+    /// Sets what `HMM_DMIRROR_FLAGS` sets.
+    pub fn set_flags(&self, flags: u64) -> Result {
+        if flags & !uapi::FLAG_FAIL_ALLOC != 0 {
+            return Err(EINVAL);
+        }
+        self.fail_alloc
+            .store(flags & uapi::FLAG_FAIL_ALLOC != 0, Relaxed);
+        Ok(())
+    }
+
+    /// Whether this pass of the point is to fail.
+    pub fn fires(&self, point: Point) -> bool {
+        let is_alloc = matches!(point, Point::HugeAlloc | Point::SmallAlloc);
+        if is_alloc && self.fail_alloc.load(Relaxed) && self.fail_alloc.xchg(false, Relaxed) {
+            return true;
+        }
+        self.armed.load(Relaxed) && self.points.lock()[point as usize].fires()
+    }
+}
+
+/// Everything that can make a pass of a point fail for one user of a device.
+#[derive(Clone, Copy)]
+pub struct Faults<'a> {
+    file: Option<&'a Points>,
+    device: &'a Points,
+}
+
+impl<'a> Faults<'a> {
+    /// Of a file, if there is one, and of its device.
+    pub fn new(file: Option<&'a Points>, device: &'a Points) -> Self {
+        Faults { file, device }
+    }
+
+    /// Whether this pass of the point is to fail.
+    pub fn fires(&self, point: Point) -> bool {
+        self.file.is_some_and(|points| points.fires(point))
+            || self.device.fires(point)
+            || point.gate().pass().is_err()
+    }
+}
+
+#[kunit_tests(rust_dmirror_inject)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn counts_down_skip_then_times() {
+        let mut countdown = Countdown {
+            skip: 2,
+            times: 3,
+            hits: 0,
+        };
+        let fired = [(); 7].map(|()| countdown.fires());
+        assert_eq!(fired, [false, false, true, true, true, false, false]);
+        assert_eq!(countdown.hits, 3);
+    }
+
+    #[test]
+    fn points_are_armed_one_by_one() -> Result {
+        let points = KBox::pin_init(Points::new(), GFP_KERNEL)?;
+        assert!(!points.fires(Point::Copy));
+        points.arm(Point::Copy, 0, 1);
+        assert!(!points.fires(Point::ExtraRef));
+        assert!(points.fires(Point::Copy));
+        assert!(!points.fires(Point::Copy));
+        assert_eq!(points.arm(Point::Copy, 0, 5), 1);
+        points.clear();
+        assert!(!points.fires(Point::Copy));
+        Ok(())
+    }
+
+    #[test]
+    fn the_old_flag_fails_one_allocation() -> Result {
+        let points = KBox::pin_init(Points::new(), GFP_KERNEL)?;
+        points.set_flags(uapi::FLAG_FAIL_ALLOC)?;
+        assert!(!points.fires(Point::Copy));
+        assert!(points.fires(Point::SmallAlloc));
+        assert!(!points.fires(Point::HugeAlloc));
+        points.set_flags(uapi::FLAG_FAIL_ALLOC)?;
+        points.set_flags(0)?;
+        assert!(!points.fires(Point::HugeAlloc));
+        assert_eq!(points.set_flags(2), Err(EINVAL));
+        Ok(())
+    }
+
+    #[test]
+    fn unknown_points_are_refused() {
+        assert_eq!(Point::from_number(0), Err(EINVAL));
+        assert_eq!(Point::from_number(6), Err(EINVAL));
+        assert_eq!(Point::from_number(1), Ok(Point::ExtraRef));
+    }
+}

@@ -1,0 +1,232 @@
+// SPDX-License-Identifier: GPL-2.0
+
+//! The ledger of reference counts.
+//!
+//! While a folio is locked and unmapped, its reference count is what the kernel expects plus what is
+//! held, exactly. The driver knows at each stage what it holds, says so, and the ledger checks it. A
+//! mismatch is counted and shown; nothing else happens.
+
+use crate::{
+    layer::mm::folio::Counts,
+    migrate::Direction,
+    stats::Counter, //
+};
+use kernel::{
+    new_spinlock,
+    prelude::*,
+    sync::{
+        atomic::{
+            Atomic,
+            Relaxed, //
+        },
+        Arc,
+        SpinLock, //
+    }, //
+};
+
+/// Records that are kept.
+pub const KEPT: usize = 256;
+
+/// Where in a migration a folio is.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Stage {
+    /// The source, after setup.
+    Setup,
+    /// The destination, filled.
+    Filled,
+    /// The source, after pages.
+    PagesSource,
+    /// The destination, after pages.
+    PagesDestination,
+    /// The source, after finalize: mapped again or free, so that nothing is exact.
+    FinalSource,
+    /// The destination, after finalize: mapped, so that nothing is exact.
+    FinalDestination,
+}
+
+impl Stage {
+    /// Its name in tables and traces.
+    pub fn name(self) -> &'static str {
+        match self {
+            Stage::Setup => "setup",
+            Stage::Filled => "filled",
+            Stage::PagesSource => "pages-src",
+            Stage::PagesDestination => "pages-dst",
+            Stage::FinalSource => "final-src",
+            Stage::FinalDestination => "final-dst",
+        }
+    }
+
+    fn is_exact(self) -> bool {
+        !matches!(self, Stage::FinalSource | Stage::FinalDestination)
+    }
+}
+
+/// What was seen of a folio at a stage.
+#[derive(Clone, Copy)]
+pub struct Record {
+    /// Which stage.
+    pub stage: Stage,
+    /// The number of the device.
+    pub device: usize,
+    /// Where to.
+    pub direction: Direction,
+    /// The folio's counts.
+    pub counts: Counts,
+    /// References that are held beyond those that the kernel expects.
+    pub held: i32,
+}
+
+impl Record {
+    /// Whether the count is what it should be, as far as it can be known.
+    pub fn is_right(&self) -> bool {
+        !self.stage.is_exact() || self.counts.refs == self.counts.expected + self.held
+    }
+}
+
+struct Ring {
+    records: KVec<Option<Record>>,
+    /// Records ever written.
+    written: u64,
+}
+
+/// The ledger.
+#[pin_data]
+pub struct Ledger {
+    enabled: Atomic<bool>,
+    checks: Counter,
+    mismatches: Counter,
+    #[pin]
+    ring: SpinLock<Ring>,
+}
+
+impl Ledger {
+    /// An empty one, switched off.
+    pub fn new() -> Result<Arc<Self>> {
+        let ring = Ring {
+            records: KVec::from_elem(None, KEPT, GFP_KERNEL)?,
+            written: 0,
+        };
+        Arc::pin_init(
+            pin_init!(Ledger {
+                enabled: Atomic::new(false),
+                checks: Counter::new(),
+                mismatches: Counter::new(),
+                ring <- new_spinlock!(ring, "dmirror_ledger"),
+            }),
+            GFP_KERNEL,
+        )
+    }
+
+    /// Switches it on or off.
+    pub fn enable(&self, on: bool) {
+        self.enabled.store(on, Relaxed);
+    }
+
+    /// Whether it wants records.
+    #[inline]
+    pub fn is_enabled(&self) -> bool {
+        self.enabled.load(Relaxed)
+    }
+
+    /// Checks and keeps a record.
+    pub fn write(&self, record: Record) {
+        self.checks.add(1);
+        if !record.is_right() {
+            self.mismatches.add(1);
+        }
+        let mut ring = self.ring.lock();
+        let at = (ring.written % KEPT as u64) as usize;
+        ring.records[at] = Some(record);
+        ring.written += 1;
+    }
+
+    /// Checks made, and mismatches found.
+    pub fn totals(&self) -> (u64, u64) {
+        (self.checks.get(), self.mismatches.get())
+    }
+
+    /// Calls `each` for the records kept, the oldest first, with their numbers.
+    ///
+    /// Takes a copy first: `each` may sleep.
+    pub fn each(&self, mut each: impl FnMut(u64, &Record) -> Result) -> Result {
+        let mut copies = KVec::with_capacity(KEPT, GFP_KERNEL)?;
+        let written = {
+            let ring = self.ring.lock();
+            let first = ring.written.saturating_sub(KEPT as u64);
+            for number in first..ring.written {
+                let record = ring.records[(number % KEPT as u64) as usize];
+                copies
+                    .push_within_capacity((number, record))
+                    .map_err(|_| ENOMEM)?;
+            }
+            ring.written
+        };
+        let _ = written;
+        for (number, record) in &copies {
+            if let Some(record) = record {
+                each(*number, record)?;
+            }
+        }
+        Ok(())
+    }
+}
+
+#[kunit_tests(rust_dmirror_ledger)]
+mod tests {
+    use super::*;
+
+    fn record(stage: Stage, refs: i32, expected: i32, held: i32) -> Record {
+        Record {
+            stage,
+            device: 0,
+            direction: Direction::ToDevice,
+            counts: Counts {
+                pfn: 1,
+                order: 9,
+                refs,
+                mapcount: 0,
+                expected,
+                locked: true,
+                lru: false,
+                anon: true,
+                device_private: false,
+                device_coherent: false,
+            },
+            held,
+        }
+    }
+
+    #[test]
+    fn a_leak_and_a_double_put_are_found() -> Result {
+        let ledger = Ledger::new()?;
+        ledger.write(record(Stage::Setup, 1, 0, 1));
+        assert_eq!(ledger.totals(), (1, 0));
+        ledger.write(record(Stage::Setup, 2, 0, 1));
+        assert_eq!(ledger.totals(), (2, 1));
+        ledger.write(record(Stage::PagesSource, 0, 0, 1));
+        assert_eq!(ledger.totals(), (3, 2));
+        // What is mapped may have other references.
+        ledger.write(record(Stage::FinalDestination, 600, 512, 1));
+        assert_eq!(ledger.totals(), (4, 2));
+        Ok(())
+    }
+
+    #[test]
+    fn the_last_records_are_kept() -> Result {
+        let ledger = Ledger::new()?;
+        for refs in 0..KEPT as i32 + 10 {
+            ledger.write(record(Stage::Setup, refs, 0, refs));
+        }
+        let mut seen = 0;
+        let mut in_order = true;
+        ledger.each(|number, record| {
+            in_order &= number == 10 + seen && record.counts.refs as u64 == number;
+            seen += 1;
+            Ok(())
+        })?;
+        assert_eq!(seen, KEPT as u64);
+        assert!(in_order);
+        Ok(())
+    }
+}

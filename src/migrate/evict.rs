@@ -1,0 +1,195 @@
+// SPDX-License-Identifier: GPL-2.0
+
+//! Eviction: pages come back because their owner closes, or the memory is to go.
+//!
+//! A huge folio needs a huge destination here, for which there is a reserve. What somebody holds is
+//! tried again a few times, then left and reported.
+
+use super::{
+    fill::{
+        copy_back,
+        system_folio, //
+    },
+    policy::{
+        self,
+        Attempts,
+        Next, //
+    },
+    Direction, //
+};
+use crate::{
+    device::{
+        Core,
+        Device, //
+    },
+    devmem::{
+        Memory,
+        Owner, //
+    },
+    inject::{
+        Faults,
+        Point, //
+    },
+    layer::mm::{
+        folio::SystemFolio,
+        migrate::{
+            Batch,
+            Collected,
+            Kind,
+            Outcome, //
+        },
+        HUGE_PAGES, //
+    },
+    ledger::{
+        Record,
+        Stage, //
+    }, //
+};
+use kernel::{
+    prelude::*,
+    sync::Arc,
+    time::{
+        delay::fsleep,
+        Delta, //
+    }, //
+};
+
+struct Eviction<'a> {
+    core: &'a Core,
+    owner: Option<&'a Arc<Owner>>,
+    batch: Batch,
+    pfns: KVec<usize>,
+}
+
+/// Brings the pages of an owner back, or everybody's. Sleeps; no lock may be held.
+///
+/// # Errors
+///
+/// `EBUSY` if pages are left because somebody holds them or there is no memory; `ENOMEM` if not even
+/// the lists can be had.
+pub fn evict(device: &Device, owner: Option<&Arc<Owner>>) -> Result {
+    let core = device.core();
+    let chunks = device.memory.chunks()?;
+    let left = || -> usize {
+        let of = |chunk: &Arc<Memory>| match owner {
+            Some(owner) => chunk.owned_by(owner),
+            None => chunk.usage().0,
+        };
+        chunks.iter().map(of).sum()
+    };
+    if left() == 0 {
+        return Ok(());
+    }
+    let mut eviction = Eviction {
+        core,
+        owner,
+        batch: Batch::new()?,
+        pfns: KVec::with_capacity(HUGE_PAGES, GFP_KERNEL)?,
+    };
+    let mut attempts = Attempts::new(true);
+    loop {
+        for chunk in &chunks {
+            eviction.chunk(chunk)?;
+        }
+        let stuck = left();
+        if stuck == 0 {
+            core.stats.retries.add(attempts.retries().into());
+            return Ok(());
+        }
+        let refused = policy::Result {
+            refused: true,
+            ..policy::Result::default()
+        };
+        match attempts.after(refused) {
+            Next::Pause(milliseconds) => fsleep(Delta::from_millis(milliseconds.into())),
+            Next::Again => {}
+            Next::Done => {
+                core.stats.retries.add(attempts.retries().into());
+                core.stats.stuck.add(stuck as u64);
+                return Err(EBUSY);
+            }
+        }
+    }
+}
+
+impl Eviction<'_> {
+    /// One pass over a chunk.
+    fn chunk(&mut self, memory: &Memory) -> Result {
+        let mut cursor = 0;
+        loop {
+            self.pfns.clear();
+            if memory.in_use(self.owner, &mut cursor, &mut self.pfns) == 0 {
+                return Ok(());
+            }
+            self.core.reserve.fill();
+            self.some(memory)?;
+        }
+    }
+
+    /// What is listed in `pfns`.
+    fn some(&mut self, memory: &Memory) -> Result {
+        let core = self.core;
+        let faults = Faults::new(self.owner.map(|owner| &owner.inject), &core.inject);
+        let record = |stage, counts, held| {
+            if core.ledger.is_enabled() {
+                core.ledger.write(Record {
+                    stage,
+                    device: core.id(),
+                    direction: Direction::Evict,
+                    counts,
+                    held,
+                });
+            }
+        };
+        let mut collected = self.batch.setup_device(memory, &self.pfns)?;
+        let extra = match faults.fires(Point::ExtraRef) {
+            true => (0..collected.len()).find_map(|i| Some((i, collected.source(i)?.hold()?))),
+            false => None,
+        };
+        let held = |index| 1 + i32::from(extra.as_ref().is_some_and(|(at, _)| *at == index));
+        for index in 0..collected.len() {
+            if let Some(source) = collected.source(index) {
+                record(Stage::Setup, source.counts(), held(index));
+            }
+        }
+        fill(core, &faults, &mut collected);
+        let committed = collected.commit();
+        let mut moved = 0;
+        committed.outcomes(|index, nr, outcome| {
+            if outcome.is_migrated() {
+                moved += nr as u64;
+            }
+            if outcome != Outcome::NotCollected {
+                if let Some(counts) = committed.source_counts(index) {
+                    record(Stage::PagesSource, counts, held(index));
+                }
+            }
+            if let Some(counts) = committed.destination_counts(index) {
+                record(Stage::PagesDestination, counts, 1);
+            }
+        });
+        drop(extra);
+        drop(committed);
+        core.stats.evicted.add(moved);
+        Ok(())
+    }
+}
+
+/// Gives destinations to all entries for which there is one.
+fn fill(core: &Core, faults: &Faults<'_>, collected: &mut Collected<'_>) {
+    for index in 0..collected.len() {
+        let Some(source) = collected.source(index) else {
+            continue;
+        };
+        let is_huge = matches!(collected.kind(index), Kind::Huge { .. });
+        let folio = system_folio(faults, is_huge, || SystemFolio::anywhere(is_huge));
+        let folio = match (folio, is_huge) {
+            (Err(fate), true) => core.reserve.take().ok_or(fate),
+            (folio, _) => folio,
+        };
+        if let Ok(destination) = folio.and_then(|folio| copy_back(faults, &source, folio)) {
+            // What does not fit is freed, and the page stays.
+            let _ = collected.give(index, destination);
+        }
+    }
+}

@@ -1,0 +1,202 @@
+// SPDX-License-Identifier: GPL-2.0
+
+//! CPU faults on private memory of the device: the page must come back.
+//!
+//! The core holds the folio's lock and a reference while this runs, and other CPUs that fault on a
+//! huge entry spin meanwhile (K2), so the pauses between attempts are short. A fault that moved
+//! nothing is not just taken again: after the last attempt the process gets a signal, since for ever
+//! is no answer. The data stays on the device.
+
+use super::{
+    fates::Fate,
+    fill::{
+        copy_back,
+        system_folio, //
+    },
+    policy::{
+        self,
+        Attempts,
+        Next,
+        Path,
+        Plan, //
+    },
+    Direction, //
+};
+use crate::{
+    devmem::Memory,
+    inject::{
+        Faults,
+        Point, //
+    },
+    layer::mm::{
+        fault::{
+            Fault,
+            FaultError, //
+        },
+        folio::SystemFolio,
+        lock::fatal_signal_pending,
+        migrate::{
+            Batch,
+            Collected,
+            Kind,
+            Outcome,
+            Select, //
+        }, //
+    },
+    layer::ratelimit::warn_limited,
+    ledger::{
+        Record,
+        Stage, //
+    }, //
+};
+use kernel::{
+    time::{
+        delay::fsleep,
+        Delta, //
+    }, //
+};
+
+/// What an attempt came to.
+enum Done {
+    /// The page is back, or the fault is to be taken again for a single page.
+    Yes,
+    /// Somebody holds the folio.
+    Refused,
+}
+
+/// Handles a fault.
+pub fn on_fault(memory: &Memory, fault: &Fault<'_>) -> core::result::Result<(), FaultError> {
+    let core = memory.data().core();
+    let mut batch = Batch::new()?;
+    let mut attempts = Attempts::new(fault.is_huge());
+    loop {
+        match attempt(memory, fault, &mut batch)? {
+            Done::Yes => break,
+            Done::Refused => {}
+        }
+        if fatal_signal_pending() {
+            return Ok(());
+        }
+        let refused = policy::Result {
+            refused: true,
+            ..policy::Result::default()
+        };
+        match attempts.after(refused) {
+            Next::Pause(milliseconds) => fsleep(Delta::from_millis(milliseconds.into())),
+            Next::Again => {}
+            Next::Done => {
+                core.stats.split_refused.add(1);
+                warn_limited!(
+                    "hmm_dmirror{}: somebody holds a page that a CPU fault needs back\n",
+                    core.id()
+                );
+                return Err(FaultError::Bus);
+            }
+        }
+    }
+    core.stats.retries.add(attempts.retries().into());
+    Ok(())
+}
+
+fn attempt(
+    memory: &Memory,
+    fault: &Fault<'_>,
+    batch: &mut Batch,
+) -> core::result::Result<Done, FaultError> {
+    let core = memory.data().core();
+    let owner = memory.owner(fault.counts().pfn - memory.pfns().start);
+    let faults = Faults::new(owner.as_ref().map(|owner| &owner.inject), &core.inject);
+    // Without COMPOUND a huge mapping would never make progress (K5).
+    let mut collected = batch.setup(
+        fault.vma(),
+        fault.range(),
+        Select::DevicePrivate,
+        fault.is_huge(),
+        core.owner(),
+        Some(fault),
+    )?;
+    let extra = match faults.fires(Point::ExtraRef) {
+        true => collected.source(0).and_then(|source| source.hold()),
+        false => None,
+    };
+    let record = |stage, counts, held| {
+        if core.ledger.is_enabled() {
+            core.ledger.write(Record {
+                stage,
+                device: core.id(),
+                direction: Direction::Fault,
+                counts,
+                held,
+            });
+        }
+    };
+    // Ours, and the one of the fault.
+    let held = 2 + i32::from(extra.is_some());
+    if let Some(source) = collected.source(0) {
+        record(Stage::Setup, source.counts(), held);
+    }
+    let splits_mapping = fill(&faults, fault, &mut collected)?;
+    let committed = collected.commit();
+    let mut done = Done::Refused;
+    let mut moved = 0;
+    committed.outcomes(|index, nr, outcome| {
+        if outcome.is_migrated() {
+            moved += nr as u64;
+        }
+        if let Some(counts) = committed.source_counts(index) {
+            if outcome != Outcome::NotCollected {
+                record(Stage::PagesSource, counts, held);
+            }
+        }
+        if let Some(counts) = committed.destination_counts(index) {
+            record(Stage::PagesDestination, counts, 1);
+        }
+        // Somebody unmapped it before the locks were taken: the access decides what comes next.
+        if outcome.is_migrated() || outcome == Outcome::Empty {
+            done = Done::Yes;
+        }
+    });
+    drop(extra);
+    drop(committed);
+    core.stats.faulted.add(moved);
+    if splits_mapping {
+        return Ok(Done::Yes);
+    }
+    Ok(done)
+}
+
+/// Gives a destination. True if that is only to have the mapping split.
+fn fill(
+    faults: &Faults<'_>,
+    fault: &Fault<'_>,
+    collected: &mut Collected<'_>,
+) -> core::result::Result<bool, FaultError> {
+    let address = fault.range().start;
+    let small = || system_folio(faults, false, || SystemFolio::for_vma(fault.vma(), address, false));
+    let Some(source) = collected.source(0) else {
+        return Ok(false);
+    };
+    let is_huge = matches!(collected.kind(0), Kind::Huge { .. });
+    let folio = match is_huge {
+        false => small(),
+        true => system_folio(faults, true, || SystemFolio::for_vma(fault.vma(), address, true)),
+    };
+    match folio.and_then(|folio| copy_back(faults, &source, folio)) {
+        Ok(destination) => {
+            // Refused only if it is not what was asked for, which the types above exclude.
+            let _ = collected.give(0, destination);
+            Ok(false)
+        }
+        Err(Fate::CopyFailed) => Err(FaultError::Bus),
+        Err(_) if is_huge => {
+            match Plan::without_huge_destination(Path::Fault, true) {
+                Plan::SplitMapping => {}
+                _ => return Err(FaultError::OutOfMemory),
+            }
+            let page = small().map_err(|_| FaultError::OutOfMemory)?;
+            let _ = collected.split_mapping(page);
+            Ok(true)
+        }
+        Err(_) => Err(FaultError::OutOfMemory),
+    }
+}

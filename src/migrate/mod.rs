@@ -1,0 +1,154 @@
+// SPDX-License-Identifier: GPL-2.0
+
+//! Migration: on request ([`migrate`]), by CPU faults ([`on_fault`]), by eviction ([`evict`]).
+//!
+//! Lock order: `mmap_lock`, then folio locks, which are only tried. Memory of the device is made
+//! before any is taken. Nothing sleeps for long with a folio locked but allocations.
+
+pub mod evict;
+pub mod fates;
+pub mod fault;
+pub mod fill;
+pub mod policy;
+pub mod window;
+
+pub use evict::evict;
+pub use fates::Counts;
+pub use fault::on_fault;
+
+use crate::{
+    device::Device,
+    devmem::Owner,
+    file::File,
+    layer::mm::{
+        lock::check_killed,
+        migrate::{
+            Batch,
+            Select, //
+        }, //
+    },
+    range::Pages,
+    uapi, //
+};
+use kernel::{
+    prelude::*,
+    sync::Arc,
+    time::{
+        Instant,
+        Monotonic, //
+    }, //
+};
+
+/// Where pages go, and at whose request.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Direction {
+    /// To the device.
+    ToDevice,
+    /// Back, on request.
+    ToSystem,
+    /// Back, by a CPU fault.
+    Fault,
+    /// Back, by eviction.
+    Evict,
+}
+
+impl Direction {
+    /// Its name in tables and traces.
+    pub fn name(self) -> &'static str {
+        match self {
+            Direction::ToDevice => "to-device",
+            Direction::ToSystem => "to-system",
+            Direction::Fault => "fault",
+            Direction::Evict => "evict",
+        }
+    }
+
+    fn select(self, device: &Device) -> Select {
+        match (self, device.core().is_private()) {
+            (Direction::ToDevice, _) => Select::System,
+            (_, true) => Select::DevicePrivate,
+            (_, false) => Select::DeviceCoherent,
+        }
+    }
+}
+
+/// A moment.
+pub fn now() -> Instant<Monotonic> {
+    Instant::now()
+}
+
+/// Nanoseconds since.
+pub fn nanos_since(begin: Instant<Monotonic>) -> u64 {
+    begin.elapsed().as_nanos().max(0) as u64
+}
+
+/// Nanoseconds in each phase.
+#[derive(Clone, Copy, Default)]
+pub struct Times {
+    setup: u64,
+    copy: u64,
+    pages: u64,
+    finalize: u64,
+}
+
+/// What a migration came to.
+#[derive(Clone, Copy, Default)]
+pub struct Report {
+    /// Exact counts.
+    pub counts: Counts,
+    retries: u64,
+    times: Times,
+}
+
+impl Report {
+    /// Fills the answer to user space in.
+    pub fn tell(&self, arg: &mut uapi::Migrate) {
+        self.counts.tell(arg);
+        arg.retries = self.retries;
+        arg.ns_setup = self.times.setup;
+        arg.ns_copy = self.times.copy;
+        arg.ns_pages = self.times.pages;
+        arg.ns_finalize = self.times.finalize;
+    }
+}
+
+/// Moves pages of the file's process, window by window.
+///
+/// # Errors
+///
+/// `EINVAL` if a part of the range is not mapped, may not be read or is of a kind that cannot be
+/// migrated, or the process is gone; `EINTR` if killed; `ENOMEM` if not even the lists can be had.
+/// What was moved before stays moved. Pages that are refused are no error.
+pub fn migrate(file: &File, pages: Pages, direction: Direction) -> Result<Report> {
+    let mm = file.mm()?;
+    let mut batch = Batch::new()?;
+    let mut report = Report::default();
+    let mut at = pages.start();
+    let done = loop {
+        let Some(range) = pages.windows(at).next() else {
+            break Ok(());
+        };
+        if direction == Direction::ToDevice {
+            file.device().memory.make_room(file.device().core());
+        }
+        let window = check_killed()
+            .and_then(|()| window::run(file, &mm, &mut batch, range, direction, &mut report));
+        match window {
+            Ok(end) => at = end,
+            Err(error) => break Err(error),
+        }
+    };
+    let stats = &file.device().core().stats;
+    stats.retries.add(report.retries);
+    match direction {
+        Direction::ToDevice => stats.to_device.add(report.counts.migrated()),
+        _ => stats.to_system.add(report.counts.migrated()),
+    }
+    done.map(|()| report)
+}
+
+/// Pages of the device that belong to an owner.
+pub fn owned(device: &Device, owner: &Arc<Owner>) -> Result<usize> {
+    let chunks = device.memory.chunks()?;
+    Ok(chunks.iter().map(|chunk| chunk.owned_by(owner)).sum())
+}

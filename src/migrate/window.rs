@@ -1,0 +1,252 @@
+// SPDX-License-Identifier: GPL-2.0
+
+//! One window of a migration on request: at most a huge page, as many attempts as the policy allows.
+
+use super::{
+    fates::Fates,
+    fill::{
+        Filled,
+        Filler, //
+    },
+    nanos_since,
+    now,
+    policy::{
+        self,
+        Attempts,
+        Next, //
+    },
+    Direction,
+    Report, //
+};
+use crate::{
+    file::File,
+    inject::Point,
+    layer::mm::{
+        folio::LockedFolio,
+        hmm::Want,
+        lock::{
+            check_killed,
+            MmapReadLock, //
+        },
+        migrate::{
+            Batch,
+            Collected,
+            Committed,
+            Outcome, //
+        }, //
+    },
+    ledger::{
+        Record,
+        Stage, //
+    }, //
+};
+use core::ops::Range;
+use kernel::{
+    mm::{
+        virt::flags,
+        MmWithUser, //
+    },
+    page::PAGE_SHIFT,
+    prelude::*,
+    time::{
+        delay::fsleep,
+        Delta, //
+    }, //
+};
+
+/// How often the page tables may change under the collector.
+const COLLECT_TRIES: u32 = 10;
+
+struct Window<'a> {
+    file: &'a File,
+    mm: &'a MmWithUser,
+    direction: Direction,
+}
+
+/// Migrates what lies in `range`, or in the part of it that its first VMA covers; gives the end of
+/// that part.
+pub fn run(
+    file: &File,
+    mm: &MmWithUser,
+    batch: &mut Batch,
+    range: Range<usize>,
+    direction: Direction,
+    report: &mut Report,
+) -> Result<usize> {
+    let window = Window {
+        file,
+        mm,
+        direction,
+    };
+    // Huge folios on coherent devices cannot be selected back (K10).
+    let mut attempts = Attempts::new(file.device().core().is_private());
+    let mut fates = Fates::new(range.len() >> PAGE_SHIFT)?;
+    let mut end = range.end;
+    let mut is_first = true;
+    let done = loop {
+        let (now_end, result) =
+            match window.attempt(batch, range.start..end, &attempts, &mut fates, report) {
+                Ok(done) => done,
+                Err(error) if is_first => return Err(error),
+                // What the attempts before did stands.
+                Err(error) => break Err(error),
+            };
+        if is_first {
+            end = now_end;
+            fates.truncate((end - range.start) >> PAGE_SHIFT);
+            is_first = false;
+        }
+        match attempts.after(result) {
+            Next::Done => break Ok(()),
+            Next::Again => {}
+            Next::Pause(milliseconds) => fsleep(Delta::from_millis(milliseconds.into())),
+        }
+        if let Err(error) = check_killed() {
+            break Err(error);
+        }
+    };
+    let before = report.counts.split_refused;
+    fates.count(&mut report.counts);
+    report.retries += u64::from(attempts.retries());
+    if report.counts.split_refused > before {
+        file.device().core().stats.split_refused.add(1);
+    }
+    done.map(|()| end)
+}
+
+impl Window<'_> {
+    fn attempt(
+        &self,
+        batch: &mut Batch,
+        range: Range<usize>,
+        attempts: &Attempts,
+        fates: &mut Fates,
+        report: &mut Report,
+    ) -> Result<(usize, policy::Result)> {
+        let core = self.file.device().core();
+        let faults = self.file.faults();
+        let blocker = match faults.fires(Point::FolioLock) {
+            true => self.lock_source(range.start),
+            false => None,
+        };
+        let mmap = MmapReadLock::new(self.mm)?;
+        let vma = mmap.vma(range.start).ok_or(EINVAL)?;
+        if vma.flags() & flags::READ == 0 {
+            return Err(EINVAL);
+        }
+        let range = range.start..range.end.min(vma.end());
+        let end = range.end;
+
+        let begin = now();
+        let select = self.direction.select(self.file.device());
+        let mut tries = 0;
+        let mut collected = loop {
+            match batch.setup(vma, range.clone(), select, attempts.compound(), core.owner(), None) {
+                Err(error) if error == EAGAIN && tries < COLLECT_TRIES => tries += 1,
+                Ok(collected) => break collected,
+                Err(error) => return Err(error),
+            }
+        };
+        drop(blocker);
+        report.times.setup += nanos_since(begin);
+        let extra = match faults.fires(Point::ExtraRef) {
+            true => (0..collected.len()).find_map(|i| Some((i, collected.source(i)?.hold()?))),
+            false => None,
+        };
+        let extra_at = extra.as_ref().map(|(index, _)| *index);
+        self.log_sources(&collected, extra_at);
+
+        let begin = now();
+        let filler = Filler {
+            file: self.file,
+            vma,
+            range: range.clone(),
+            faults,
+        };
+        let filled = match self.direction {
+            Direction::ToDevice => filler.to_device(&mut collected),
+            _ => filler.to_system(&mut collected),
+        };
+        report.times.copy += nanos_since(begin);
+
+        let mut result = policy::Result::default();
+        let reason = match filled {
+            Filled::SplitBefore => {
+                result.split_before = true;
+                return Ok((end, result));
+            }
+            Filled::Upto(reason) => reason,
+        };
+
+        let begin = now();
+        let committed = collected.commit();
+        report.times.pages += nanos_since(begin);
+        let splitting = !attempts.compound() && core.is_private();
+        committed.outcomes(|index, nr, outcome| {
+            fates.note(index, nr, outcome, reason, splitting);
+            result.refused |= outcome == Outcome::Refused
+                && committed.source_counts(index).is_some_and(|source| source.anon);
+        });
+        result.split_refused = fates.has_refused_split();
+        self.log_committed(&committed, extra_at);
+        drop(extra);
+
+        let begin = now();
+        drop(committed);
+        report.times.finalize += nanos_since(begin);
+        Ok((end, result))
+    }
+
+    /// For injection: what it is like if somebody else has the first page's folio locked.
+    fn lock_source(&self, address: usize) -> Option<LockedFolio> {
+        let range = address..address + (1 << PAGE_SHIFT);
+        let mut folio = None;
+        self.file
+            .mirror()
+            .fill(range, Want::Look, true, |_, seen| {
+                folio = seen.page().and_then(|page| page.folio());
+            })
+            .ok()?;
+        folio?.try_lock().ok()
+    }
+
+    fn record(&self, stage: Stage, counts: crate::layer::mm::folio::Counts, held: i32) {
+        let core = self.file.device().core();
+        core.ledger.write(Record {
+            stage,
+            device: core.id(),
+            direction: self.direction,
+            counts,
+            held,
+        });
+    }
+
+    fn log_sources(&self, collected: &Collected<'_>, extra_at: Option<usize>) {
+        if !self.file.device().core().ledger.is_enabled() {
+            return;
+        }
+        for index in 0..collected.len() {
+            if let Some(source) = collected.source(index) {
+                let held = 1 + i32::from(extra_at == Some(index));
+                self.record(Stage::Setup, source.counts(), held);
+            }
+        }
+    }
+
+    fn log_committed(&self, committed: &Committed<'_>, extra_at: Option<usize>) {
+        if !self.file.device().core().ledger.is_enabled() {
+            return;
+        }
+        committed.outcomes(|index, _, outcome| {
+            if let Some(counts) = committed.source_counts(index) {
+                if outcome != Outcome::NotCollected {
+                    let held = 1 + i32::from(extra_at == Some(index));
+                    self.record(Stage::PagesSource, counts, held);
+                }
+            }
+            if let Some(counts) = committed.destination_counts(index) {
+                self.record(Stage::PagesDestination, counts, 1);
+            }
+        });
+    }
+}

@@ -1,0 +1,61 @@
+// SPDX-License-Identifier: GPL-2.0
+
+//! What a device has done since it was made, in pages unless said otherwise.
+
+use kernel::sync::atomic::{
+    Atomic,
+    Relaxed, //
+};
+
+/// A counter that only grows.
+pub struct Counter(Atomic<u64>);
+
+impl Counter {
+    /// Zero.
+    pub const fn new() -> Self {
+        Counter(Atomic::new(0))
+    }
+
+    /// Adds to it.
+    pub fn add(&self, by: u64) {
+        self.0.fetch_add(by, Relaxed);
+    }
+
+    /// Reads it.
+    pub fn get(&self) -> u64 {
+        self.0.load(Relaxed)
+    }
+}
+
+/// The counters of a device.
+pub struct Stats {
+    /// Migrated to the device.
+    pub to_device: Counter,
+    /// Migrated back on request.
+    pub to_system: Counter,
+    /// Migrated back by CPU faults.
+    pub faulted: Counter,
+    /// Migrated back by eviction.
+    pub evicted: Counter,
+    /// Huge folios whose split was refused.
+    pub split_refused: Counter,
+    /// Attempts repeated because of a refusal.
+    pub retries: Counter,
+    /// Pages that eviction had to leave.
+    pub stuck: Counter,
+}
+
+impl Stats {
+    /// All zero.
+    pub const fn new() -> Self {
+        Stats {
+            to_device: Counter::new(),
+            to_system: Counter::new(),
+            faulted: Counter::new(),
+            evicted: Counter::new(),
+            split_refused: Counter::new(),
+            retries: Counter::new(),
+            stuck: Counter::new(),
+        }
+    }
+}
