@@ -7,6 +7,7 @@
 use super::{
     bindings,
     folio::LockedFolio,
+    hmm::Want,
     lock::{
         check_killed,
         MmapReadLock, //
@@ -64,6 +65,12 @@ impl Mirror {
             let index = unsafe { page.offset_from(bindings::rust_dmirror_pfn_to_page(first)) };
             let mut locked = self.lock();
             if self.notifier().read_retry(seq) {
+                // Splitting a huge mapping or faulting the page in is such a change. The page is
+                // exclusive already, and taking that back is a change again: do it before the next
+                // try reads its sequence number.
+                drop(locked);
+                drop(folio);
+                self.fill(address..address + PAGE_SIZE, Want::Write, true, |_, _| {})?;
                 continue;
             }
             // SAFETY: Nothing changed since the page was made exclusive, and what changes it from

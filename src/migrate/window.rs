@@ -22,7 +22,10 @@ use crate::{
     file::File,
     inject::Point,
     layer::mm::{
-        folio::LockedFolio,
+        folio::{
+            Folio,
+            LockedFolio, //
+        },
         hmm::Want,
         lock::{
             check_killed,
@@ -57,6 +60,13 @@ use kernel::{
 /// How often the page tables may change under the collector.
 const COLLECT_TRIES: u32 = 10;
 
+/// For injection: a reference that somebody else holds on a source.
+struct Extra {
+    index: usize,
+    #[expect(dead_code, reason = "it is held, not used")]
+    folio: Folio,
+}
+
 struct Window<'a> {
     file: &'a File,
     mm: &'a MmWithUser,
@@ -83,9 +93,18 @@ pub fn run(
     let mut fates = Fates::new(range.len() >> PAGE_SHIFT)?;
     let mut end = range.end;
     let mut is_first = true;
+    let mut extra = None;
     let done = loop {
+        let tried = window.attempt(
+            batch,
+            range.start..end,
+            &attempts,
+            &mut extra,
+            &mut fates,
+            report,
+        );
         let (now_end, result) =
-            match window.attempt(batch, range.start..end, &attempts, &mut fates, report) {
+            match tried {
                 Ok(done) => done,
                 Err(error) if is_first => return Err(error),
                 // What the attempts before did stands.
@@ -120,11 +139,17 @@ impl Window<'_> {
         batch: &mut Batch,
         range: Range<usize>,
         attempts: &Attempts,
+        extra: &mut Option<Extra>,
         fates: &mut Fates,
         report: &mut Report,
     ) -> Result<(usize, policy::Result)> {
         let core = self.file.device().core();
         let faults = self.file.faults();
+        // Whoever holds a folio does not let go because it is collected again.
+        let holds = faults.fires(Point::ExtraRef);
+        if !holds {
+            *extra = None;
+        }
         let blocker = match faults.fires(Point::FolioLock) {
             true => self.lock_source(range.start),
             false => None,
@@ -149,11 +174,13 @@ impl Window<'_> {
         };
         drop(blocker);
         report.times.setup += nanos_since(begin);
-        let extra = match faults.fires(Point::ExtraRef) {
-            true => (0..collected.len()).find_map(|i| Some((i, collected.source(i)?.hold()?))),
-            false => None,
-        };
-        let extra_at = extra.as_ref().map(|(index, _)| *index);
+        if holds && extra.is_none() {
+            *extra = (0..collected.len()).find_map(|index| {
+                let folio = collected.source(index)?.hold()?;
+                Some(Extra { index, folio })
+            });
+        }
+        let extra_at = extra.as_ref().map(|extra| extra.index);
         self.log_sources(&collected, extra_at);
 
         let begin = now();
@@ -189,7 +216,6 @@ impl Window<'_> {
         });
         result.split_refused = fates.has_refused_split();
         self.log_committed(&committed, extra_at);
-        drop(extra);
 
         let begin = now();
         drop(committed);
