@@ -2,7 +2,7 @@
 #
 # Doors to scripts/, no more. Kbuild, beside this file, builds the module.
 
-.PHONY: module run test test-all experiment shell format update clean help
+.PHONY: module run test test-all experiment shell format update clean clean-cache help
 
 module:
 	@scripts/module.sh
@@ -30,6 +30,9 @@ update:
 
 clean:
 	@scripts/clean.sh build
+
+clean-cache:
+	@scripts/clean.sh cache
 
 help:
 	@scripts/help.sh

@@ -13,6 +13,7 @@ make KDIR=TREE    the module alone, for a configured tree of one's own: build/mo
 make format       rustfmt for every Rust file, with the kernel's settings
 make update       look for a newer packaged kernel the next time
 make clean        remove build/; what took long to make stays in the cache
+make clean-cache  remove that as well
 
 DMIRROR_CACHE=DIRECTORY  where that is (now: ~/.cache/rust-dmirror, about 10 GB)
 DMIRROR_ACCEL=tcg|kvm    instead of trying KVM and believing only what boots

@@ -73,7 +73,7 @@ provide_stock() {
 	local config
 	provide_packages
 	config=$KPKG/usr/src/linux-headers-$KRELEASE/.config
-	KOUT=$CACHE/stock-$(digest "$KVERSION" "$ROOT" "$config")
+	KOUT=$CACHE/stock-$(digest "$KVERSION" "$ROOT_KEY" "$config")
 	KNAME=stock
 	KIMAGE=$KPKG/vmlinuz
 	KMAKE=("KERNELRELEASE=$KRELEASE")
@@ -159,7 +159,7 @@ provide_own() {
 	provide_packages
 	provide_own_source
 	KNAME=$name
-	KOUT=$CACHE/own-$(digest "$KVERSION" "$ROOT" "${@/#/$TOP/tests/kernel/}")
+	KOUT=$CACHE/own-$(digest "$KVERSION" "$ROOT_KEY" "${@/#/$TOP/tests/kernel/}")
 	KIMAGE=$KOUT/arch/x86/boot/bzImage
 	KMAKE=(LLVM=1)
 	if [ "$(cat "$KOUT/.done" 2>/dev/null)" = "$OWN_STAMP" ]; then

@@ -23,7 +23,7 @@ build_hmm_tests() {
 # Sets HMM_TESTS to the unmodified selftest of the packaged kernel.
 provide_hmm_tests() {
 	local out
-	out=$CACHE/hmm-tests-$(digest "$KVERSION" "$ROOT")
+	out=$CACHE/hmm-tests-$(digest "$KVERSION" "$ROOT_KEY")
 	HMM_TESTS=$out/hmm-tests
 	if [ -x "$HMM_TESTS" ]; then
 		cached "hmm-tests of $KRELEASE"
@@ -81,7 +81,7 @@ provide_driver() {
 
 # cargo recognises its own work by path and time, and inside the root every
 # checkout is /repo: each has a directory of its own.
-CARGO_TARGET=cargo-$(digest "$ROOT" "$TOP")
+CARGO_TARGET=cargo-$(digest "$ROOT_KEY" "$TOP")
 
 # cargo COMMAND [ARGUMENT...] for the companion, in the build root.
 companion_cargo() {

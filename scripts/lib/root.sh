@@ -16,6 +16,8 @@ ROOT_PACKAGES=(
 	ca-certificates
 )
 ROOT=$CACHE/root-$(digest "$ROOT_SUITE" "${ROOT_PACKAGES[*]}")
+# The part of every key that stands for the compilers, wherever the cache is.
+ROOT_KEY=${ROOT##*/}
 
 # The mirror that this system's apt uses for Debian; nothing where it has none,
 # and then mmdebstrap takes its own default.
