@@ -154,9 +154,9 @@ impl Demo {
         let result = self.migrate(&mut steps, TO_DEVICE, &area)?;
         self.count(&mut steps, result.split_refused, "counted as split refused");
         steps.require(result.moved() == 0, "pages migrated all the same");
+        self.device.inject(Point::All, 0, 0)?;
         steps.look("migration refused", Expect::system_any_order())?;
         steps.data(area.verify(3), "the CPU reads it");
-        self.device.inject(Point::All, 0, 0)?;
         self.migrate(&mut steps, TO_DEVICE, &area)?;
         steps.look("reference gone, migrated", Expect::device(0))?;
         steps.data(area.verify(3), "the CPU reads it");

@@ -59,7 +59,8 @@ impl<'a> Steps<'a> {
         let mut table = table::new(&[
             "step",
             "where",
-            "pagemap",
+            "present",
+            "on device",
             "order",
             "mapped as",
             "refs",
@@ -68,7 +69,7 @@ impl<'a> Steps<'a> {
             "Rss",
             "huge",
         ]);
-        table::align_right(&mut table, &[3, 5, 6, 7, 8, 9]);
+        table::align_right(&mut table, &[2, 3, 4, 6, 7, 8, 9, 10]);
         Steps {
             title,
             device,
@@ -101,32 +102,30 @@ impl<'a> Steps<'a> {
 
     /// Adds a row: where the page is now.
     pub fn look(&mut self, step: &str, expect: Expect) -> Result<()> {
-        let entry = pagemap::of(self.area.addr(), 1)?[0];
+        let entries = pagemap::of(self.area.addr(), self.area.npages())?;
+        let present = entries.iter().filter(|e| e.present()).count();
+        let away = entries.iter().filter(|e| e.swap()).count();
         let seen = smaps::of(self.area.addr(), self.area.size())?;
         let mut row = vec![step.to_string()];
         let (on_device, mapped_huge) = match self.driver {
             Driver::Rust => self.by_page(step, expect, &mut row)?,
             Driver::C => self.by_snapshot(&mut row)?,
         };
-        row.insert(
-            2,
-            match () {
-                () if entry.present() => "present".into(),
-                () if entry.swap() => "device entry".into(),
-                () => "nothing".to_string(),
-            },
-        );
+        row.insert(2, present.to_string());
+        row.insert(3, away.to_string());
         let kb = |pages: usize| format!("{} kB", pages * PAGE_SIZE / 1024);
         row.extend([kb(seen.rss), kb(seen.anon_huge)]);
         self.table.add_row(row);
 
+        let all = self.area.npages();
+        let pages = if expect.on_device { (0, all) } else { (all, 0) };
         let wanted = if expect.on_device {
             "on the device"
         } else {
             "in system memory"
         };
         self.require(
-            on_device == expect.on_device && entry.swap() == expect.on_device,
+            on_device == expect.on_device && (present, away) == pages,
             &format!("{step}: not {wanted}"),
         );
         if expect.order != ORDER_ANY {

@@ -3,6 +3,7 @@
 //! Nothing fails: whole pages there and back, by every way there is.
 
 use anyhow::{Context, Result};
+use nix::errno::Errno;
 
 use crate::{
     abi,
@@ -51,6 +52,12 @@ pub const CASES: &[Case] = &[
         "small pages to the device and back",
         OnC::Passes,
         small,
+    ),
+    Case::new(
+        "whole.exclusive",
+        "pages of a huge page become exclusive to the device, until the CPU touches them",
+        OnC::Passes,
+        exclusive,
     ),
     Case::new(
         "whole.other_device",
@@ -172,6 +179,25 @@ fn small(ctx: &Ctx) -> Result<()> {
     all_at(&ctx.dev, ctx.driver, &area, Place::SystemSmall)?;
     area.verify(7)?;
     rss.unchanged(area.size())
+}
+
+fn exclusive(ctx: &Ctx) -> Result<()> {
+    let area = Area::filled(1, 10)?;
+    let data = ctx
+        .dev
+        .read_by(abi::EXCLUSIVE, area.page(5), 20)
+        .context("EXCLUSIVE")?;
+    verify_bytes(10, 5, &data)?;
+    let check = |page| ctx.dev.command(abi::CHECK_EXCLUSIVE, area.page(page), 0, 1);
+    check_eq!(check(24).err(), Some(Errno::EPERM), "CHECK_EXCLUSIVE");
+    check_eq!(check(25).err(), None, "CHECK_EXCLUSIVE of the page behind");
+    area.verify(10)?;
+    check_eq!(
+        check(24).err(),
+        None,
+        "CHECK_EXCLUSIVE after the CPU's access"
+    );
+    Ok(())
 }
 
 fn other_device(ctx: &Ctx) -> Result<()> {

@@ -173,7 +173,9 @@ fn half_unmapped(ctx: &Ctx) -> Result<()> {
     let half = HUGE / 2;
     area.unmap(half, half)?;
     let (dev, driver) = (&ctx.dev, ctx.driver);
-    ctx.go(abi::TO_DEVICE, area.addr(), half)?;
+    if let Some(result) = ctx.go(abi::TO_DEVICE, area.addr(), half)? {
+        check_eq!(result.split, half as u64, "pages of a folio that was huge");
+    }
     pages_at(dev, driver, &area, 0, half, Place::DeviceSmall)?;
     check_eq!(
         smaps::of(area.addr(), area.size())?.rss,
@@ -203,7 +205,9 @@ fn unmapped_on_device(ctx: &Ctx) -> Result<()> {
 fn range_inside(ctx: &Ctx) -> Result<()> {
     let area = Area::filled(2, 42)?;
     let (dev, driver) = (&ctx.dev, ctx.driver);
-    ctx.go(abi::TO_DEVICE, area.page(100), 200)?;
+    if let Some(result) = ctx.go(abi::TO_DEVICE, area.page(100), 200)? {
+        check_eq!(result.split, 200, "pages of a folio that was huge");
+    }
     pages_at(dev, driver, &area, 0, 100, Place::SystemSmall)?;
     pages_at(dev, driver, &area, 100, 200, Place::DeviceSmall)?;
     pages_at(dev, driver, &area, 300, HUGE - 300, Place::SystemSmall)?;
