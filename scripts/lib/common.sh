@@ -41,6 +41,7 @@ stop_running() {
 	local job
 	for job in "${RUNNING[@]}"; do
 		kill -KILL -- "-${job%% *}" 2>/dev/null || true
+		wait "${job%% *}" 2>/dev/null || true
 	done
 	RUNNING=()
 }
