@@ -23,7 +23,8 @@ use crate::{
     },
     migrate::{
         self,
-        Direction, //
+        Direction,
+        Report, //
     },
     range::Pages,
     uapi::{
@@ -213,7 +214,7 @@ fn unshare(file: &File, at: usize) -> Result {
     });
     if is_stuck {
         let page = Pages::new(at as u64, 1, usize::MAX)?;
-        migrate::migrate(file, page, Direction::ToSystem)?;
+        migrate::migrate(file, page, Direction::ToSystem, &mut Report::default())?;
     }
     Ok(())
 }

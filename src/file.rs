@@ -17,7 +17,8 @@ use crate::{
     layer::ratelimit::warn_limited,
     migrate::{
         self,
-        Direction, //
+        Direction,
+        Report, //
     },
     range::Pages,
     uapi, //
@@ -125,7 +126,7 @@ impl File {
             uapi::EXCLUSIVE => access::exclusive(self, pages, user?, cmd),
             uapi::CHECK_EXCLUSIVE => access::check_exclusive(self, pages),
             uapi::MIGRATE_TO_DEV => {
-                migrate::migrate(self, pages, Direction::ToDevice)?;
+                migrate::migrate(self, pages, Direction::ToDevice, &mut Report::default())?;
                 cmd.cpages = access::read_back(self, pages, user?)? as u64;
                 // The ABI's answer where not all of the range is on the device.
                 match cmd.cpages == pages.count() as u64 {
@@ -134,9 +135,10 @@ impl File {
                 }
             }
             uapi::MIGRATE_TO_SYS => {
-                let report = migrate::migrate(self, pages, Direction::ToSystem)?;
+                let mut report = Report::default();
+                let done = migrate::migrate(self, pages, Direction::ToSystem, &mut report);
                 cmd.cpages = report.counts.migrated();
-                Ok(())
+                done
             }
             _ => Err(EINVAL),
         }
@@ -154,8 +156,10 @@ impl File {
             0 => None,
             ptr => Some(user_pages(ptr, pages.count())?),
         };
-        let report = migrate::migrate(self, pages, direction)?;
+        let mut report = Report::default();
+        let done = migrate::migrate(self, pages, direction, &mut report);
         report.tell(arg);
+        done?;
         if let Some(user) = user {
             let begin = migrate::now();
             arg.read_back = access::read_back(self, pages, user)? as u64;
@@ -285,5 +289,7 @@ impl PinnedDrop for File {
             );
         }
         self.device.memory.trim();
+        // What this file was to see fail ends with it, also for pages that could not leave.
+        self.owner.inject.clear();
     }
 }

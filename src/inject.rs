@@ -36,19 +36,33 @@ pub enum Point {
     FolioLock,
 }
 
-const POINTS: usize = 5;
+const POINTS: usize = Point::ALL.len();
 
 impl Point {
+    /// All of them.
+    pub const ALL: [Point; 5] = [
+        Point::ExtraRef,
+        Point::HugeAlloc,
+        Point::SmallAlloc,
+        Point::Copy,
+        Point::FolioLock,
+    ];
+
+    /// Its name in debugfs.
+    pub fn name(self) -> &'static str {
+        match self {
+            Point::ExtraRef => "extra_ref",
+            Point::HugeAlloc => "huge_alloc",
+            Point::SmallAlloc => "small_alloc",
+            Point::Copy => "copy",
+            Point::FolioLock => "folio_lock",
+        }
+    }
+
     /// The point with a number of `enum rust_dmirror_inject_point`, which has 0 for all.
     pub fn from_number(number: u32) -> Result<Self> {
-        Ok(match number {
-            1 => Point::ExtraRef,
-            2 => Point::HugeAlloc,
-            3 => Point::SmallAlloc,
-            4 => Point::Copy,
-            5 => Point::FolioLock,
-            _ => return Err(EINVAL),
-        })
+        let index = (number as usize).checked_sub(1).ok_or(EINVAL)?;
+        Point::ALL.get(index).copied().ok_or(EINVAL)
     }
 
     fn gate(self) -> Gate {
@@ -63,11 +77,14 @@ impl Point {
 }
 
 /// The state of a point: `skip` passes succeed, the next `times` fail.
-#[derive(Clone, Copy, Default)]
-struct Countdown {
-    skip: u64,
-    times: u64,
-    hits: u64,
+#[derive(Clone, Copy, Default, PartialEq, Eq, Debug)]
+pub struct Countdown {
+    /// Passes that still succeed.
+    pub skip: u64,
+    /// Passes that fail after those.
+    pub times: u64,
+    /// Passes that failed.
+    pub hits: u64,
 }
 
 impl Countdown {
@@ -120,11 +137,14 @@ impl Points {
 
     /// Clears all points.
     pub fn clear(&self) {
-        for number in 1..=POINTS as u32 {
-            if let Ok(point) = Point::from_number(number) {
-                self.arm(point, 0, 0);
-            }
+        for point in Point::ALL {
+            self.arm(point, 0, 0);
         }
+    }
+
+    /// The state of a point.
+    pub fn state(&self, point: Point) -> Countdown {
+        self.points.lock()[point as usize]
     }
 
     /// Sets what `HMM_DMIRROR_FLAGS` sets.

@@ -9,8 +9,10 @@
 use crate::{
     layer::mm::folio::Counts,
     migrate::Direction,
-    stats::Counter, //
+    stats::Counter,
+    trace, //
 };
+use core::fmt;
 use kernel::{
     new_spinlock,
     prelude::*,
@@ -27,21 +29,22 @@ use kernel::{
 /// Records that are kept.
 pub const KEPT: usize = 256;
 
-/// Where in a migration a folio is.
+/// Where in a migration a folio is. The numbers are those of `show_dmirror_stage()`.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
+#[repr(u32)]
 pub enum Stage {
     /// The source, after setup.
-    Setup,
+    Setup = 0,
     /// The destination, filled.
-    Filled,
+    Filled = 1,
     /// The source, after pages.
-    PagesSource,
+    PagesSource = 2,
     /// The destination, after pages.
-    PagesDestination,
-    /// The source, after finalize: mapped again or free, so that nothing is exact.
-    FinalSource,
+    PagesDestination = 3,
+    /// The source, after finalize: mapped again or about to be freed, so that nothing is exact.
+    FinalSource = 4,
     /// The destination, after finalize: mapped, so that nothing is exact.
-    FinalDestination,
+    FinalDestination = 5,
 }
 
 impl Stage {
@@ -82,6 +85,43 @@ impl Record {
     pub fn is_right(&self) -> bool {
         !self.stage.is_exact() || self.counts.refs == self.counts.expected + self.held
     }
+
+    fn for_trace(&self) -> trace::Record {
+        trace::Record {
+            pfn: self.counts.pfn,
+            stage: self.stage as u32,
+            direction: self.direction as u32,
+            device: self.device as u32,
+            order: self.counts.order,
+            refs: self.counts.refs,
+            mapcount: self.counts.mapcount,
+            expected: self.counts.expected,
+            held: self.held,
+        }
+    }
+}
+
+impl fmt::Display for Record {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Counts {
+            pfn,
+            order,
+            refs,
+            mapcount,
+            expected,
+            ..
+        } = self.counts;
+        let (stage, direction) = (self.stage.name(), self.direction.name());
+        let verdict = match self.is_right() {
+            true => "ok",
+            false => "MISMATCH",
+        };
+        write!(
+            f,
+            "{stage} {} {direction} {pfn} {order} {refs} {mapcount} {expected} {} {verdict}",
+            self.device, self.held
+        )
+    }
 }
 
 struct Ring {
@@ -91,7 +131,7 @@ struct Ring {
 }
 
 /// The ledger.
-#[pin_data]
+#[pin_data(PinnedDrop)]
 pub struct Ledger {
     enabled: Atomic<bool>,
     checks: Counter,
@@ -118,19 +158,31 @@ impl Ledger {
         )
     }
 
-    /// Switches it on or off.
+    /// Switches it on or off. Sleeps.
     pub fn enable(&self, on: bool) {
-        self.enabled.store(on, Relaxed);
+        if self.enabled.xchg(on, Relaxed) != on {
+            trace::enable_ledger(on);
+        }
     }
 
-    /// Whether it wants records.
-    #[inline]
+    /// Whether it keeps records.
+    #[inline(always)]
     pub fn is_enabled(&self) -> bool {
-        self.enabled.load(Relaxed)
+        trace::is_ledger_enabled() && self.enabled.load(Relaxed)
     }
 
-    /// Checks and keeps a record.
+    /// Whether anybody wants records. Two jumps that are patched out while nobody does.
+    #[inline(always)]
+    pub fn wants_records(&self) -> bool {
+        self.is_enabled() || trace::is_folio_traced()
+    }
+
+    /// Traces a record, and if the ledger is on, checks and keeps it.
     pub fn write(&self, record: Record) {
+        trace::trace_folio(&record.for_trace());
+        if !self.is_enabled() {
+            return;
+        }
         self.checks.add(1);
         if !record.is_right() {
             self.mismatches.add(1);
@@ -151,7 +203,7 @@ impl Ledger {
     /// Takes a copy first: `each` may sleep.
     pub fn each(&self, mut each: impl FnMut(u64, &Record) -> Result) -> Result {
         let mut copies = KVec::with_capacity(KEPT, GFP_KERNEL)?;
-        let written = {
+        {
             let ring = self.ring.lock();
             let first = ring.written.saturating_sub(KEPT as u64);
             for number in first..ring.written {
@@ -160,15 +212,20 @@ impl Ledger {
                     .push_within_capacity((number, record))
                     .map_err(|_| ENOMEM)?;
             }
-            ring.written
-        };
-        let _ = written;
+        }
         for (number, record) in &copies {
             if let Some(record) = record {
                 each(*number, record)?;
             }
         }
         Ok(())
+    }
+}
+
+#[pinned_drop]
+impl PinnedDrop for Ledger {
+    fn drop(self: Pin<&mut Self>) {
+        self.as_ref().enable(false);
     }
 }
 
@@ -200,6 +257,9 @@ mod tests {
     #[test]
     fn a_leak_and_a_double_put_are_found() -> Result {
         let ledger = Ledger::new()?;
+        ledger.write(record(Stage::Setup, 2, 0, 1));
+        assert_eq!(ledger.totals(), (0, 0));
+        ledger.enable(true);
         ledger.write(record(Stage::Setup, 1, 0, 1));
         assert_eq!(ledger.totals(), (1, 0));
         ledger.write(record(Stage::Setup, 2, 0, 1));
@@ -215,6 +275,7 @@ mod tests {
     #[test]
     fn the_last_records_are_kept() -> Result {
         let ledger = Ledger::new()?;
+        ledger.enable(true);
         for refs in 0..KEPT as i32 + 10 {
             ledger.write(record(Stage::Setup, refs, 0, refs));
         }

@@ -10,6 +10,7 @@
 pub mod layer;
 
 pub mod access;
+pub mod debugfs;
 pub mod device;
 pub mod devmem;
 pub mod file;
@@ -18,8 +19,13 @@ pub mod ledger;
 pub mod migrate;
 pub mod range;
 pub mod stats;
+pub mod trace;
 pub mod uapi;
 
+use debugfs::{
+    DeviceFiles,
+    Files, //
+};
 use device::{
     Device,
     Kind, //
@@ -65,6 +71,8 @@ const NAMES: [&CStr; device::MAX] = [
 
 /// A device and its node.
 struct Node {
+    // Before the device, which they show.
+    _files: Pin<KBox<DeviceFiles>>,
     // Before the device: no file can be opened once the device goes.
     _node: Pin<KBox<MiscDeviceRegistration<File>>>,
     device: Arc<Device>,
@@ -74,6 +82,7 @@ struct Node {
 pub struct Dmirror {
     nodes: KVec<Node>,
     ledger: Arc<Ledger>,
+    files: Pin<KBox<Files>>,
 }
 
 kernel::sync::global_lock! {
@@ -101,19 +110,20 @@ impl Dmirror {
     fn add(&mut self, kind: Kind) -> Result {
         let id = self.nodes.len();
         let name = *NAMES.get(id).ok_or(ENODEV)?;
+        self.nodes.reserve(1, GFP_KERNEL)?;
         let device = Device::new(id, kind, self.ledger.clone())?;
+        let files = DeviceFiles::new(&self.files, name, &device)?;
         publish(id, Some(device.clone()));
         let options = MiscDeviceOptions { name };
         let node = KBox::pin_init(MiscDeviceRegistration::register(options), GFP_KERNEL)
             .inspect_err(|_| publish(id, None))?;
-        self.nodes.push(
-            Node {
+        self.nodes
+            .push_within_capacity(Node {
+                _files: files,
                 _node: node,
                 device,
-            },
-            GFP_KERNEL,
-        )?;
-        Ok(())
+            })
+            .map_err(|_| ENOMEM)
     }
 }
 
@@ -121,9 +131,11 @@ impl kernel::Module for Dmirror {
     fn init(_module: &'static ThisModule) -> Result<Self> {
         // SAFETY: This runs once, before anything that could use the lock.
         unsafe { DEVICES.init() };
+        let ledger = Ledger::new()?;
         let mut this = Dmirror {
             nodes: KVec::new(),
-            ledger: Ledger::new()?,
+            files: Files::new(&ledger)?,
+            ledger,
         };
         this.add(Kind::Private)?;
         this.add(Kind::Private)?;
@@ -144,8 +156,12 @@ impl Drop for Dmirror {
     fn drop(&mut self) {
         for (id, node) in self.nodes.drain_all().enumerate() {
             publish(id, None);
-            let Node { _node, device } = node;
-            drop(_node);
+            let Node {
+                _files,
+                _node,
+                device,
+            } = node;
+            drop((_files, _node));
             device.shut_down();
         }
     }

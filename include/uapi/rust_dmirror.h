@@ -46,7 +46,9 @@ enum rust_dmirror_refusal {
  *	at each of them
  * @whole: (out) pages migrated as part of a whole huge folio
  * @split: (out) pages migrated as small folios out of a folio split for it
- * @small: (out) pages migrated that were small before
+ * @small: (out) pages migrated that were collected one by one: small before, or
+ *	of a huge folio that is mapped or asked for in part only, which the core
+ *	splits while it collects
  * @split_refused: (out) pages of huge folios whose split was refused
  * @refused: (out) pages that stayed, by enum rust_dmirror_refusal
  * @empty: (out) pages where there was nothing to migrate, and nothing was made

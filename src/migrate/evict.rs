@@ -131,7 +131,7 @@ impl Eviction<'_> {
         let core = self.core;
         let faults = Faults::new(self.owner.map(|owner| &owner.inject), &core.inject);
         let record = |stage, counts, held| {
-            if core.ledger.is_enabled() {
+            if core.ledger.wants_records() {
                 core.ledger.write(Record {
                     stage,
                     device: core.id(),

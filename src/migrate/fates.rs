@@ -17,7 +17,7 @@ pub enum Fate {
     Whole,
     /// It moved out of a huge folio that was split for it.
     Split,
-    /// It moved, and was small before.
+    /// It moved, and was collected as a single page.
     Small,
     /// It is part of a huge folio whose split was refused.
     SplitRefused,

@@ -120,7 +120,7 @@ fn attempt(
         false => None,
     };
     let record = |stage, counts, held| {
-        if core.ledger.is_enabled() {
+        if core.ledger.wants_records() {
             core.ledger.write(Record {
                 stage,
                 device: core.id(),

@@ -40,16 +40,18 @@ use kernel::{
 };
 
 /// Where pages go, and at whose request.
+/// The numbers are those of `show_dmirror_direction()`.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
+#[repr(u32)]
 pub enum Direction {
     /// To the device.
-    ToDevice,
+    ToDevice = 0,
     /// Back, on request.
-    ToSystem,
+    ToSystem = 1,
     /// Back, by a CPU fault.
-    Fault,
+    Fault = 2,
     /// Back, by eviction.
-    Evict,
+    Evict = 3,
 }
 
 impl Direction {
@@ -118,11 +120,15 @@ impl Report {
 ///
 /// `EINVAL` if a part of the range is not mapped, may not be read or is of a kind that cannot be
 /// migrated, or the process is gone; `EINTR` if killed; `ENOMEM` if not even the lists can be had.
-/// What was moved before stays moved. Pages that are refused are no error.
-pub fn migrate(file: &File, pages: Pages, direction: Direction) -> Result<Report> {
+/// What was moved before stays moved, and is in `report`. Pages that are refused are no error.
+pub fn migrate(
+    file: &File,
+    pages: Pages,
+    direction: Direction,
+    report: &mut Report,
+) -> Result {
     let mm = file.mm()?;
     let mut batch = Batch::new()?;
-    let mut report = Report::default();
     let mut at = pages.start();
     let done = loop {
         let Some(range) = pages.windows(at).next() else {
@@ -132,7 +138,7 @@ pub fn migrate(file: &File, pages: Pages, direction: Direction) -> Result<Report
             file.device().memory.make_room(file.device().core());
         }
         let window = check_killed()
-            .and_then(|()| window::run(file, &mm, &mut batch, range, direction, &mut report));
+            .and_then(|()| window::run(file, &mm, &mut batch, range, direction, report));
         match window {
             Ok(end) => at = end,
             Err(error) => break Err(error),
@@ -144,7 +150,7 @@ pub fn migrate(file: &File, pages: Pages, direction: Direction) -> Result<Report
         Direction::ToDevice => stats.to_device.add(report.counts.migrated()),
         _ => stats.to_system.add(report.counts.migrated()),
     }
-    done.map(|()| report)
+    done
 }
 
 /// Pages of the device that belong to an owner.

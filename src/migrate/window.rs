@@ -248,7 +248,7 @@ impl Window<'_> {
     }
 
     fn log_sources(&self, collected: &Collected<'_>, extra_at: Option<usize>) {
-        if !self.file.device().core().ledger.is_enabled() {
+        if !self.file.device().core().ledger.wants_records() {
             return;
         }
         for index in 0..collected.len() {
@@ -260,7 +260,7 @@ impl Window<'_> {
     }
 
     fn log_committed(&self, committed: &Committed<'_>, extra_at: Option<usize>) {
-        if !self.file.device().core().ledger.is_enabled() {
+        if !self.file.device().core().ledger.wants_records() {
             return;
         }
         committed.outcomes(|index, _, outcome| {

@@ -1,0 +1,207 @@
+// SPDX-License-Identifier: GPL-2.0
+
+//! `/sys/kernel/debug/rust_dmirror`: the ledger, and for each device its counters and what is to fail.
+//!
+//! - `ledger_enabled`: 0 or 1
+//! - `ledger`: the last records, one a line below a line of headings
+//! - `ledger_totals`: checks and mismatches
+//! - `hmm_dmirrorN/stats`: the device's counters
+//! - `hmm_dmirrorN/inject`: writing `POINT SKIP TIMES` arms a point for all users of the device, with
+//!   the names of the table; reading shows how often each failed. `clear` clears all.
+
+use crate::{
+    device::Device,
+    inject::Point,
+    ledger::Ledger, //
+};
+use kernel::{
+    debugfs::{
+        Dir,
+        File,
+        Reader,
+        Writer, //
+    },
+    fmt,
+    prelude::*,
+    str::CStr,
+    sync::Arc,
+    uaccess::UserSliceReader, //
+};
+
+/// The longest line that may be written to a file here.
+const LONGEST: usize = 64;
+
+fn words<'a>(reader: &mut UserSliceReader, buffer: &'a mut [u8; LONGEST]) -> Result<&'a str> {
+    let len = reader.len();
+    if len > LONGEST {
+        return Err(EINVAL);
+    }
+    reader.read_slice(&mut buffer[..len])?;
+    core::str::from_utf8(&buffer[..len]).map_err(|_| EINVAL)
+}
+
+/// `ledger_enabled`.
+pub struct Switch(Arc<Ledger>);
+
+impl Writer for Switch {
+    fn write(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        writeln!(f, "{}", u8::from(self.0.is_enabled()))
+    }
+}
+
+impl Reader for Switch {
+    fn read_from_slice(&self, reader: &mut UserSliceReader) -> Result {
+        match words(reader, &mut [0; LONGEST])?.trim() {
+            "0" => self.0.enable(false),
+            "1" => self.0.enable(true),
+            _ => return Err(EINVAL),
+        }
+        Ok(())
+    }
+}
+
+/// `ledger`.
+pub struct Records(Arc<Ledger>);
+
+impl Writer for Records {
+    fn write(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        writeln!(
+            f,
+            "seq stage device direction pfn order refs mapcount expected held ok"
+        )?;
+        self.0
+            .each(|number, record| writeln!(f, "{number} {record}").map_err(|_| EINVAL))
+            .map_err(|_| fmt::Error)
+    }
+}
+
+/// `ledger_totals`.
+pub struct Totals(Arc<Ledger>);
+
+impl Writer for Totals {
+    fn write(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let (checks, mismatches) = self.0.totals();
+        writeln!(f, "checks {checks}\nmismatches {mismatches}")
+    }
+}
+
+/// `stats`.
+pub struct Counters(Arc<Device>);
+
+impl Writer for Counters {
+    fn write(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let (chunks, used, total) = self.0.memory.usage();
+        writeln!(f, "chunks {chunks}\npages_used {used}\npages_total {total}")?;
+        let stats = &self.0.core().stats;
+        for (name, counter) in [
+            ("to_device", &stats.to_device),
+            ("to_system", &stats.to_system),
+            ("faulted", &stats.faulted),
+            ("evicted", &stats.evicted),
+            ("split_refused", &stats.split_refused),
+            ("retries", &stats.retries),
+            ("stuck", &stats.stuck),
+        ] {
+            writeln!(f, "{name} {}", counter.get())?;
+        }
+        Ok(())
+    }
+}
+
+/// `inject`.
+pub struct Failures(Arc<Device>);
+
+impl Writer for Failures {
+    fn write(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        for point in Point::ALL {
+            let state = self.0.core().inject.state(point);
+            writeln!(
+                f,
+                "{} skip {} times {} hits {}",
+                point.name(),
+                state.skip,
+                state.times,
+                state.hits
+            )?;
+        }
+        Ok(())
+    }
+}
+
+impl Reader for Failures {
+    fn read_from_slice(&self, reader: &mut UserSliceReader) -> Result {
+        let mut buffer = [0; LONGEST];
+        let mut words = words(reader, &mut buffer)?.split_whitespace();
+        let name = words.next().ok_or(EINVAL)?;
+        let mut number = || -> Result<Option<u64>> {
+            match words.next() {
+                None => Ok(None),
+                Some(word) => word.parse().map(Some).map_err(|_| EINVAL),
+            }
+        };
+        let (skip, times, rest) = (number()?, number()?, number()?);
+        match (name, skip, times, rest) {
+            ("clear", None, None, None) => self.0.core().inject.clear(),
+            (name, Some(skip), Some(times), None) => {
+                let point = Point::ALL.iter().find(|point| point.name() == name);
+                self.0.core().inject.arm(*point.ok_or(EINVAL)?, skip, times);
+            }
+            _ => return Err(EINVAL),
+        }
+        Ok(())
+    }
+}
+
+/// The files of a device.
+#[pin_data]
+pub struct DeviceFiles {
+    // Files before their directory.
+    #[pin]
+    stats: File<Counters>,
+    #[pin]
+    inject: File<Failures>,
+    dir: Dir,
+}
+
+impl DeviceFiles {
+    /// Makes them.
+    pub fn new(files: &Files, name: &CStr, device: &Arc<Device>) -> Result<Pin<KBox<Self>>> {
+        let dir = files.dir.subdir(name);
+        KBox::pin_init(
+            pin_init!(DeviceFiles {
+                stats <- dir.read_only_file(c"stats", Counters(device.clone())),
+                inject <- dir.read_write_file(c"inject", Failures(device.clone())),
+                dir: dir.clone(),
+            }),
+            GFP_KERNEL,
+        )
+    }
+}
+
+/// The files of the module.
+#[pin_data]
+pub struct Files {
+    #[pin]
+    enabled: File<Switch>,
+    #[pin]
+    records: File<Records>,
+    #[pin]
+    totals: File<Totals>,
+    dir: Dir,
+}
+
+impl Files {
+    /// Makes them.
+    pub fn new(ledger: &Arc<Ledger>) -> Result<Pin<KBox<Self>>> {
+        let dir = Dir::new(c"rust_dmirror");
+        KBox::pin_init(
+            pin_init!(Files {
+                enabled <- dir.read_write_file(c"ledger_enabled", Switch(ledger.clone())),
+                records <- dir.read_only_file(c"ledger", Records(ledger.clone())),
+                totals <- dir.read_only_file(c"ledger_totals", Totals(ledger.clone())),
+                dir: dir.clone(),
+            }),
+            GFP_KERNEL,
+        )
+    }
+}

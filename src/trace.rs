@@ -1,0 +1,85 @@
+// SPDX-License-Identifier: GPL-2.0
+
+//! The tracepoint `rust_dmirror:rust_dmirror_folio`, and the static key of the ledger: what costs a
+//! patched-out jump while nobody looks.
+//!
+//! C side: `src/trace/events.h`, `src/trace/events.c`. The only `unsafe` of the driver proper: these
+//! symbols are the module's own.
+
+use kernel::{
+    bindings::{
+        static_key_false,
+        tracepoint, //
+    },
+    ffi::c_ulong, //
+};
+
+/// `struct rust_dmirror_record`.
+#[derive(Clone, Copy)]
+#[repr(C)]
+pub struct Record {
+    /// The page frame number of the folio.
+    pub pfn: c_ulong,
+    /// The stage.
+    pub stage: u32,
+    /// The direction.
+    pub direction: u32,
+    /// The number of the device.
+    pub device: u32,
+    /// The order of the folio.
+    pub order: u32,
+    /// Its reference count.
+    pub refs: i32,
+    /// Its map count.
+    pub mapcount: i32,
+    /// The references that the kernel expects.
+    pub expected: i32,
+    /// The references that are held beyond those.
+    pub held: i32,
+}
+
+#[repr(C)]
+struct Key {
+    key: static_key_false,
+}
+
+extern "C" {
+    static rust_dmirror_ledger_key: Key;
+    static __tracepoint_rust_dmirror_folio: tracepoint;
+    fn rust_dmirror_ledger_enable(on: bool);
+    fn rust_do_trace_rust_dmirror_folio(record: *const Record);
+}
+
+/// Switches the ledger's branch on or off. Sleeps. Calls count: as many of each.
+pub fn enable_ledger(on: bool) {
+    // SAFETY: The function has no requirements.
+    unsafe { rust_dmirror_ledger_enable(on) };
+}
+
+/// Whether some ledger is switched on.
+#[inline(always)]
+pub fn is_ledger_enabled() -> bool {
+    // SAFETY: The key is a static key that C defines.
+    unsafe { kernel::jump_label::static_branch_unlikely!(rust_dmirror_ledger_key, Key, key) }
+}
+
+/// Whether somebody listens to the tracepoint.
+#[inline(always)]
+pub fn is_folio_traced() -> bool {
+    // SAFETY: A tracepoint's key is a static key that C defines.
+    unsafe {
+        kernel::jump_label::static_branch_unlikely!(
+            __tracepoint_rust_dmirror_folio,
+            tracepoint,
+            key
+        )
+    }
+}
+
+/// Emits the event, if somebody listens.
+pub fn trace_folio(record: &Record) {
+    if is_folio_traced() {
+        // SAFETY: The record is valid during the call, which copies it.
+        unsafe { rust_do_trace_rust_dmirror_folio(record) };
+    }
+}
