@@ -74,23 +74,26 @@ progress() {
 	printf '%s' "$line"
 }
 
-# finish: waits for everything that was started, shows that time passes, and
-# shows the end of the log of what failed. Returns 1 if anything did.
+# finish [PID]: waits for that job, or for everything that was started, shows
+# that time passes, and shows the end of the log of what failed. Returns 1 if
+# what it waited for failed.
 finish() {
-	local job pid began log rc failed=0 beat=$SECONDS left
-	while [ ${#RUNNING[@]} -gt 0 ]; do
+	local only=${1:-} job pid began log rc failed=0 beat=$SECONDS left found=1
+	while [ "$found" = 1 ]; do
 		left=()
+		found=0
 		for job in "${RUNNING[@]}"; do
 			read -r pid began log <<<"$job"
 			if kill -0 "$pid" 2>/dev/null; then
 				left+=("$job")
+				[ -n "$only" ] && [ "$only" != "$pid" ] || found=1
 				continue
 			fi
 			rc=0
 			wait "$pid" || rc=$?
 			[ ! -t 1 ] || printf '\r\e[K'
 			if [ "$rc" -ne 0 ]; then
-				failed=1
+				[ -n "$only" ] && [ "$only" != "$pid" ] || failed=1
 				printf '%s\n' "${RED}    $(basename "$log" .log): failed${PLAIN} after $(human_time $((SECONDS - began))), status $rc; the end of $log:" >&2
 				tail -n 25 "$log" | sed 's/^/    | /' >&2
 			else
@@ -98,7 +101,7 @@ finish() {
 			fi
 		done
 		RUNNING=("${left[@]}")
-		[ ${#RUNNING[@]} -gt 0 ] || break
+		[ "$found" = 1 ] || break
 		if [ -t 1 ]; then
 			printf '\r    %s\e[K' "$(progress $((60 / ${#RUNNING[@]})))"
 		elif [ $((SECONDS - beat)) -ge 20 ]; then
@@ -110,10 +113,13 @@ finish() {
 	return "$failed"
 }
 
-# step TITLE LOG COMMAND...: one command, waited for.
+# step TITLE LOG COMMAND...: one command, waited for; what was started before
+# goes on meanwhile.
 step() {
+	local last
 	start "$@"
-	finish
+	last=${RUNNING[${#RUNNING[@]} - 1]}
+	finish "${last%% *}"
 }
 
 # digest FILE-OR-STRING...: 12 hex digits over the contents of the files and

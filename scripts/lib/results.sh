@@ -42,7 +42,7 @@ check() {
 show_results() {
 	awk -F '\t' -v red="$RED" -v plain="$PLAIN" '
 		function row(name, passed, failed, skipped, note) {
-			printf "    %s%-28s %6d %6d %7d%s  %s\n", failed ? red : "", name, passed, failed, skipped, failed ? plain : "", note
+			printf "    %s%-28s %6d %6d %7d%s  %s\n", failed ? red : "", name, passed, failed, skipped, failed ? plain : "", substr(note, 1, 110)
 		}
 		BEGIN { printf "    %-28s %6s %6s %7s\n", "", "passed", "failed", "skipped" }
 		{ group = $1; sub(/: .*/, "", group) }

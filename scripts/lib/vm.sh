@@ -128,6 +128,7 @@ emulator_fault() {
 boot() {
 	local name=$1 limit=$2 append=$3 rc=0
 	shift 3
+	rm -f "$VM/$name/retried"
 	boot_once "$name" "$limit" "$ACCEL" "$append" "$@" || rc=$?
 	if [ "$ACCEL" = tcg ] && emulator_fault "$VM/$name/console.log"; then
 		cp "$VM/$name/console.log" "$VM/$name/console.int3.log"
