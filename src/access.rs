@@ -209,9 +209,11 @@ fn write_buffer(
 /// without write permission (K8). Such a page is shared by fork, or write-protected: it goes back, so
 /// that the next fault is one like any other.
 fn unshare(file: &File, at: usize) -> Result {
-    let is_stuck = file.mirror().lock().page(at).is_some_and(|page| {
-        page.access() == Access::Read && page.counts().device_private
-    });
+    let is_stuck = file
+        .mirror()
+        .lock()
+        .page(at)
+        .is_some_and(|page| page.access() == Access::Read && page.counts().device_private);
     if is_stuck {
         let page = Pages::new(at as u64, 1, usize::MAX)?;
         migrate::migrate(file, page, Direction::ToSystem, &mut Report::default())?;
@@ -245,11 +247,12 @@ pub fn read_back(file: &File, pages: Pages, user: UserSlice) -> Result<usize> {
         // Not in the table, or not on the device: look, without faulting it away from there.
         let mut is_there = false;
         if let Some(window) = pages.windows(at).next() {
-            file.mirror().fill(window, Want::Look, true, |address, seen| {
-                if address == at {
-                    is_there = seen.page().is_some_and(|page| is_own(file.device(), &page));
-                }
-            })?;
+            file.mirror()
+                .fill(window, Want::Look, true, |address, seen| {
+                    if address == at {
+                        is_there = seen.page().is_some_and(|page| is_own(file.device(), &page));
+                    }
+                })?;
         }
         tries += 1;
         if !is_there || tries > TRIES {

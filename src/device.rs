@@ -91,7 +91,7 @@ impl Device {
             pin_init!(Core {
                 id,
                 kind,
-                stats: Stats::new(),
+                stats: Stats::default(),
                 inject <- Points::new(),
                 reserve <- Reserve::new(),
                 ledger,

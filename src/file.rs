@@ -229,7 +229,10 @@ fn check(version: u32, reserved: &[u64]) -> Result {
 
 /// Reads the argument, runs the command, and writes the argument back also when that failed: the
 /// counts say what was done before.
-fn run<T: AsBytes + FromBytes>(user: usize, command: impl FnOnce(&mut T) -> Result) -> Result<isize> {
+fn run<T: AsBytes + FromBytes>(
+    user: usize,
+    command: impl FnOnce(&mut T) -> Result,
+) -> Result<isize> {
     let slice = || UserSlice::new(UserPtr::from_addr(user), size_of::<T>());
     let mut arg: T = slice().reader().read()?;
     let done = command(&mut arg);

@@ -150,8 +150,8 @@ impl Ledger {
         Arc::pin_init(
             pin_init!(Ledger {
                 enabled: Atomic::new(false),
-                checks: Counter::new(),
-                mismatches: Counter::new(),
+                checks: Counter::default(),
+                mismatches: Counter::default(),
                 ring <- new_spinlock!(ring, "dmirror_ledger"),
             }),
             GFP_KERNEL,

@@ -87,14 +87,14 @@ mod tests {
     #[test]
     fn bad_ranges_do_not() {
         for (address, npages) in [
-            (1, 1),                                   // not aligned
-            (0, 0),                                   // empty
-            (PAGE_SIZE as u64, (1 << 52) + 1),        // wraps to one page (T16)
-            (PAGE_SIZE as u64, u64::MAX),             // overflows
-            (PAGE_SIZE as u64, 1 << 51),              // ends in the kernel
-            (0xffff_8880_0000_0000, 1),               // a kernel address
-            (u64::MAX - PAGE_SIZE as u64 + 1, 1),     // ends at zero
-            ((LIMIT - PAGE_SIZE) as u64, 2),          // past the end
+            (1, 1),                               // not aligned
+            (0, 0),                               // empty
+            (PAGE_SIZE as u64, (1 << 52) + 1),    // wraps to one page (T16)
+            (PAGE_SIZE as u64, u64::MAX),         // overflows
+            (PAGE_SIZE as u64, 1 << 51),          // ends in the kernel
+            (0xffff_8880_0000_0000, 1),           // a kernel address
+            (u64::MAX - PAGE_SIZE as u64 + 1, 1), // ends at zero
+            ((LIMIT - PAGE_SIZE) as u64, 2),      // past the end
         ] {
             assert_eq!(Pages::new(address, npages, LIMIT), Err(EINVAL));
         }
@@ -106,7 +106,10 @@ mod tests {
         let mut windows = pages.windows(0);
         assert_eq!(windows.next(), Some(HUGE_SIZE - PAGE_SIZE..HUGE_SIZE));
         assert_eq!(windows.next(), Some(HUGE_SIZE..2 * HUGE_SIZE));
-        assert_eq!(windows.next(), Some(2 * HUGE_SIZE..2 * HUGE_SIZE + PAGE_SIZE));
+        assert_eq!(
+            windows.next(),
+            Some(2 * HUGE_SIZE..2 * HUGE_SIZE + PAGE_SIZE)
+        );
         assert_eq!(windows.next(), None);
         let mut rest = pages.windows(HUGE_SIZE + PAGE_SIZE);
         assert_eq!(rest.next(), Some(HUGE_SIZE + PAGE_SIZE..2 * HUGE_SIZE));

@@ -22,6 +22,10 @@ pub mod stats;
 pub mod trace;
 pub mod uapi;
 
+#[cfg(CONFIG_KUNIT = "y")]
+#[path = "../tests/kunit/mod.rs"]
+mod kunit;
+
 use debugfs::{
     DeviceFiles,
     Files, //
@@ -31,7 +35,6 @@ use device::{
     Kind, //
 };
 use file::File;
-use ledger::Ledger;
 use kernel::{
     miscdevice::{
         MiscDeviceOptions,
@@ -41,6 +44,7 @@ use kernel::{
     str::CStr,
     sync::Arc, //
 };
+use ledger::Ledger;
 
 module! {
     type: Dmirror,

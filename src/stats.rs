@@ -10,12 +10,14 @@ use kernel::sync::atomic::{
 /// A counter that only grows.
 pub struct Counter(Atomic<u64>);
 
-impl Counter {
+impl Default for Counter {
     /// Zero.
-    pub const fn new() -> Self {
+    fn default() -> Self {
         Counter(Atomic::new(0))
     }
+}
 
+impl Counter {
     /// Adds to it.
     pub fn add(&self, by: u64) {
         self.0.fetch_add(by, Relaxed);
@@ -28,6 +30,7 @@ impl Counter {
 }
 
 /// The counters of a device.
+#[derive(Default)]
 pub struct Stats {
     /// Migrated to the device.
     pub to_device: Counter,
@@ -43,19 +46,4 @@ pub struct Stats {
     pub retries: Counter,
     /// Pages that eviction had to leave.
     pub stuck: Counter,
-}
-
-impl Stats {
-    /// All zero.
-    pub const fn new() -> Self {
-        Stats {
-            to_device: Counter::new(),
-            to_system: Counter::new(),
-            faulted: Counter::new(),
-            evicted: Counter::new(),
-            split_refused: Counter::new(),
-            retries: Counter::new(),
-            stuck: Counter::new(),
-        }
-    }
 }

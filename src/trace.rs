@@ -43,6 +43,8 @@ struct Key {
     key: static_key_false,
 }
 
+// The types are the kernel crate's, some of which are empty in some configurations.
+#[allow(improper_ctypes)]
 extern "C" {
     static rust_dmirror_ledger_key: Key;
     static __tracepoint_rust_dmirror_folio: tracepoint;

@@ -4,3 +4,4 @@
 #include "folio.c"
 #include "mm.c"
 #include "pagemap.c"
+#include "testing.c"

@@ -73,6 +73,12 @@ unsigned long rust_dmirror_task_size(const struct mm_struct *mm);
 bool rust_dmirror_vma_is_anonymous(struct vm_area_struct *vma);
 unsigned long rust_dmirror_mm_rss(struct mm_struct *mm, int member);
 
+/* For KUnit cases only; see testing.rs. */
+long rust_dmirror_test_mmap(unsigned long len);
+int rust_dmirror_test_munmap(unsigned long addr, unsigned long len);
+bool rust_dmirror_test_drain_lru(void);
+struct mm_struct *rust_dmirror_test_dup_mm(void);
+
 /* Gates: each returns 0 unless fail_function makes it fail. */
 int rust_dmirror_gate_huge_alloc(void);
 int rust_dmirror_gate_small_alloc(void);

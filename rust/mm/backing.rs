@@ -67,7 +67,12 @@ impl Backing {
     }
 
     /// Calls `copy` with the address of `nr` pages from page `first` on.
-    pub(super) fn copy_out(&self, first: usize, nr: usize, copy: impl FnOnce(*const c_void)) -> Result {
+    pub(super) fn copy_out(
+        &self,
+        first: usize,
+        nr: usize,
+        copy: impl FnOnce(*const c_void),
+    ) -> Result {
         copy(self.pages(first, nr)?);
         Ok(())
     }

@@ -75,9 +75,7 @@ impl Mirror {
             }
             // SAFETY: Nothing changed since the page was made exclusive, and what changes it from
             // now on invalidates first, which waits for the table's lock.
-            return unsafe {
-                locked.store_exclusive(address, first + index as usize, &mut spare)
-            };
+            return unsafe { locked.store_exclusive(address, first + index as usize, &mut spare) };
         }
         Err(EBUSY)
     }

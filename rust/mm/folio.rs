@@ -242,9 +242,8 @@ impl SystemFolio {
     pub fn for_vma(vma: &VmaRef, address: usize, huge: bool) -> Result<Self> {
         let (gfp, order) = Self::how(huge);
         // SAFETY: `vma` is valid and read-locked by the invariants of `VmaRef`.
-        let raw = unsafe {
-            bindings::rust_dmirror_vma_alloc_folio(gfp, order, vma.as_ptr(), address)
-        };
+        let raw =
+            unsafe { bindings::rust_dmirror_vma_alloc_folio(gfp, order, vma.as_ptr(), address) };
         Self::from_new(raw)
     }
 

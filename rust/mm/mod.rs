@@ -27,6 +27,8 @@ pub mod mpfn;
 pub mod pagemap;
 pub mod slots;
 pub mod table;
+#[cfg(CONFIG_KUNIT = "y")]
+pub mod testing;
 
 use super::bindings;
 use kernel::page::PAGE_SHIFT;

@@ -170,12 +170,7 @@ impl<T: Driver> Pagemap<T> {
     /// Makes `size` bytes of device memory, a multiple of [`HUGE_SIZE`]. C: `memremap_pages()`.
     ///
     /// May sleep for long, and must not be called with locks held that freeing memory needs.
-    pub fn new(
-        memory: Memory,
-        size: usize,
-        owner: OwnerId,
-        data: T,
-    ) -> impl PinInit<Self, Error> {
+    pub fn new(memory: Memory, size: usize, owner: OwnerId, data: T) -> impl PinInit<Self, Error> {
         let prepare = move || -> Result<(Region, State<T::Owner>)> {
             if size == 0 || size % HUGE_SIZE != 0 {
                 return Err(EINVAL);
@@ -304,7 +299,10 @@ impl<T: Driver> Pagemap<T> {
         let (mut pages, mut from) = (0, 0);
         while let Some((page, huge)) = state.slots.next_used(from) {
             from = page + 1;
-            if state.owners[page].as_ref().is_some_and(|is| Arc::ptr_eq(is, owner)) {
+            if state.owners[page]
+                .as_ref()
+                .is_some_and(|is| Arc::ptr_eq(is, owner))
+            {
                 pages += if huge { HUGE_PAGES } else { 1 };
             }
         }
@@ -372,7 +370,10 @@ impl<T: Driver> Pagemap<T> {
         // SAFETY: As above; `ops` is set by whoever registered it.
         let ops = unsafe { (*raw).ops.as_ref() }?;
         let ours: unsafe extern "C" fn(*mut bindings::folio) = Self::folio_free;
-        if !ops.folio_free.is_some_and(|free| core::ptr::fn_addr_eq(free, ours)) {
+        if !ops
+            .folio_free
+            .is_some_and(|free| core::ptr::fn_addr_eq(free, ours))
+        {
             return None;
         }
         // SAFETY: The operations are ours, so the pagemap is the field of a `Self`.

@@ -193,9 +193,7 @@ impl Slots {
         while let Some(block) = self.blocks.get(page / HUGE_PAGES) {
             match block {
                 Block::Huge if page % HUGE_PAGES == 0 => return Some((page, true)),
-                Block::Small(map) if map.contains(page % HUGE_PAGES) => {
-                    return Some((page, false))
-                },
+                Block::Small(map) if map.contains(page % HUGE_PAGES) => return Some((page, false)),
                 Block::Small(_) => page += 1,
                 Block::Huge | Block::Free => page = (page / HUGE_PAGES + 1) * HUGE_PAGES,
             }

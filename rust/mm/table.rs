@@ -60,14 +60,16 @@ pub struct Table {
     leaves: RBTree<usize, Leaf>,
 }
 
-impl Table {
+impl Default for Table {
     /// An empty one.
-    pub fn new() -> Self {
+    fn default() -> Self {
         Table {
             leaves: RBTree::new(),
         }
     }
+}
 
+impl Table {
     /// What `page` is mapped to.
     pub fn get(&self, page: usize) -> Option<Hit> {
         let offset = page % HUGE_PAGES;
@@ -87,7 +89,8 @@ impl Table {
             Some(leaf) => *leaf = Leaf::Huge(word),
             None => {
                 let spare = spare.take().ok_or(ENOMEM)?;
-                self.leaves.insert(spare.node.into_node(key, Leaf::Huge(word)));
+                self.leaves
+                    .insert(spare.node.into_node(key, Leaf::Huge(word)));
             }
         }
         Ok(())
@@ -114,7 +117,9 @@ impl Table {
 
     /// Forgets `pages`, and the whole leaf where one is covered by one word.
     pub fn clear(&mut self, pages: Range<usize>) {
-        let mut cursor = self.leaves.cursor_lower_bound_mut(&(pages.start / HUGE_PAGES));
+        let mut cursor = self
+            .leaves
+            .cursor_lower_bound_mut(&(pages.start / HUGE_PAGES));
         while let Some(mut at) = cursor {
             let (key, leaf) = at.current_mut();
             let first = *key * HUGE_PAGES;
@@ -154,7 +159,7 @@ mod tests {
 
     #[test]
     fn pages_are_found_one_by_one() -> Result {
-        let mut table = Table::new();
+        let mut table = Table::default();
         table.set(7, word(70), &mut spare()?)?;
         table.set(8, word(80), &mut None)?;
         assert_eq!(word_at(&table, 6), None);
@@ -169,18 +174,21 @@ mod tests {
 
     #[test]
     fn a_huge_leaf_answers_for_its_pages() -> Result {
-        let mut table = Table::new();
+        let mut table = Table::default();
         table.set_huge(HUGE_PAGES + 3, word(5), &mut spare()?)?;
         assert_eq!(word_at(&table, HUGE_PAGES - 1), None);
         assert_eq!(word_at(&table, HUGE_PAGES), Some((5, 0)));
-        assert_eq!(word_at(&table, 2 * HUGE_PAGES - 1), Some((5, HUGE_PAGES - 1)));
+        assert_eq!(
+            word_at(&table, 2 * HUGE_PAGES - 1),
+            Some((5, HUGE_PAGES - 1))
+        );
         assert_eq!(word_at(&table, 2 * HUGE_PAGES), None);
         Ok(())
     }
 
     #[test]
     fn clearing_part_of_a_huge_leaf_forgets_it() -> Result {
-        let mut table = Table::new();
+        let mut table = Table::default();
         table.set_huge(0, word(5), &mut spare()?)?;
         table.set_huge(HUGE_PAGES, word(6), &mut spare()?)?;
         table.clear(HUGE_PAGES - 1..HUGE_PAGES);
@@ -191,7 +199,7 @@ mod tests {
 
     #[test]
     fn a_range_is_cleared_across_leaves() -> Result {
-        let mut table = Table::new();
+        let mut table = Table::default();
         for leaf in 0..4 {
             table.set(leaf * HUGE_PAGES + 10, word(leaf + 1), &mut spare()?)?;
         }
@@ -209,7 +217,7 @@ mod tests {
 
     #[test]
     fn small_replaces_huge_and_back() -> Result {
-        let mut table = Table::new();
+        let mut table = Table::default();
         table.set_huge(0, word(5), &mut spare()?)?;
         assert_eq!(table.set(3, word(6), &mut None), Err(ENOMEM));
         assert_eq!(word_at(&table, 3), Some((5, 3)));

@@ -92,7 +92,12 @@ impl Chunk {
 
     /// Where the data of a page is; `None` for coherent memory, which the CPU reaches itself.
     pub fn place(&self, offset: usize) -> Option<Place> {
-        let block = self.backing.as_ref()?.lock().get(offset / HUGE_PAGES)?.clone()?;
+        let block = self
+            .backing
+            .as_ref()?
+            .lock()
+            .get(offset / HUGE_PAGES)?
+            .clone()?;
         Some((block, offset % HUGE_PAGES))
     }
 
@@ -153,10 +158,7 @@ impl Chunk {
 impl Driver for Chunk {
     type Owner = Owner;
 
-    fn migrate_to_ram(
-        memory: &Memory,
-        fault: &Fault<'_>,
-    ) -> core::result::Result<(), FaultError> {
+    fn migrate_to_ram(memory: &Memory, fault: &Fault<'_>) -> core::result::Result<(), FaultError> {
         migrate::on_fault(memory, fault)
     }
 }

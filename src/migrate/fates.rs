@@ -52,7 +52,14 @@ impl Fates {
 
     /// Takes note of an outcome. `reason` is why entries have no destination; `splitting` says that
     /// this attempt had the core split huge folios before.
-    pub fn note(&mut self, index: usize, nr: usize, outcome: Outcome, reason: Fate, splitting: bool) {
+    pub fn note(
+        &mut self,
+        index: usize,
+        nr: usize,
+        outcome: Outcome,
+        reason: Fate,
+        splitting: bool,
+    ) {
         for page in self.pages.iter_mut().skip(index).take(nr) {
             page.1 |= outcome != Outcome::NotCollected;
             page.0 = next(page.0, outcome, reason, splitting);

@@ -172,14 +172,20 @@ fn fill(
     collected: &mut Collected<'_>,
 ) -> core::result::Result<bool, FaultError> {
     let address = fault.range().start;
-    let small = || system_folio(faults, false, || SystemFolio::for_vma(fault.vma(), address, false));
+    let small = || {
+        system_folio(faults, false, || {
+            SystemFolio::for_vma(fault.vma(), address, false)
+        })
+    };
     let Some(source) = collected.source(0) else {
         return Ok(false);
     };
     let is_huge = matches!(collected.kind(0), Kind::Huge { .. });
     let folio = match is_huge {
         false => small(),
-        true => system_folio(faults, true, || SystemFolio::for_vma(fault.vma(), address, true)),
+        true => system_folio(faults, true, || {
+            SystemFolio::for_vma(fault.vma(), address, true)
+        }),
     };
     match folio.and_then(|folio| copy_back(faults, &source, folio)) {
         Ok(destination) => {

@@ -103,13 +103,12 @@ pub fn run(
             &mut fates,
             report,
         );
-        let (now_end, result) =
-            match tried {
-                Ok(done) => done,
-                Err(error) if is_first => return Err(error),
-                // What the attempts before did stands.
-                Err(error) => break Err(error),
-            };
+        let (now_end, result) = match tried {
+            Ok(done) => done,
+            Err(error) if is_first => return Err(error),
+            // What the attempts before did stands.
+            Err(error) => break Err(error),
+        };
         if is_first {
             end = now_end;
             fates.truncate((end - range.start) >> PAGE_SHIFT);
@@ -166,7 +165,14 @@ impl Window<'_> {
         let select = self.direction.select(self.file.device());
         let mut tries = 0;
         let mut collected = loop {
-            match batch.setup(vma, range.clone(), select, attempts.compound(), core.owner(), None) {
+            match batch.setup(
+                vma,
+                range.clone(),
+                select,
+                attempts.compound(),
+                core.owner(),
+                None,
+            ) {
                 Err(error) if error == EAGAIN && tries < COLLECT_TRIES => tries += 1,
                 Ok(collected) => break collected,
                 Err(error) => return Err(error),
@@ -212,7 +218,9 @@ impl Window<'_> {
         committed.outcomes(|index, nr, outcome| {
             fates.note(index, nr, outcome, reason, splitting);
             result.refused |= outcome == Outcome::Refused
-                && committed.source_counts(index).is_some_and(|source| source.anon);
+                && committed
+                    .source_counts(index)
+                    .is_some_and(|source| source.anon);
         });
         result.split_refused = fates.has_refused_split();
         self.log_committed(&committed, extra_at);

@@ -1,0 +1,54 @@
+// SPDX-License-Identifier: GPL-2.0
+/* What KUnit cases do to the address space that they run in. */
+#include <kunit/test.h>
+#include <kunit/test-bug.h>
+#include <linux/mm.h>
+#include <linux/mman.h>
+#include <linux/sched/mm.h>
+
+#include "helpers.h"
+
+#if IS_BUILTIN(CONFIG_KUNIT)
+/* An anonymous private area in current->mm, which is made if there is none; or an errno. */
+long rust_dmirror_test_mmap(unsigned long len)
+{
+	struct kunit *test = kunit_get_current_test();
+	unsigned long addr;
+
+	if (!test)
+		return -EINVAL;
+	addr = kunit_vm_mmap(test, NULL, 0, len, PROT_READ | PROT_WRITE,
+			     MAP_PRIVATE | MAP_ANONYMOUS, 0);
+	return addr ? (long)addr : -ENOMEM;
+}
+
+int rust_dmirror_test_munmap(unsigned long addr, unsigned long len)
+{
+	return vm_munmap(addr, len);
+}
+
+/* False where the kernel does not export what this needs. */
+bool rust_dmirror_test_drain_lru(void)
+{
+	void (*drain)(void) = __symbol_get("lru_add_drain_all");
+
+	if (!drain)
+		return false;
+	drain();
+	__symbol_put("lru_add_drain_all");
+	return true;
+}
+
+/* A copy of current->mm as fork() makes it, or NULL where the kernel has no such thing to offer. */
+struct mm_struct *rust_dmirror_test_dup_mm(void)
+{
+	struct mm_struct *(*dup)(struct mm_struct *oldmm) = __symbol_get("dup_mm_for_tests");
+	struct mm_struct *mm;
+
+	if (!dup)
+		return NULL;
+	mm = dup(current->mm);
+	__symbol_put("dup_mm_for_tests");
+	return mm;
+}
+#endif

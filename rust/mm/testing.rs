@@ -1,0 +1,48 @@
+// SPDX-License-Identifier: GPL-2.0
+
+//! An address space for KUnit cases: memory that is mapped as a process has it.
+//!
+//! C header: [`include/kunit/test.h`](srctree/include/kunit/test.h), `kunit_vm_mmap()`
+
+use super::bindings;
+use core::ptr::NonNull;
+use kernel::{
+    error::to_result,
+    mm::MmWithUser,
+    prelude::*,
+    sync::aref::ARef, //
+};
+
+/// Maps `len` bytes of private anonymous memory into the address space of the test, which is made if
+/// there is none. It goes with the test. Only in a KUnit case; sleeps.
+pub fn map_anonymous(len: usize) -> Result<usize> {
+    // SAFETY: It checks by itself that a test is running.
+    let address = unsafe { bindings::rust_dmirror_test_mmap(len) };
+    match address {
+        1.. => Ok(address as usize),
+        _ => Err(Error::from_errno(address as i32)),
+    }
+}
+
+/// Unmaps a range of the address space of the test. C: `vm_munmap()`. Sleeps.
+pub fn unmap(address: usize, len: usize) -> Result {
+    // SAFETY: It concerns user mappings of the current address space only.
+    to_result(unsafe { bindings::rust_dmirror_test_munmap(address, len) })
+}
+
+/// Moves pages that per-CPU lists hold onto the LRU; each has a reference there. Sleeps.
+///
+/// C: `lru_add_drain_all()`. False if the kernel was not built with the patch that exports it.
+pub fn drain_lru() -> bool {
+    // SAFETY: It looks for what it needs by itself.
+    unsafe { bindings::rust_dmirror_test_drain_lru() }
+}
+
+/// A copy of the address space of the test, as `fork()` makes it; `None` if the kernel was not built
+/// with the patch that allows that. Sleeps.
+pub fn duplicate_mm() -> Option<ARef<MmWithUser>> {
+    // SAFETY: It looks for what it needs by itself.
+    let mm = NonNull::new(unsafe { bindings::rust_dmirror_test_dup_mm() })?;
+    // SAFETY: The copy has one user, which we take over; `MmWithUser` is a transparent wrapper.
+    Some(unsafe { ARef::from_raw(mm.cast()) })
+}

@@ -1,0 +1,106 @@
+// SPDX-License-Identifier: GPL-2.0
+
+//! Device folios made again at another order; and whether this suite would notice what it is for.
+
+use super::{
+    log::{
+        line,
+        Log, //
+    },
+    rig::Rig, //
+};
+use crate::{
+    layer::mm::{
+        folio::Folio,
+        HUGE_PAGES, //
+    },
+    migrate::Direction, //
+};
+use kernel::prelude::*;
+
+/// The same block of the device: huge, then page by page, then huge.
+fn orders() -> Result<Log> {
+    Rig::run(|rig, log| {
+        let alloc = |huge| {
+            let folio = rig.device.memory.alloc(huge, rig.file().owner())?;
+            folio.fill(None)
+        };
+        let first = alloc(true)?;
+        let block = first.folio().pfns();
+        log.note("huge", first.folio().counts())?;
+        drop(first);
+        let mut pages = KVec::with_capacity(HUGE_PAGES, GFP_KERNEL)?;
+        for _ in 0..HUGE_PAGES {
+            pages.push(alloc(false)?, GFP_KERNEL)?;
+        }
+        for page in &pages {
+            let counts = page.folio().counts();
+            let is_clean = (counts.refs, counts.mapcount, counts.order) == (1, 0, 0);
+            log.check(is_clean, "a small folio is clean")?;
+            log.check(block.contains(&counts.pfn), "it is in the same block")?;
+        }
+        log.note("small", pages[HUGE_PAGES / 2].folio().counts())?;
+        drop(pages);
+        let again = alloc(true)?;
+        log.check(again.folio().pfns() == block, "it is the same block")?;
+        log.note("huge again", again.folio().counts())
+    })
+}
+
+/// A reference is leaked on a device folio, and found; then put.
+fn leak() -> Result<(usize, Log)> {
+    let mut missing = 0;
+    let log = Rig::run(|rig, log| {
+        rig.write_pattern()?;
+        rig.migrate(rig.range(), Direction::ToDevice)?;
+        let mut leaked: Option<Folio> = None;
+        let start = rig.base;
+        rig.file().mirror().fill(
+            start..start + kernel::page::PAGE_SIZE,
+            crate::layer::mm::hmm::Want::Look,
+            true,
+            |_, seen| leaked = seen.page().and_then(|page| page.folio()),
+        )?;
+        rig.note_mapped(log, "leaked", 0)?;
+        crate::layer::mm::testing::unmap(rig.base, crate::layer::mm::HUGE_SIZE)?;
+        missing = rig.device.memory.usage().1;
+        drop(leaked);
+        Ok(())
+    })?;
+    Ok((missing, log))
+}
+
+#[kunit_tests(rust_dmirror_refs_orders)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn huge_small_huge_come_back_clean() -> Result {
+        assert!(orders()?.is(&[
+            line("huge", 1, 0, 9).locked(),
+            line("small", 1, 0, 0).locked(),
+            line("huge again", 1, 0, 9).locked(),
+        ]));
+        Ok(())
+    }
+
+    #[test]
+    fn a_leaked_reference_is_seen() -> Result {
+        let (missing, log) = leak()?;
+        assert_eq!(missing, HUGE_PAGES);
+        assert!(log.is(&[line("leaked", 2, 1, 9).rss(512)]));
+        Ok(())
+    }
+
+    /// What a refusal leaves must not pass for anything else.
+    #[test]
+    fn a_wrong_count_is_seen() -> Result {
+        let log = orders()?;
+        assert!(!log.is(&[
+            line("huge", 1, 0, 9).locked(),
+            line("small", 2, 0, 0).locked(),
+            line("huge again", 1, 0, 9).locked(),
+        ]));
+        Ok(())
+    }
+}

@@ -1,0 +1,122 @@
+// SPDX-License-Identifier: GPL-2.0
+
+//! Back from the device by eviction.
+
+use super::{
+    log::{
+        line,
+        Log, //
+    },
+    rig::Rig, //
+};
+use crate::{
+    inject::Point,
+    layer::mm::HUGE_PAGES,
+    migrate::{
+        self,
+        Direction, //
+    }, //
+};
+use kernel::prelude::*;
+
+/// A huge page on the device, or one that was split on the way; then eviction of the file's pages.
+fn evict(arm: &[(Point, u64)], split: bool, is_done: bool) -> Result<Log> {
+    Rig::run(|rig, log| {
+        rig.write_pattern()?;
+        if split {
+            rig.inject(Point::HugeAlloc, 0, 1);
+        }
+        rig.migrate(rig.range(), Direction::ToDevice)?;
+        rig.note_mapped(log, "before", 0)?;
+        for (point, times) in arm {
+            rig.inject(*point, 0, *times);
+        }
+        let done = migrate::evict(&rig.device, Some(rig.file().owner()));
+        log.check(done.is_ok() == is_done, "eviction says whether it is done")?;
+        let used = rig.device.memory.usage().1;
+        log.check(
+            (used == 0) == is_done,
+            "the device holds what did not leave",
+        )?;
+        let stuck = rig.device.core().stats.stuck.get();
+        log.check(stuck == used as u64, "what is stuck is counted")?;
+        rig.file().owner().inject.clear();
+        rig.drain_lru(log);
+        rig.note_mapped(log, "after", 0)?;
+        log.check(rig.has_pattern(0..HUGE_PAGES)?, "the data are right")
+    })
+}
+
+/// The pages of another owner stay.
+fn other_owner() -> Result<Log> {
+    Rig::run(|rig, log| {
+        rig.write_pattern()?;
+        rig.migrate(rig.range(), Direction::ToDevice)?;
+        let other = crate::devmem::Owner::new()?;
+        log.check(
+            migrate::evict(&rig.device, Some(&other)).is_ok(),
+            "who has no pages has nothing to evict",
+        )?;
+        rig.note_mapped(log, "after", 0)
+    })
+}
+
+#[kunit_tests(rust_dmirror_refs_eviction)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn whole() -> Result {
+        assert!(evict(&[], false, true)?.is(&[
+            line("before", 1, 1, 9).rss(512),
+            line("after", 1, 1, 9).lru().rss(512),
+        ]));
+        Ok(())
+    }
+
+    #[test]
+    fn split_folios() -> Result {
+        assert!(evict(&[], true, true)?.is(&[
+            line("before", 1, 1, 0).rss(512),
+            line("after", 1, 1, 0).lru().rss(512),
+        ]));
+        Ok(())
+    }
+
+    /// The reserve stands in.
+    #[test]
+    fn allocation_fails_once() -> Result {
+        let log = evict(&[(Point::HugeAlloc, 1)], false, true)?;
+        assert!(log.is(&[
+            line("before", 1, 1, 9).rss(512),
+            line("after", 1, 1, 9).lru().rss(512),
+        ]));
+        Ok(())
+    }
+
+    #[test]
+    fn copy_fails() -> Result {
+        let log = evict(&[(Point::Copy, u64::MAX)], false, false)?;
+        assert!(log.is(&[
+            line("before", 1, 1, 9).rss(512),
+            line("after", 1, 1, 9).rss(512),
+        ]));
+        Ok(())
+    }
+
+    #[test]
+    fn reference_is_held() -> Result {
+        let log = evict(&[(Point::ExtraRef, u64::MAX)], false, false)?;
+        assert!(log.is(&[
+            line("before", 1, 1, 9).rss(512),
+            line("after", 1, 1, 9).rss(512),
+        ]));
+        Ok(())
+    }
+
+    #[test]
+    fn others_stay() -> Result {
+        assert!(other_owner()?.is(&[line("after", 1, 1, 9).rss(512)]));
+        Ok(())
+    }
+}

@@ -1,0 +1,315 @@
+// SPDX-License-Identifier: GPL-2.0
+
+//! To the device, stage by stage.
+
+use super::{
+    log::{
+        line,
+        Log, //
+    },
+    rig::Rig, //
+};
+use crate::{
+    inject::Point,
+    layer::mm::{
+        migrate::{
+            Batch,
+            Kind,
+            Outcome,
+            Select, //
+        },
+        testing,
+        HUGE_PAGES,
+        HUGE_SIZE, //
+    },
+    migrate::Direction, //
+};
+use kernel::prelude::*;
+
+/// How the destination is made, or not.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum How {
+    Whole,
+    Split,
+    SplitRefused,
+    WholeRefused,
+    NotGiven,
+}
+
+/// A written huge page, through all stages. `outcome` is what the first entry must come to.
+fn stages(how: How, outcome: Outcome) -> Result<Log> {
+    Rig::run(|rig, log| {
+        rig.write_pattern()?;
+        rig.note_mapped(log, "before", 0)?;
+        let mut batch = Batch::new()?;
+        rig.collect(
+            &mut batch,
+            rig.range(),
+            Select::System,
+            |mut collected, _| {
+                let source = collected.source(0).ok_or(ENOENT)?;
+                log.check(
+                    collected.kind(0) == Kind::Huge { exclusive: true },
+                    "the source is huge and exclusive",
+                )?;
+                log.note_rss("setup", source.counts(), rig.rss())?;
+                let is_whole = matches!(how, How::Whole | How::WholeRefused);
+                let is_split = matches!(how, How::Split | How::SplitRefused);
+                if is_whole {
+                    let folio = rig.device_folio(Some(source), true)?;
+                    log.check(collected.give(0, folio).is_ok(), "a huge folio is taken")?;
+                }
+                for page in 0..if is_split { HUGE_PAGES } else { 0 } {
+                    let part = collected.source(0).and_then(|source| source.page(page));
+                    let folio = rig.device_folio(part, false)?;
+                    log.check(
+                        collected.give(page, folio).is_ok(),
+                        "a small folio is taken",
+                    )?;
+                }
+                let extra = match how {
+                    How::SplitRefused | How::WholeRefused => {
+                        collected.source(0).and_then(|s| s.hold())
+                    }
+                    _ => None,
+                };
+                let committed = collected.commit();
+                let mut first = None;
+                committed.outcomes(|index, _, became| {
+                    if index == 0 {
+                        first = Some(became);
+                    }
+                });
+                log.check(
+                    first == Some(outcome),
+                    "the first entry came to what it should",
+                )?;
+                if let Some(counts) = committed.source_counts(0) {
+                    log.note("pages, source", counts)?;
+                }
+                if let Some(counts) = committed.destination_counts(0) {
+                    log.note("pages, destination", counts)?;
+                }
+                drop(extra);
+                Ok(())
+            },
+        )?;
+        rig.note_mapped(log, "finalize", 0)?;
+        rig.note_mapped(log, "finalize, last page", HUGE_PAGES - 1)?;
+        log.check(rig.has_pattern(0..HUGE_PAGES)?, "the data are right")
+    })
+}
+
+/// A hole, or the huge zero page if it is read before.
+fn hole(zero_page: bool, huge: bool) -> Result<Log> {
+    Rig::run(|rig, log| {
+        if zero_page {
+            log.check(!rig.read_page(0)?, "an untouched page is empty")?;
+        }
+        log.check(rig.rss() == 0, "nothing is counted before")?;
+        let mut batch = Batch::new()?;
+        rig.collect(
+            &mut batch,
+            rig.range(),
+            Select::System,
+            |mut collected, _| {
+                log.check(collected.kind(0) == Kind::HugeHole, "it is a huge hole")?;
+                for page in 0..if huge { 1 } else { HUGE_PAGES } {
+                    let folio = rig.device_folio(None, huge)?;
+                    log.check(collected.give(page, folio).is_ok(), "the folio is taken")?;
+                }
+                let committed = collected.commit();
+                if let Some(counts) = committed.destination_counts(0) {
+                    log.note("pages, destination", counts)?;
+                }
+                Ok(())
+            },
+        )?;
+        rig.note_mapped(log, "finalize", 0)?;
+        log.check(!rig.read_page(7)?, "it is empty still")
+    })
+}
+
+/// The upper half is unmapped before.
+fn half() -> Result<Log> {
+    Rig::run(|rig, log| {
+        rig.write_pattern()?;
+        testing::unmap(rig.base + HUGE_SIZE / 2, HUGE_SIZE / 2)?;
+        rig.note_mapped(log, "before", 0)?;
+        let lower = rig.base..rig.base + HUGE_SIZE / 2;
+        let report = rig.migrate(lower, Direction::ToDevice)?;
+        log.check(
+            report.counts.migrated() == HUGE_PAGES as u64 / 2,
+            "all that is mapped moved",
+        )?;
+        rig.note_mapped(log, "after", 0)?;
+        log.check(rig.has_pattern(0..HUGE_PAGES / 2)?, "the data are right")
+    })
+}
+
+/// Shared with a second mm; with a huge destination or without.
+fn shared(huge: bool) -> Result<Option<Log>> {
+    let mut is_supported = true;
+    let log = Rig::run(|rig, log| {
+        rig.write_pattern()?;
+        let Some(copy) = testing::duplicate_mm() else {
+            is_supported = false;
+            return Ok(());
+        };
+        rig.note_mapped(log, "before", 0)?;
+        if !huge {
+            rig.inject(Point::HugeAlloc, 0, 1);
+        }
+        let report = rig.migrate(rig.range(), Direction::ToDevice)?;
+        let counts = report.counts;
+        let moved = if huge { counts.whole } else { counts.split };
+        log.check(moved == HUGE_PAGES as u64, "all pages moved")?;
+        rig.note_mapped(log, "after", 0)?;
+        rig.note_mapped(log, "after, last page", HUGE_PAGES - 1)?;
+        drop(copy);
+        rig.note_mapped(log, "the copy is gone", 0)?;
+        log.check(rig.has_pattern(0..HUGE_PAGES)?, "the data are right")
+    })?;
+    Ok(is_supported.then_some(log))
+}
+
+#[kunit_tests(rust_dmirror_refs_to_device)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn whole() -> Result {
+        let log = stages(How::Whole, Outcome::Whole)?;
+        assert!(log.is(&[
+            line("before", 1, 1, 9).lru().rss(512),
+            line("setup", 1, 0, 9).locked().rss(512),
+            line("pages, source", 1, 0, 9).locked(),
+            line("pages, destination", 1, 0, 9).locked(),
+            line("finalize", 1, 1, 9).rss(512),
+            line("finalize, last page", 1, 1, 9).rss(512),
+        ]));
+        Ok(())
+    }
+
+    #[test]
+    fn split_by_missing_huge_destination() -> Result {
+        let log = stages(How::Split, Outcome::Split)?;
+        assert!(log.is(&[
+            line("before", 1, 1, 9).lru().rss(512),
+            line("setup", 1, 0, 9).locked().rss(512),
+            line("pages, source", 1, 0, 0).locked(),
+            line("pages, destination", 1, 0, 0).locked(),
+            line("finalize", 1, 1, 0).rss(512),
+            line("finalize, last page", 1, 1, 0).rss(512),
+        ]));
+        Ok(())
+    }
+
+    /// The mail's question: 512 references for 512 mappings, none left over, none missing.
+    #[test]
+    fn split_refused() -> Result {
+        let log = stages(How::SplitRefused, Outcome::SplitRefused)?;
+        assert!(log.is(&[
+            line("before", 1, 1, 9).lru().rss(512),
+            line("setup", 1, 0, 9).locked().rss(512),
+            line("pages, source", 2, 0, 9).locked(),
+            line("pages, destination", 1, 0, 0).locked(),
+            line("finalize", 512, 512, 9).lru().rss(512),
+            line("finalize, last page", 512, 512, 9).lru().rss(512),
+        ]));
+        Ok(())
+    }
+
+    #[test]
+    fn destination_refused() -> Result {
+        let log = stages(How::WholeRefused, Outcome::Refused)?;
+        assert!(log.is(&[
+            line("before", 1, 1, 9).lru().rss(512),
+            line("setup", 1, 0, 9).locked().rss(512),
+            line("pages, source", 2, 0, 9).locked(),
+            line("pages, destination", 1, 0, 9).locked(),
+            line("finalize", 1, 1, 9).lru().rss(512),
+            line("finalize, last page", 1, 1, 9).lru().rss(512),
+        ]));
+        Ok(())
+    }
+
+    #[test]
+    fn no_destination() -> Result {
+        let log = stages(How::NotGiven, Outcome::NotGiven)?;
+        assert!(log.is(&[
+            line("before", 1, 1, 9).lru().rss(512),
+            line("setup", 1, 0, 9).locked().rss(512),
+            line("pages, source", 1, 0, 9).locked(),
+            line("finalize", 1, 1, 9).lru().rss(512),
+            line("finalize, last page", 1, 1, 9).lru().rss(512),
+        ]));
+        Ok(())
+    }
+
+    #[test]
+    fn hole_whole() -> Result {
+        let log = hole(false, true)?;
+        assert!(log.is(&[
+            line("pages, destination", 2, 1, 9).locked(),
+            line("finalize", 1, 1, 9).rss(512),
+        ]));
+        Ok(())
+    }
+
+    #[test]
+    fn hole_in_small_pages() -> Result {
+        let log = hole(false, false)?;
+        assert!(log.is(&[
+            line("pages, destination", 2, 1, 0).locked(),
+            line("finalize", 1, 1, 0).rss(512),
+        ]));
+        Ok(())
+    }
+
+    #[test]
+    fn huge_zero_page() -> Result {
+        let log = hole(true, true)?;
+        assert!(log.is(&[
+            line("pages, destination", 2, 1, 9).locked(),
+            line("finalize", 1, 1, 9).rss(512),
+        ]));
+        Ok(())
+    }
+
+    #[test]
+    fn partly_mapped() -> Result {
+        let log = half()?;
+        assert!(log.is(&[
+            line("before", 256, 256, 9).lru().rss(256),
+            line("after", 1, 1, 0).rss(256),
+        ]));
+        Ok(())
+    }
+
+    #[test]
+    fn shared_by_two_mms_whole() -> Result {
+        if let Some(log) = shared(true)? {
+            assert!(log.is(&[
+                line("before", 2, 2, 9).lru().rss(512),
+                line("after", 2, 2, 9).rss(512),
+                line("after, last page", 2, 2, 9).rss(512),
+                line("the copy is gone", 1, 1, 9).rss(512),
+            ]));
+        }
+        Ok(())
+    }
+
+    #[test]
+    fn shared_by_two_mms_split() -> Result {
+        if let Some(log) = shared(false)? {
+            assert!(log.is(&[
+                line("before", 2, 2, 9).lru().rss(512),
+                line("after", 2, 2, 0).rss(512),
+                line("after, last page", 2, 2, 0).rss(512),
+                line("the copy is gone", 1, 1, 0).rss(512),
+            ]));
+        }
+        Ok(())
+    }
+}
