@@ -6,6 +6,7 @@
 //! - `ledger`: the last records, one a line below a line of headings
 //! - `ledger_totals`: checks and mismatches
 //! - `hmm_dmirrorN/stats`: the device's counters
+//! - `hmm_dmirrorN/stuck`: the folios that the last eviction had to leave, and their counts then
 //! - `hmm_dmirrorN/inject`: writing `POINT SKIP TIMES` arms a point for all users of the device, with
 //!   the names of the table; reading shows how often each failed. `clear` clears all.
 
@@ -108,6 +109,23 @@ impl Writer for Counters {
     }
 }
 
+/// `stuck`.
+pub struct Stuck(Arc<Device>);
+
+impl Writer for Stuck {
+    fn write(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        writeln!(f, "pfn order refs mapcount expected")?;
+        for folio in self.0.core().stuck.lock().iter() {
+            writeln!(
+                f,
+                "{} {} {} {} {}",
+                folio.pfn, folio.order, folio.refs, folio.mapcount, folio.expected
+            )?;
+        }
+        Ok(())
+    }
+}
+
 /// `inject`.
 pub struct Failures(Arc<Device>);
 
@@ -159,6 +177,8 @@ pub struct DeviceFiles {
     #[pin]
     stats: File<Counters>,
     #[pin]
+    stuck: File<Stuck>,
+    #[pin]
     inject: File<Failures>,
     dir: Dir,
 }
@@ -170,6 +190,7 @@ impl DeviceFiles {
         KBox::pin_init(
             pin_init!(DeviceFiles {
                 stats <- dir.read_only_file(c"stats", Counters(device.clone())),
+                stuck <- dir.read_only_file(c"stuck", Stuck(device.clone())),
                 inject <- dir.read_write_file(c"inject", Failures(device.clone())),
                 dir: dir.clone(),
             }),

@@ -10,14 +10,21 @@ use crate::{
         Reserve, //
     },
     inject::Points,
-    layer::mm::pagemap::OwnerId,
+    layer::mm::{
+        folio::Counts,
+        pagemap::OwnerId, //
+    },
     ledger::Ledger,
     migrate,
     stats::Stats, //
 };
 use kernel::{
+    new_mutex,
     prelude::*,
-    sync::Arc,
+    sync::{
+        Arc,
+        Mutex, //
+    },
     time::{
         delay::fsleep,
         Delta, //
@@ -49,6 +56,9 @@ pub struct Core {
     /// For eviction.
     #[pin]
     pub reserve: Reserve,
+    /// What the last eviction had to leave, the first of it.
+    #[pin]
+    pub stuck: Mutex<KVec<Counts>>,
     /// Where reference counts are reported to.
     pub ledger: Arc<Ledger>,
 }
@@ -94,6 +104,7 @@ impl Device {
                 stats: Stats::default(),
                 inject <- Points::new(),
                 reserve <- Reserve::new(),
+                stuck <- new_mutex!(KVec::new(), "dmirror_stuck"),
                 ledger,
             }),
             GFP_KERNEL,

@@ -16,6 +16,7 @@ use super::{
         FaultError, //
     },
     folio::{
+        Counts,
         Folio,
         LockedFolio, //
     },
@@ -351,6 +352,21 @@ impl<T: Driver> Pagemap<T> {
         pfns.len() - before
     }
 
+    /// The counts of the folio that holds a page of the range, without the reference taken to look;
+    /// `None` if it is not in use.
+    pub fn inspect(&self, pfn: usize) -> Option<Counts> {
+        if !self.pfns().contains(&pfn) {
+            return None;
+        }
+        // SAFETY: The page is part of our registered range.
+        let folio = unsafe { Folio::try_get_pfn(pfn) }?;
+        let counts = folio.counts();
+        Some(Counts {
+            refs: counts.refs - 1,
+            ..counts
+        })
+    }
+
     /// The pagemap that a device page belongs to and the number of the page in it, if the pagemap
     /// is one of this driver.
     ///
@@ -361,7 +377,7 @@ impl<T: Driver> Pagemap<T> {
         // SAFETY: The page is in use by the requirements of this function.
         let folio = unsafe { bindings::rust_dmirror_pfn_folio(pfn) };
         // SAFETY: As above.
-        let counts = unsafe { super::folio::Counts::read(folio) };
+        let counts = unsafe { Counts::read(folio) };
         if !counts.device_private && !counts.device_coherent {
             return None;
         }
@@ -404,7 +420,7 @@ impl<T: Driver> Pagemap<T> {
         // SAFETY: The folio is of a pagemap of ours, which waits for it to be freed.
         let this = unsafe { Self::from_raw(bindings::rust_dmirror_folio_pgmap(folio)) };
         // SAFETY: The folio is still whole.
-        let counts = unsafe { super::folio::Counts::read(folio) };
+        let counts = unsafe { Counts::read(folio) };
         let offset = counts.pfn - this.pfns().start;
         let mut state = this.state.lock();
         // The owner's destructor runs after the lock is released.

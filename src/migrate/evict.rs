@@ -54,6 +54,9 @@ use kernel::{
     }, //
 };
 
+/// How many stuck folios are remembered.
+const REMEMBERED: usize = 64;
+
 struct Eviction<'a> {
     core: &'a Core,
     owner: Option<&'a Arc<Owner>>,
@@ -106,6 +109,7 @@ pub fn evict(device: &Device, owner: Option<&Arc<Owner>>) -> Result {
             Next::Done => {
                 core.stats.retries.add(attempts.retries().into());
                 core.stats.stuck.add(stuck as u64);
+                eviction.remember(&chunks);
                 return Err(EBUSY);
             }
         }
@@ -113,6 +117,27 @@ pub fn evict(device: &Device, owner: Option<&Arc<Owner>>) -> Result {
 }
 
 impl Eviction<'_> {
+    /// Keeps who holds what is stuck, as far as there is room.
+    fn remember(&mut self, chunks: &[Arc<Memory>]) {
+        let Ok(mut stuck) = KVec::with_capacity(REMEMBERED, GFP_KERNEL) else {
+            return;
+        };
+        for chunk in chunks {
+            let mut cursor = 0;
+            self.pfns.clear();
+            while stuck.len() < REMEMBERED
+                && chunk.in_use(self.owner, &mut cursor, &mut self.pfns) > 0
+            {
+                for counts in self.pfns.drain_all().filter_map(|pfn| chunk.inspect(pfn)) {
+                    // A full list is long enough.
+                    let _ = stuck.push_within_capacity(counts);
+                }
+            }
+        }
+        // What was there goes after the lock.
+        let _before = core::mem::replace(&mut *self.core.stuck.lock(), stuck);
+    }
+
     /// One pass over a chunk.
     fn chunk(&mut self, memory: &Memory) -> Result {
         let mut cursor = 0;
