@@ -129,8 +129,13 @@ build_own() {
 		shift 4
 		mkdir -p "$out"
 		rm -f "$out/.done"
-		make -C "$source" O="$out" LLVM=1 tinyconfig
-		(cd "$source" && LLVM=1 scripts/kconfig/merge_config.sh -m -O "$out" "$out/.config" "$@")
+		# The directory is keyed by the fragments. A .config written anew would cost
+		# the Rust crates, the slowest part, a rebuild for each changed patch.
+		if [ ! -f "$out/.configured" ]; then
+			make -C "$source" O="$out" LLVM=1 tinyconfig
+			(cd "$source" && LLVM=1 scripts/kconfig/merge_config.sh -m -O "$out" "$out/.config" "$@")
+			touch "$out/.configured"
+		fi
 		make -C "$source" O="$out" LLVM=1 olddefconfig
 		missing=$(cat "$@" | grep -E "^(CONFIG_|# CONFIG_[A-Z0-9_]* is not set)" | while read -r line; do
 			case $line in
@@ -157,7 +162,17 @@ provide_own() {
 	local name=$1
 	shift
 	provide_packages
+	# Whoever else uses this cache must not patch the source under a build.
+	exec 8>"$CACHE/own-src.lock"
+	flock -n 8 || { say "another build holds the kernel source; waiting for it"; flock 8; }
 	provide_own_source
+	build_own_if_needed "$name" "$@"
+	exec 8>&-
+}
+
+build_own_if_needed() {
+	local name=$1
+	shift
 	KNAME=$name
 	KOUT=$CACHE/own-$(digest "$KVERSION" "$ROOT_KEY" "${@/#/$TOP/tests/kernel/}")
 	KIMAGE=$KOUT/arch/x86/boot/bzImage
