@@ -10,6 +10,7 @@ mod abi;
 mod area;
 mod demo;
 mod device;
+mod experiment;
 mod ledger;
 mod proc;
 mod stat;
@@ -53,6 +54,9 @@ enum Command {
         #[arg(long, value_name = "POINT[:TIMES[:SKIP]]")]
         inject: Vec<trace::Injection>,
     },
+    /// Make the table of `make experiment` out of what its guests printed
+    #[command(hide = true)]
+    Experiment(experiment::Options),
 }
 
 fn run(command: Command) -> Result<u8> {
@@ -67,6 +71,7 @@ fn run(command: Command) -> Result<u8> {
         Command::Test(options) => test::run(&options),
         Command::Stat(target) => stat::run(target.device),
         Command::Trace { target, inject } => trace::run(target.device, &inject),
+        Command::Experiment(options) => experiment::run(&options),
     }
 }
 
