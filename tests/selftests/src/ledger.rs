@@ -2,7 +2,7 @@
 
 //! The ledger in debugfs: one line for each stage of each migrated folio.
 
-use std::{fs, io::ErrorKind, path::PathBuf};
+use std::{collections::HashSet, fs, io::ErrorKind, path::PathBuf};
 
 use anyhow::{bail, ensure, Context, Result};
 
@@ -26,6 +26,9 @@ const COLUMNS: [&str; 11] = [
 pub struct Record {
     pub seq: u64,
     pub pfn: u64,
+    /// References seen beyond those that the driver knows of; less than none is a folio that is
+    /// about to be freed under somebody's hands.
+    pub surplus: i64,
     pub columns: Vec<String>,
     pub matches: bool,
 }
@@ -35,6 +38,18 @@ pub fn heads() -> &'static [&'static str] {
     &COLUMNS
 }
 
+/// The last few records that the ledger still holds of counts that were wrong.
+pub fn mismatches() -> Vec<Record> {
+    let mut wrong: Vec<_> = read("ledger")
+        .and_then(|text| parse(&text))
+        .unwrap_or_default()
+        .into_iter()
+        .filter(|record| !record.matches)
+        .collect();
+    wrong.drain(..wrong.len().saturating_sub(8));
+    wrong
+}
+
 /// Rows for a table: a folio that was split makes 512 records at each stage, which differ in their
 /// numbers only. Such a run becomes one row, with how many folios it stands for as last column.
 pub fn rows(records: &[Record]) -> Vec<Vec<String>> {
@@ -42,8 +57,7 @@ pub fn rows(records: &[Record]) -> Vec<Vec<String>> {
     const LOOK_BACK: usize = 3;
     struct Row<'a> {
         first: &'a Record,
-        last: &'a Record,
-        folios: usize,
+        folios: HashSet<u64>,
     }
     let alike = |a: &Record, b: &Record| {
         let differs = |i: usize| COLUMNS[i] != "seq" && COLUMNS[i] != "pfn";
@@ -53,24 +67,22 @@ pub fn rows(records: &[Record]) -> Vec<Vec<String>> {
     for record in records {
         let run = rows.iter_mut().rev().take(LOOK_BACK).find(|row| {
             // The same folio again is another attempt.
-            alike(row.last, record) && row.last.pfn < record.pfn
+            alike(row.first, record) && !row.folios.contains(&record.pfn)
         });
         match run {
             Some(row) => {
-                row.last = record;
-                row.folios += 1;
+                row.folios.insert(record.pfn);
             }
             None => rows.push(Row {
                 first: record,
-                last: record,
-                folios: 1,
+                folios: HashSet::from([record.pfn]),
             }),
         }
     }
     rows.into_iter()
         .map(|row| {
             let mut columns = row.first.columns.clone();
-            columns.push(row.folios.to_string());
+            columns.push(row.folios.len().to_string());
             columns
         })
         .collect()
@@ -150,9 +162,11 @@ fn parse(text: &str) -> Result<Vec<Record>> {
                 None => column.parse(),
             };
             let understood = || format!("ledger line not understood: {line}");
+            let count = |i: usize| columns[i].parse::<i64>().with_context(understood);
             Ok(Record {
                 seq: number(&columns[0]).with_context(understood)?,
                 pfn: number(&columns[4]).with_context(understood)?,
+                surplus: count(6)? - count(8)? - count(9)?,
                 matches: columns.last().is_some_and(|ok| ok != "MISMATCH"),
                 columns,
             })
@@ -169,13 +183,14 @@ mod tests {
         let text = "\
 seq stage     device direction  pfn     order refs mapcount expected held ok
 7   setup     0      to_device  0x1a200 9     1    0        0        1    ok
-8   finalized 0      to_device  0x1a200 9     513  512      512      0    MISMATCH
+8   pages-src 0      to_device  0x1a200 9     513  512      512      0    MISMATCH
 ";
         let records = parse(text).unwrap();
         assert_eq!(records.len(), 2);
         assert_eq!(records[0].seq, 7);
         assert!(records[0].matches && !records[1].matches);
         assert_eq!(records[1].columns[6], "513");
+        assert_eq!((records[0].surplus, records[1].surplus), (0, 1));
     }
 
     #[test]

@@ -11,7 +11,8 @@ use crate::{
     abi::{self, Point},
     area::Area,
     device::{Device, Driver},
-    ledger::{self, Ledger},
+    ledger::{self, Ledger, Record},
+    proc::khugepaged,
     table,
 };
 
@@ -58,8 +59,10 @@ pub fn run(index: u32, injections: &[Injection]) -> Result<u8> {
         println!("/dev/hmm_dmirror{index} belongs to test_hmm, which keeps no ledger.");
         return Ok(1);
     }
+    let _asleep = khugepaged::Asleep::now()?;
     let ledger = Ledger::enable()?;
-    let last = ledger.records()?.last().map_or(0, |r| r.seq + 1);
+    let mut next = ledger.records()?.last().map_or(0, |r| r.seq + 1);
+    let mut records = Vec::new();
     let area = Area::filled(1, SEED)?;
     let arm = || -> Result<()> {
         for i in injections {
@@ -82,15 +85,18 @@ pub fn run(index: u32, injections: &[Injection]) -> Result<u8> {
             result.ns_pages / 1000,
             result.ns_finalize / 1000
         );
+        let new = ledger.records()?.into_iter().filter(|r| r.seq >= next);
+        let mut new = new.peekable();
+        let lost = new.peek().map_or(0, |first| first.seq - next);
+        if lost > 0 {
+            println!("    {lost} records were overwritten before they could be read");
+        }
+        records.extend(new);
+        next = records.last().map_or(next, |r: &Record| r.seq + 1);
     }
     device.inject(Point::All, 0, 0)?;
     area.verify(SEED).context("the data after it all")?;
 
-    let records: Vec<_> = ledger
-        .records()?
-        .into_iter()
-        .filter(|r| r.seq >= last)
-        .collect();
     if records.is_empty() {
         println!("The ledger has no record of it.");
         return Ok(1);

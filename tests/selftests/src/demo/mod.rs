@@ -11,6 +11,7 @@ use crate::{
     abi::{self, Migrate, Point},
     area::{verify_bytes, Area, HUGE},
     device::{Device, Driver},
+    proc::khugepaged,
 };
 use show::{Expect, Steps};
 
@@ -25,6 +26,7 @@ struct Demo {
 pub fn run(index: u32) -> Result<u8> {
     let device = Device::open(index)?;
     let driver = device.driver();
+    let _asleep = khugepaged::Asleep::now()?;
     let demo = Demo { device, driver };
     println!(
         "/dev/hmm_dmirror{index}: {}\n",

@@ -2,6 +2,7 @@
 
 //! What the kernel itself says of this process, whichever driver moved its pages.
 
+pub mod khugepaged;
 pub mod kmsg;
 pub mod pagemap;
 pub mod smaps;

@@ -29,6 +29,9 @@ pub struct Case {
     pub on_c: OnC,
     /// Whether eviction may leave pages on the device here.
     pub may_stick: bool,
+    /// Whether others fault on the pages while they move. A CPU that faults on a device page holds
+    /// a reference of its own for a moment, so a count may be too high then, but never too low.
+    pub races: bool,
     pub run: fn(&Ctx) -> Result<()>,
 }
 
@@ -44,6 +47,7 @@ impl Case {
             about,
             on_c,
             may_stick: false,
+            races: false,
             run,
         }
     }
@@ -51,6 +55,11 @@ impl Case {
     pub const fn may_stick(mut self) -> Case {
         self.may_stick = true;
         self
+    }
+
+    pub const fn races(mut self) -> Case {
+        self.races = true;
+        self.may_stick()
     }
 }
 
