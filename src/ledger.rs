@@ -26,8 +26,8 @@ use kernel::{
     }, //
 };
 
-/// Records that are kept.
-pub const KEPT: usize = 256;
+/// Records that are kept: a huge page that is split on its way makes about a thousand.
+pub const KEPT: usize = 4096;
 
 /// Where in a migration a folio is. The numbers are those of `show_dmirror_stage()`.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -125,7 +125,7 @@ impl fmt::Display for Record {
 }
 
 struct Ring {
-    records: KVec<Option<Record>>,
+    records: KVVec<Option<Record>>,
     /// Records ever written.
     written: u64,
 }
@@ -144,7 +144,7 @@ impl Ledger {
     /// An empty one, switched off.
     pub fn new() -> Result<Arc<Self>> {
         let ring = Ring {
-            records: KVec::from_elem(None, KEPT, GFP_KERNEL)?,
+            records: KVVec::from_elem(None, KEPT, GFP_KERNEL)?,
             written: 0,
         };
         Arc::pin_init(
@@ -202,7 +202,7 @@ impl Ledger {
     ///
     /// Takes a copy first: `each` may sleep.
     pub fn each(&self, mut each: impl FnMut(u64, &Record) -> Result) -> Result {
-        let mut copies = KVec::with_capacity(KEPT, GFP_KERNEL)?;
+        let mut copies = KVVec::with_capacity(KEPT, GFP_KERNEL)?;
         {
             let ring = self.ring.lock();
             let first = ring.written.saturating_sub(KEPT as u64);

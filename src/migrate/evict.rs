@@ -89,7 +89,7 @@ pub fn evict(device: &Device, owner: Option<&Arc<Owner>>) -> Result {
         batch: Batch::new()?,
         pfns: KVec::with_capacity(HUGE_PAGES, GFP_KERNEL)?,
     };
-    let mut attempts = Attempts::new(true);
+    let mut attempts = Attempts::patient();
     loop {
         for chunk in &chunks {
             eviction.chunk(chunk)?;

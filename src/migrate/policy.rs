@@ -73,13 +73,17 @@ pub enum Next {
     Pause(u32),
 }
 
-/// How often what was refused is tried again.
+/// How often what was refused is tried again: 15 ms in all.
 pub const RETRIES: u32 = 4;
+
+/// How often where pages must go, and nobody waits for a single one: half a second in all.
+pub const PATIENT_RETRIES: u32 = 9;
 
 /// The attempts at one window.
 pub struct Attempts {
     compound: bool,
     refusals: u32,
+    most: u32,
 }
 
 impl Attempts {
@@ -88,6 +92,16 @@ impl Attempts {
         Attempts {
             compound,
             refusals: 0,
+            most: RETRIES,
+        }
+    }
+
+    /// For eviction.
+    pub fn patient() -> Self {
+        Attempts {
+            compound: true,
+            refusals: 0,
+            most: PATIENT_RETRIES,
         }
     }
 
@@ -98,7 +112,7 @@ impl Attempts {
 
     /// Refusals that were followed by another attempt.
     pub fn retries(&self) -> u32 {
-        self.refusals.min(RETRIES)
+        self.refusals.min(self.most)
     }
 
     /// Takes note of an attempt.
@@ -111,7 +125,7 @@ impl Attempts {
             return Next::Done;
         }
         self.refusals += 1;
-        if self.refusals > RETRIES {
+        if self.refusals > self.most {
             return Next::Done;
         }
         Next::Pause(1 << (self.refusals - 1))
@@ -184,6 +198,17 @@ mod tests {
         }
         assert_eq!(attempts.after(REFUSED), Next::Done);
         assert_eq!(attempts.retries(), RETRIES);
+    }
+
+    #[test]
+    fn eviction_is_patient_and_ends_too() {
+        let mut attempts = Attempts::patient();
+        let mut pauses = 0;
+        while let Next::Pause(milliseconds) = attempts.after(REFUSED) {
+            pauses += milliseconds;
+        }
+        assert_eq!(pauses, 511);
+        assert_eq!(attempts.retries(), PATIENT_RETRIES);
     }
 
     #[test]

@@ -40,7 +40,14 @@ fn evict(arm: &[(Point, u64)], split: bool, is_done: bool) -> Result<Log> {
         )?;
         let stuck = rig.device.core().stats.stuck.get();
         log.check(stuck == used as u64, "what is stuck is counted")?;
-        let listed = rig.device.core().stuck.lock().iter().map(|c| 1 << c.order).sum();
+        let listed = rig
+            .device
+            .core()
+            .stuck
+            .lock()
+            .iter()
+            .map(|c| 1 << c.order)
+            .sum();
         log.check(used == listed, "what is stuck is listed")?;
         rig.file().owner().inject.clear();
         rig.drain_lru(log);

@@ -12,8 +12,10 @@ use super::{
 use crate::{
     inject::Point,
     layer::mm::{
+        folio::SystemFolio,
         migrate::{
             Batch,
+            Destination,
             Kind,
             Outcome,
             Select, //
@@ -100,6 +102,98 @@ fn stages(how: How, outcome: Outcome) -> Result<Log> {
     })
 }
 
+/// Destinations are given, but nothing is committed: everything must come back (K1).
+fn given_up(huge: bool) -> Result<Log> {
+    Rig::run(|rig, log| {
+        rig.write_pattern()?;
+        let mut batch = Batch::new()?;
+        rig.collect(
+            &mut batch,
+            rig.range(),
+            Select::System,
+            |mut collected, _| {
+                for page in 0..if huge { 1 } else { HUGE_PAGES / 2 } {
+                    let source = collected.source(0);
+                    let part = match huge {
+                        true => source,
+                        false => source.and_then(|source| source.page(page)),
+                    };
+                    let folio = rig.device_folio(part, huge)?;
+                    log.check(collected.give(page, folio).is_ok(), "the folio is taken")?;
+                }
+                drop(collected);
+                Ok(())
+            },
+        )?;
+        let used = rig.device.memory.usage().1;
+        log.check(used == 0, "the destinations are free again")?;
+        rig.note_mapped(log, "after", 0)?;
+        log.check(rig.has_pattern(0..HUGE_PAGES)?, "the data are right")
+    })
+}
+
+/// A huge hole with small destinations for a part of it, which the core would run past.
+fn hole_in_part() -> Result<Log> {
+    Rig::run(|rig, log| {
+        let mut batch = Batch::new()?;
+        rig.collect(
+            &mut batch,
+            rig.range(),
+            Select::System,
+            |mut collected, _| {
+                for page in 0..HUGE_PAGES / 2 {
+                    let folio = rig.device_folio(None, false)?;
+                    log.check(collected.give(page, folio).is_ok(), "the folio is taken")?;
+                }
+                let committed = collected.commit();
+                let mut moved = 0;
+                committed.outcomes(|_, nr, became| {
+                    moved += if became.is_migrated() { nr } else { 0 };
+                });
+                log.check(moved == 0, "nothing is made")
+            },
+        )?;
+        log.check(rig.device.memory.usage().1 == 0, "the device is empty")?;
+        log.check(rig.rss() == 0, "no page is counted")
+    })
+}
+
+/// What an entry must not take comes back.
+fn wrong_destinations() -> Result<Log> {
+    Rig::run(|rig, log| {
+        rig.write_pattern()?;
+        let mut batch = Batch::new()?;
+        rig.collect(
+            &mut batch,
+            rig.range(),
+            Select::System,
+            |mut collected, _| {
+                let wrong = Destination::System(SystemFolio::anywhere(true)?);
+                log.check(
+                    collected.give(0, wrong).is_err(),
+                    "system memory is refused",
+                )?;
+                let folio = rig.device_folio(collected.source(0), true)?;
+                log.check(
+                    collected.give(1, folio).is_err(),
+                    "a tail takes nothing huge",
+                )?;
+                let folio = rig.device_folio(collected.source(0), true)?;
+                let beyond = collected.give(HUGE_PAGES, folio);
+                log.check(beyond.is_err(), "there is no entry behind the last")?;
+                drop(beyond);
+                let folio = rig.device_folio(collected.source(0), true)?;
+                log.check(collected.give(0, folio).is_ok(), "the right one is taken")?;
+                let folio = rig.device_folio(collected.source(0), true)?;
+                log.check(collected.give(0, folio).is_err(), "a second one is not")?;
+                let page = SystemFolio::anywhere(false)?;
+                log.check(collected.split_mapping(page).is_err(), "no fault, no sign")
+            },
+        )?;
+        rig.note_mapped(log, "after", 0)
+    })
+}
+
 /// A hole, or the huge zero page if it is read before.
 fn hole(zero_page: bool, huge: bool) -> Result<Log> {
     Rig::run(|rig, log| {
@@ -154,6 +248,7 @@ fn shared(huge: bool) -> Result<Option<Log>> {
         rig.write_pattern()?;
         let Some(copy) = testing::duplicate_mm() else {
             is_supported = false;
+            pr_info!("# SKIP: this kernel cannot duplicate an mm for tests\n");
             return Ok(());
         };
         rig.note_mapped(log, "before", 0)?;
@@ -244,6 +339,30 @@ mod tests {
             line("finalize", 1, 1, 9).lru().rss(512),
             line("finalize, last page", 1, 1, 9).lru().rss(512),
         ]));
+        Ok(())
+    }
+
+    #[test]
+    fn given_up_whole() -> Result {
+        assert!(given_up(true)?.is(&[line("after", 1, 1, 9).lru().rss(512)]));
+        Ok(())
+    }
+
+    #[test]
+    fn given_up_in_small_pages() -> Result {
+        assert!(given_up(false)?.is(&[line("after", 1, 1, 9).lru().rss(512)]));
+        Ok(())
+    }
+
+    #[test]
+    fn hole_filled_in_part() -> Result {
+        assert!(hole_in_part()?.is(&[]));
+        Ok(())
+    }
+
+    #[test]
+    fn entries_refuse_wrong_destinations() -> Result {
+        assert!(wrong_destinations()?.is(&[line("after", 1, 1, 9).lru().rss(512)]));
         Ok(())
     }
 

@@ -110,6 +110,7 @@ fn shared(huge: bool) -> Result<Option<Log>> {
         rig.migrate(rig.range(), Direction::ToDevice)?;
         let Some(copy) = testing::duplicate_mm() else {
             is_supported = false;
+            pr_info!("# SKIP: this kernel cannot duplicate an mm for tests\n");
             return Ok(());
         };
         rig.note_mapped(log, "before", 0)?;

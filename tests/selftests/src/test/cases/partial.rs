@@ -174,7 +174,11 @@ fn half_unmapped(ctx: &Ctx) -> Result<()> {
     area.unmap(half, half)?;
     let (dev, driver) = (&ctx.dev, ctx.driver);
     if let Some(result) = ctx.go(abi::TO_DEVICE, area.addr(), half)? {
-        check_eq!(result.split, half as u64, "pages of a folio that was huge");
+        check_eq!(
+            result.small,
+            half as u64,
+            "pages that were collected one by one"
+        );
     }
     pages_at(dev, driver, &area, 0, half, Place::DeviceSmall)?;
     check_eq!(
@@ -206,7 +210,7 @@ fn range_inside(ctx: &Ctx) -> Result<()> {
     let area = Area::filled(2, 42)?;
     let (dev, driver) = (&ctx.dev, ctx.driver);
     if let Some(result) = ctx.go(abi::TO_DEVICE, area.page(100), 200)? {
-        check_eq!(result.split, 200, "pages of a folio that was huge");
+        check_eq!(result.small, 200, "pages that were collected one by one");
     }
     pages_at(dev, driver, &area, 0, 100, Place::SystemSmall)?;
     pages_at(dev, driver, &area, 100, 200, Place::DeviceSmall)?;
