@@ -19,7 +19,7 @@ run_guests() {
 	local entry name kernel driver steps
 	for entry; do
 		IFS='|' read -r name kernel driver steps <<<"$entry"
-		LIMIT=420 guest "$name" "$kernel" "$driver" "$steps"
+		LIMIT=600 guest "$name" "$kernel" "$driver" "$steps"
 	done
 	finish || true
 	judge_guests
