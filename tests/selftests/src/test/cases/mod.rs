@@ -8,6 +8,7 @@ mod basic;
 mod defects;
 mod evict;
 mod new_abi;
+mod outside;
 mod partial;
 mod refused;
 mod shared;
@@ -28,6 +29,7 @@ pub fn all() -> impl Iterator<Item = &'static Case> {
         defects::CASES,
         bad_input::CASES,
         new_abi::CASES,
+        outside::CASES,
         answers::CASES,
         stress::CASES,
     ]

@@ -1,0 +1,205 @@
+// SPDX-License-Identifier: GPL-2.0
+
+//! What others see and do: debugfs, `fail_function`, the tracepoint.
+
+use std::{
+    fs,
+    path::{Path, PathBuf},
+};
+
+use anyhow::{ensure, Context, Result};
+
+use crate::{
+    abi,
+    area::{Area, HUGE},
+    check_eq,
+    device::Device,
+    test::{
+        case::{Case, Ctx, NEW_ABI},
+        child::Skip,
+    },
+};
+
+pub const CASES: &[Case] = &[
+    Case::new(
+        "outside.debugfs_inject",
+        "a failure armed for the whole device in debugfs, counted and cleared there",
+        NEW_ABI,
+        debugfs_inject,
+    ),
+    Case::new(
+        "outside.debugfs_stuck",
+        "debugfs lists what an eviction had to leave, and who holds it",
+        NEW_ABI,
+        debugfs_stuck,
+    )
+    .may_stick(),
+    Case::new(
+        "outside.fail_function",
+        "fail_function makes every gate fail",
+        NEW_ABI,
+        fail_function,
+    ),
+    Case::new(
+        "outside.tracepoint",
+        "the tracepoint tells each stage of a migration",
+        NEW_ABI,
+        tracepoint,
+    ),
+];
+
+const DEVICE: &str = "/sys/kernel/debug/rust_dmirror/hmm_dmirror0";
+const FAIL_FUNCTION: &str = "/sys/kernel/debug/fail_function";
+const TRACING: [&str; 2] = ["/sys/kernel/tracing", "/sys/kernel/debug/tracing"];
+const EVENT: &str = "events/rust_dmirror/rust_dmirror_folio/enable";
+
+const ALL: u64 = HUGE as u64;
+
+fn needed(path: impl AsRef<Path>) -> Result<PathBuf> {
+    let path = path.as_ref();
+    match path.exists() {
+        true => Ok(path.to_path_buf()),
+        false => Err(Skip(format!("this kernel has no {}", path.display())).into()),
+    }
+}
+
+fn write(path: impl AsRef<Path>, text: &str) -> Result<()> {
+    let path = path.as_ref();
+    fs::write(path, text).with_context(|| format!("writing `{text}` to {}", path.display()))
+}
+
+/// Undoes what a case armed, also if it fails.
+struct Undo<F: FnMut()>(F);
+
+impl<F: FnMut()> Drop for Undo<F> {
+    fn drop(&mut self) {
+        (self.0)();
+    }
+}
+
+fn debugfs_inject(ctx: &Ctx) -> Result<()> {
+    let inject = needed(DEVICE)?.join("inject");
+    let _undo = Undo(|| drop(fs::write(&inject, "clear")));
+    let hits = || -> Result<u64> {
+        let text = fs::read_to_string(&inject)?;
+        let line = text.lines().find(|line| line.starts_with("huge_alloc "));
+        let number = line.and_then(|line| line.split_whitespace().last());
+        Ok(number.context("no line for huge_alloc")?.parse()?)
+    };
+    let before = hits()?;
+    for bad in [
+        "",
+        "nonsense 0 1",
+        "huge_alloc",
+        "huge_alloc 0",
+        "huge_alloc 0 1 2",
+        "clear 1",
+        "huge_alloc x 1",
+    ] {
+        ensure!(write(&inject, bad).is_err(), "`{bad}` is taken");
+    }
+    write(&inject, "huge_alloc 0 1")?;
+    let area = Area::filled(1, 200)?;
+    check_eq!(ctx.migrate_all(abi::TO_DEVICE, &area)?.split, ALL, "split");
+    check_eq!(hits()?, before + 1, "hits");
+    area.verify(200)?;
+    write(&inject, "huge_alloc 0 1")?;
+    write(&inject, "clear")?;
+    let area = Area::filled(1, 201)?;
+    check_eq!(ctx.migrate_all(abi::TO_DEVICE, &area)?.whole, ALL, "whole");
+    area.verify(201)
+}
+
+fn debugfs_stuck(_: &Ctx) -> Result<()> {
+    let directory = needed(DEVICE)?;
+    let area = Area::filled(1, 202)?;
+    let device = Device::open(0)?;
+    device.migrate(abi::TO_DEVICE, area.addr(), area.npages())?;
+    let page = device.page(area.addr())?;
+    write(directory.join("inject"), "extra_ref 0 1000")?;
+    drop(device);
+    write(directory.join("inject"), "clear")?;
+    let stuck = fs::read_to_string(directory.join("stuck"))?;
+    let wanted = format!("{} 9 1 1 1", page.pfn);
+    ensure!(
+        stuck.lines().any(|line| line == wanted),
+        "no `{wanted}` in {stuck}"
+    );
+    area.verify(202)
+}
+
+fn fail_function(ctx: &Ctx) -> Result<()> {
+    let root = needed(FAIL_FUNCTION)?;
+    let _undo = Undo(|| drop(fs::write(Path::new(FAIL_FUNCTION).join("inject"), "\n")));
+    write(root.join("verbose"), "0")?;
+    write(root.join("probability"), "100")?;
+    write(root.join("interval"), "1")?;
+    let failing = |gate: &str, seed: u64, small: bool| -> Result<abi::Migrate> {
+        let function = format!("rust_dmirror_gate_{gate}");
+        write(root.join("inject"), &function)?;
+        write(root.join(&function).join("retval"), "0xfffffffffffffff4")?;
+        write(root.join("times"), "1")?;
+        let area = match small {
+            true => Area::filled_small(8, seed)?,
+            false => Area::filled(1, seed)?,
+        };
+        let result = ctx.migrate_all(abi::TO_DEVICE, &area);
+        write(root.join("inject"), &format!("!{function}"))?;
+        area.verify(seed)?;
+        result
+    };
+    check_eq!(failing("huge_alloc", 210, false)?.split, ALL, "huge_alloc");
+    let refused = |result: abi::Migrate, why: usize| result.refused[why];
+    check_eq!(
+        refused(failing("copy", 211, false)?, abi::REFUSED_COPY),
+        ALL,
+        "copy"
+    );
+    check_eq!(
+        refused(failing("folio_lock", 212, false)?, abi::REFUSED_COLLECT),
+        ALL,
+        "folio_lock"
+    );
+    check_eq!(
+        refused(failing("small_alloc", 213, true)?, abi::REFUSED_NO_MEMORY),
+        8,
+        "small_alloc"
+    );
+    // Held once: refused, tried again, and then it goes.
+    let result = failing("extra_ref", 214, false)?;
+    check_eq!((result.whole, result.retries), (ALL, 1), "extra_ref");
+    Ok(())
+}
+
+fn tracepoint(ctx: &Ctx) -> Result<()> {
+    let root = TRACING
+        .iter()
+        .map(Path::new)
+        .find(|root| root.join(EVENT).exists())
+        .ok_or_else(|| Skip("no tracefs, or no event tracing in this kernel".into()))?;
+    let _undo = Undo(|| drop(fs::write(root.join(EVENT), "0")));
+    write(root.join("trace"), "")?;
+    write(root.join(EVENT), "1")?;
+    let area = Area::filled(1, 203)?;
+    check_eq!(ctx.migrate_all(abi::TO_DEVICE, &area)?.whole, ALL, "whole");
+    write(root.join(EVENT), "0")?;
+    let trace = fs::read_to_string(root.join("trace"))?;
+    for stage in ["setup", "pages-src", "pages-dst"] {
+        let start = format!("rust_dmirror_folio: stage={stage} ");
+        let line = trace
+            .lines()
+            .find(|line| line.contains(&start))
+            .with_context(|| format!("no `{start}` in the trace:\n{trace}"))?;
+        for part in [
+            "order=9",
+            "refs=1",
+            "mapcount=0",
+            "expected=0",
+            "held=1",
+            "direction=to-device",
+        ] {
+            ensure!(line.contains(part), "no `{part}` in `{line}`");
+        }
+    }
+    area.verify(203)
+}
