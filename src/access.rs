@@ -67,7 +67,8 @@ impl Buffer {
     }
 }
 
-fn is_own(device: &Device, page: &Mapped<'_>) -> bool {
+/// Whether a page is memory of this device.
+pub fn is_own(device: &Device, page: &Mapped<'_>) -> bool {
     page.device::<Chunk>()
         .is_some_and(|(memory, _)| core::ptr::eq(&**memory.data().core(), &**device.core()))
 }

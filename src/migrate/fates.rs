@@ -71,6 +71,16 @@ impl Fates {
         self.pages.truncate(nr);
     }
 
+    /// Whether a page was never offered.
+    pub fn is_uncollected(&self, index: usize) -> bool {
+        matches!(self.pages.get(index), Some((Fate::NotCollected, _)))
+    }
+
+    /// Whether any page was never offered.
+    pub fn has_uncollected(&self) -> bool {
+        (0..self.pages.len()).any(|index| self.is_uncollected(index))
+    }
+
     /// Whether a split was refused, and its pages have not moved since.
     pub fn has_refused_split(&self) -> bool {
         self.pages.iter().any(|page| page.0 == Fate::SplitRefused)

@@ -19,6 +19,7 @@ use super::{
     Report, //
 };
 use crate::{
+    access::is_own,
     file::File,
     inject::Point,
     layer::mm::{
@@ -114,6 +115,10 @@ pub fn run(
             fates.truncate((end - range.start) >> PAGE_SHIFT);
             is_first = false;
         }
+        let result = policy::Result {
+            refused: result.refused || window.has_left_behind(range.start..end, &fates),
+            ..result
+        };
         match attempts.after(result) {
             Next::Done => break Ok(()),
             Next::Again => {}
@@ -229,6 +234,33 @@ impl Window<'_> {
         drop(committed);
         report.times.finalize += nanos_since(begin);
         Ok((end, result))
+    }
+
+    /// Whether there are pages that could go but were not offered: somebody has them locked, holds
+    /// them, or they were in motion. Pages of other kinds, and those that are there already, are not
+    /// worth another attempt.
+    fn has_left_behind(&self, range: Range<usize>, fates: &Fates) -> bool {
+        if !fates.has_uncollected() {
+            return false;
+        }
+        let mut left = false;
+        let looked = self
+            .file
+            .mirror()
+            .fill(range.clone(), Want::Look, true, |address, seen| {
+                let index = (address - range.start) >> PAGE_SHIFT;
+                let Some(page) = seen.page().filter(|_| fates.is_uncollected(index)) else {
+                    return;
+                };
+                let counts = page.counts();
+                let on_device = counts.device_private || counts.device_coherent;
+                left |= counts.anon
+                    && match self.direction {
+                        Direction::ToDevice => !on_device,
+                        _ => on_device && is_own(self.file.device(), &page),
+                    };
+            });
+        looked.is_ok() && left
     }
 
     /// For injection: what it is like if somebody else has the first page's folio locked.
