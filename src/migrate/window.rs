@@ -149,6 +149,10 @@ impl Window<'_> {
     ) -> Result<(usize, policy::Result)> {
         let core = self.file.device().core();
         let faults = self.file.faults();
+        if !core.is_private() {
+            // The old flag is about a huge folio first of all, which a coherent device never asks for.
+            self.file.owner().inject.set_flags(0)?;
+        }
         // Whoever holds a folio does not let go because it is collected again.
         let holds = faults.fires(Point::ExtraRef);
         if !holds {
