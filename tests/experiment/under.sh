@@ -75,6 +75,8 @@ under() {
 	# no more, and the reader has ended by itself. A serial line that is just being
 	# closed cannot be opened: init, which comes next, must find it at rest.
 	sleep 1
+	# An mm is checked when the last CPU that ran in it has run something else.
+	for cpu in 1 2; do taskset "$cpu" true; done
 	kill "$reader" 2>/dev/null
 	wait "$reader" 2>/dev/null
 	return 0

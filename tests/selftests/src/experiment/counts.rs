@@ -106,7 +106,7 @@ fn field<'a>(event: &'a str, name: &str) -> Result<&'a str> {
 #[derive(Debug, Default)]
 pub struct Expected {
     pub split: Split,
-    /// How a program ends, by driver: `passed`, `failed`, `hung`.
+    /// How a program ends, by driver: `passed`, `failed`, `broken`.
     pub program: Vec<(String, String)>,
 }
 

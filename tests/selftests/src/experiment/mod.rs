@@ -142,9 +142,15 @@ impl Run {
         });
         let wanted = expected.program.iter().find(|(d, _)| *d == self.driver);
         let wanted = wanted.map_or("?", |(_, how)| how.as_str());
-        checks.push(Check::new("the program", wanted, self.ended, |s| {
-            s.to_string()
-        }));
+        checks.push(Check {
+            what: "the program".into(),
+            expected: wanted.into(),
+            seen: self.ended.into(),
+            ok: match wanted {
+                "broken" => self.ended != "passed",
+                _ => self.ended == wanted,
+            },
+        });
         checks.push(Check {
             what: "the kernel said".into(),
             expected: self.wanted.replace("; ", "\n"),
@@ -155,14 +161,19 @@ impl Run {
     }
 }
 
-/// What is expected of all runs of a row; of the programs it depends on the driver.
+/// What is expected of all runs of a row; where that is not the same, by driver or by program.
 fn common(checks: &[&Check], runs: &[&Run]) -> String {
+    let pairs = || checks.iter().zip(runs);
+    let differ = pairs().any(|(c, _)| c.expected != checks[0].expected);
+    let by_driver = pairs().all(|(c, r)| {
+        pairs().all(|(other, run)| run.driver != r.driver || other.expected == c.expected)
+    });
     let mut lines: Vec<String> = Vec::new();
-    let differ = checks.iter().any(|c| c.expected != checks[0].expected);
-    for (check, run) in checks.iter().zip(runs) {
-        let line = match differ {
-            true => format!("{}: {}", run.driver, check.expected),
-            false => check.expected.clone(),
+    for (check, run) in pairs() {
+        let line = match (differ, by_driver) {
+            (false, _) => check.expected.clone(),
+            (true, true) => format!("{}: {}", run.driver, check.expected),
+            (true, false) => format!("{}:\n{}", run.program, check.expected),
         };
         if !lines.contains(&line) {
             lines.push(line);
@@ -260,6 +271,22 @@ mod tests {
         assert_eq!(say("hung, and could be killed"), "hung");
         assert_eq!(say("hung, and cannot be killed"), "stuck");
         assert_eq!(ended("ok 1\n"), "nothing");
+    }
+
+    #[test]
+    fn broken_is_anything_but_passed() {
+        let line = "plain\tc\tdmirror\tput\tmissing\t\t\tyes";
+        let mut run = Run::read(line, Path::new("/nonexistent")).unwrap();
+        let expected = Expected {
+            program: vec![("c".into(), "broken".into())],
+            ..Expected::default()
+        };
+        for (ended, ok) in [("passed", false), ("failed", true), ("stuck", true)] {
+            run.ended = ended;
+            let checks = run.checks(&expected, &Split::default());
+            let program = checks.iter().find(|c| c.what == "the program").unwrap();
+            assert_eq!(program.ok, ok, "{ended}");
+        }
     }
 
     #[test]
