@@ -10,6 +10,7 @@ use super::{
         copy_back,
         system_folio, //
     },
+    logbook::Logbook,
     policy::{
         self,
         Attempts,
@@ -35,15 +36,10 @@ use crate::{
         migrate::{
             Batch,
             Collected,
-            Kind,
-            Outcome, //
+            Kind, //
         },
         HUGE_PAGES, //
     },
-    ledger::{
-        Record,
-        Stage, //
-    }, //
 };
 use kernel::{
     prelude::*,
@@ -155,46 +151,30 @@ impl Eviction<'_> {
     fn some(&mut self, memory: &Memory) -> Result {
         let core = self.core;
         let faults = Faults::new(self.owner.map(|owner| &owner.inject), &core.inject);
-        let record = |stage, counts, held| {
-            if core.ledger.wants_records() {
-                core.ledger.write(Record {
-                    stage,
-                    device: core.id(),
-                    direction: Direction::Evict,
-                    counts,
-                    held,
-                });
-            }
-        };
         let mut collected = self.batch.setup_device(memory, &self.pfns)?;
         let extra = match faults.fires(Point::ExtraRef) {
             true => (0..collected.len()).find_map(|i| Some((i, collected.source(i)?.hold()?))),
             false => None,
         };
-        let held = |index| 1 + i32::from(extra.as_ref().is_some_and(|(at, _)| *at == index));
-        for index in 0..collected.len() {
-            if let Some(source) = collected.source(index) {
-                record(Stage::Setup, source.counts(), held(index));
-            }
-        }
+        let log = Logbook {
+            core,
+            direction: Direction::Evict,
+            extra_at: extra.as_ref().map(|(index, _)| *index),
+        };
+        log.collected(&collected);
         fill(core, &faults, &mut collected);
+        log.filled(&collected);
         let committed = collected.commit();
         let mut moved = 0;
-        committed.outcomes(|index, nr, outcome| {
+        committed.outcomes(|_, nr, outcome| {
             if outcome.is_migrated() {
                 moved += nr as u64;
             }
-            if outcome != Outcome::NotCollected {
-                if let Some(counts) = committed.source_counts(index) {
-                    record(Stage::PagesSource, counts, held(index));
-                }
-            }
-            if let Some(counts) = committed.destination_counts(index) {
-                record(Stage::PagesDestination, counts, 1);
-            }
         });
+        let finals = log.committed(&committed);
         drop(extra);
         drop(committed);
+        log.finalized(finals);
         core.stats.evicted.add(moved);
         Ok(())
     }

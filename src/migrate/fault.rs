@@ -13,6 +13,7 @@ use super::{
         copy_back,
         system_folio, //
     },
+    logbook::Logbook,
     policy::{
         self,
         Attempts,
@@ -44,10 +45,6 @@ use crate::{
         }, //
     },
     layer::ratelimit::warn_limited,
-    ledger::{
-        Record,
-        Stage, //
-    }, //
 };
 use kernel::{
     time::{
@@ -119,45 +116,30 @@ fn attempt(
         true => collected.source(0).and_then(|source| source.hold()),
         false => None,
     };
-    let record = |stage, counts, held| {
-        if core.ledger.wants_records() {
-            core.ledger.write(Record {
-                stage,
-                device: core.id(),
-                direction: Direction::Fault,
-                counts,
-                held,
-            });
-        }
+    let log = Logbook {
+        core,
+        direction: Direction::Fault,
+        extra_at: extra.as_ref().map(|_| 0),
     };
-    // Ours, and the one of the fault.
-    let held = 2 + i32::from(extra.is_some());
-    if let Some(source) = collected.source(0) {
-        record(Stage::Setup, source.counts(), held);
-    }
+    log.collected(&collected);
     let splits_mapping = fill(&faults, fault, &mut collected)?;
+    log.filled(&collected);
     let committed = collected.commit();
     let mut done = Done::Refused;
     let mut moved = 0;
-    committed.outcomes(|index, nr, outcome| {
+    committed.outcomes(|_, nr, outcome| {
         if outcome.is_migrated() {
             moved += nr as u64;
-        }
-        if let Some(counts) = committed.source_counts(index) {
-            if outcome != Outcome::NotCollected {
-                record(Stage::PagesSource, counts, held);
-            }
-        }
-        if let Some(counts) = committed.destination_counts(index) {
-            record(Stage::PagesDestination, counts, 1);
         }
         // Somebody unmapped it before the locks were taken: the access decides what comes next.
         if outcome.is_migrated() || outcome == Outcome::Empty {
             done = Done::Yes;
         }
     });
+    let finals = log.committed(&committed);
     drop(extra);
     drop(committed);
+    log.finalized(finals);
     core.stats.faulted.add(moved);
     if splits_mapping {
         return Ok(Done::Yes);

@@ -9,6 +9,7 @@ pub mod evict;
 pub mod fates;
 pub mod fault;
 pub mod fill;
+pub mod logbook;
 pub mod policy;
 pub mod window;
 

@@ -8,6 +8,7 @@ use super::{
         Filled,
         Filler, //
     },
+    logbook::Logbook,
     nanos_since,
     now,
     policy::{
@@ -34,15 +35,9 @@ use crate::{
         },
         migrate::{
             Batch,
-            Collected,
-            Committed,
             Outcome, //
         }, //
     },
-    ledger::{
-        Record,
-        Stage, //
-    }, //
 };
 use core::ops::Range;
 use kernel::{
@@ -195,8 +190,12 @@ impl Window<'_> {
                 Some(Extra { index, folio })
             });
         }
-        let extra_at = extra.as_ref().map(|extra| extra.index);
-        self.log_sources(&collected, extra_at);
+        let log = Logbook {
+            core,
+            direction: self.direction,
+            extra_at: extra.as_ref().map(|extra| extra.index),
+        };
+        log.collected(&collected);
 
         let begin = now();
         let filler = Filler {
@@ -219,6 +218,7 @@ impl Window<'_> {
             }
             Filled::Upto(reason) => reason,
         };
+        log.filled(&collected);
 
         let begin = now();
         let committed = collected.commit();
@@ -232,11 +232,12 @@ impl Window<'_> {
                     .is_some_and(|source| source.anon);
         });
         result.split_refused = fates.has_refused_split();
-        self.log_committed(&committed, extra_at);
+        let finals = log.committed(&committed);
 
         let begin = now();
         drop(committed);
         report.times.finalize += nanos_since(begin);
+        log.finalized(finals);
         Ok((end, result))
     }
 
@@ -278,45 +279,5 @@ impl Window<'_> {
             })
             .ok()?;
         folio?.try_lock().ok()
-    }
-
-    fn record(&self, stage: Stage, counts: crate::layer::mm::folio::Counts, held: i32) {
-        let core = self.file.device().core();
-        core.ledger.write(Record {
-            stage,
-            device: core.id(),
-            direction: self.direction,
-            counts,
-            held,
-        });
-    }
-
-    fn log_sources(&self, collected: &Collected<'_>, extra_at: Option<usize>) {
-        if !self.file.device().core().ledger.wants_records() {
-            return;
-        }
-        for index in 0..collected.len() {
-            if let Some(source) = collected.source(index) {
-                let held = 1 + i32::from(extra_at == Some(index));
-                self.record(Stage::Setup, source.counts(), held);
-            }
-        }
-    }
-
-    fn log_committed(&self, committed: &Committed<'_>, extra_at: Option<usize>) {
-        if !self.file.device().core().ledger.wants_records() {
-            return;
-        }
-        committed.outcomes(|index, _, outcome| {
-            if let Some(counts) = committed.source_counts(index) {
-                if outcome != Outcome::NotCollected {
-                    let held = 1 + i32::from(extra_at == Some(index));
-                    self.record(Stage::PagesSource, counts, held);
-                }
-            }
-            if let Some(counts) = committed.destination_counts(index) {
-                self.record(Stage::PagesDestination, counts, 1);
-            }
-        });
     }
 }

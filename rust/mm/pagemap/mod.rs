@@ -9,6 +9,12 @@
 //!
 //! C header: [`include/linux/memremap.h`](srctree/include/linux/memremap.h)
 
+mod device_folio;
+mod region;
+
+pub use device_folio::DeviceFolio;
+pub use region::Memory;
+
 use super::{
     bindings,
     fault::{
@@ -31,10 +37,7 @@ use core::{
 };
 use kernel::{
     new_spinlock,
-    page::{
-        PAGE_SHIFT,
-        PAGE_SIZE, //
-    },
+    page::PAGE_SHIFT,
     prelude::*,
     sync::{
         Arc,
@@ -42,6 +45,7 @@ use kernel::{
     },
     types::Opaque, //
 };
+use region::Region;
 
 /// Tells whose device memory is whose: the `owner` of pagemaps, ranges and migrations.
 ///
@@ -58,16 +62,6 @@ impl OwnerId {
     pub(super) fn as_raw(self) -> *mut kernel::ffi::c_void {
         core::ptr::without_provenance_mut(self.0)
     }
-}
-
-/// The kind of memory that a pagemap has, and where it is.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub enum Memory {
-    /// Pages in a hole of the physical address space: C `MEMORY_DEVICE_PRIVATE`.
-    Private,
-    /// Real memory from this physical address on, which the kernel must not use otherwise: C
-    /// `MEMORY_DEVICE_COHERENT`.
-    Coherent(u64),
 }
 
 /// What a driver says about its device memory.
@@ -114,58 +108,6 @@ pub struct Pagemap<T: Driver> {
 unsafe impl<T: Driver> Send for Pagemap<T> {}
 // SAFETY: All methods on `&self` are written for concurrent use; what is in it is `Sync`.
 unsafe impl<T: Driver> Sync for Pagemap<T> {}
-
-/// The physical addresses of a pagemap, given back on drop if they were asked for.
-///
-/// Dropped after `memunmap_pages()`, which `PinnedDrop` of [`Pagemap`] calls: fields go last.
-struct Region {
-    start: u64,
-    size: usize,
-    requested: bool,
-}
-
-impl Region {
-    fn new(memory: Memory, size: usize) -> Result<Self> {
-        match memory {
-            Memory::Private => {
-                // SAFETY: The name is a static string.
-                let resource = kernel::error::from_err_ptr(unsafe {
-                    bindings::rust_dmirror_request_free_region(size, c"hmm_dmirror".as_char_ptr())
-                })?;
-                if resource.is_null() {
-                    return Err(ENOMEM);
-                }
-                // SAFETY: The region was just made and is not released before drop.
-                let start = unsafe { (*resource).start };
-                Ok(Region {
-                    start,
-                    size,
-                    requested: true,
-                })
-            }
-            Memory::Coherent(start) => {
-                let end = start.checked_add(size as u64).ok_or(EINVAL)?;
-                if start == 0 || start % HUGE_SIZE as u64 != 0 || end > isize::MAX as u64 {
-                    return Err(EINVAL);
-                }
-                Ok(Region {
-                    start,
-                    size,
-                    requested: false,
-                })
-            }
-        }
-    }
-}
-
-impl Drop for Region {
-    fn drop(&mut self) {
-        if self.requested {
-            // SAFETY: The region is ours, and nothing uses it any more.
-            unsafe { bindings::rust_dmirror_release_region(self.start, self.size as u64) };
-        }
-    }
-}
 
 impl<T: Driver> Pagemap<T> {
     /// Makes `size` bytes of device memory, a multiple of [`HUGE_SIZE`]. C: `memremap_pages()`.
@@ -280,12 +222,7 @@ impl<T: Driver> Pagemap<T> {
         unsafe { bindings::rust_dmirror_zone_device_folio_init(raw, self.raw.get(), order) };
         // SAFETY: The folio was made with one reference, locked, and both are ours.
         let folio = unsafe { LockedFolio::from_raw(NonNull::new(raw)?) };
-        // INVARIANT: The folio is new, nobody else knows it.
-        Some(DeviceFolio {
-            folio,
-            offset,
-            huge,
-        })
+        Some(DeviceFolio::new(folio, offset, huge))
     }
 
     /// Whether a huge folio could be handed out. True only until somebody takes it.
@@ -482,65 +419,3 @@ impl<T: Driver> PinnedDrop for Pagemap<T> {
         unsafe { bindings::memunmap_pages(self.raw.get()) };
     }
 }
-
-/// A new folio of device memory, locked, that nobody else knows: a destination.
-///
-/// # Invariants
-///
-/// Nobody else has a reference, or knows the folio.
-#[must_use = "dropping it frees the folio"]
-pub struct DeviceFolio {
-    folio: LockedFolio,
-    offset: usize,
-    huge: bool,
-}
-
-impl DeviceFolio {
-    /// The number of its first page in the pagemap.
-    pub fn offset(&self) -> usize {
-        self.offset
-    }
-
-    /// Whether it is a huge folio.
-    pub fn is_huge(&self) -> bool {
-        self.huge
-    }
-
-    /// The pagemap that it belongs to, which stays while the folio is in use.
-    pub fn pagemap<T: Driver>(&self) -> Option<&Pagemap<T>> {
-        // SAFETY: We hold a reference on the folio.
-        unsafe { Pagemap::of_pfn(self.folio.counts().pfn) }.map(|(pagemap, _)| pagemap)
-    }
-
-    /// Its folio.
-    pub fn folio(&self) -> &Folio {
-        &self.folio
-    }
-
-    fn coherent_pfns(&self) -> Result<Range<usize>> {
-        // Private memory has no address that the CPU could use.
-        if !self.folio.counts().device_coherent {
-            return Err(EINVAL);
-        }
-        Ok(self.folio.pfns())
-    }
-
-    /// Fills coherent memory from a source of as many pages.
-    pub fn fill_from(&mut self, from: &Source<'_>) -> Result {
-        from.copy_to_pfns(self.coherent_pfns()?)
-    }
-
-    /// Fills coherent memory with zeroes.
-    pub fn clear(&mut self) -> Result {
-        let pfns = self.coherent_pfns()?;
-        // SAFETY: By the type invariants nobody else knows these pages, which the CPU can reach.
-        unsafe { bindings::rust_dmirror_clear_pages(pfns.start, pfns.len()) };
-        Ok(())
-    }
-
-    pub(super) fn into_locked(self) -> LockedFolio {
-        self.folio
-    }
-}
-
-const _: () = assert!(HUGE_SIZE == HUGE_PAGES * PAGE_SIZE);

@@ -1,0 +1,175 @@
+// SPDX-License-Identifier: GPL-2.0
+
+//! What became of the entries, between pages and finalize.
+
+use super::collected::{
+    Collected,
+    Kind, //
+};
+use crate::layer::mm::{
+    bindings,
+    folio::{
+        Counts,
+        Folio, //
+    },
+    mpfn::Mpfn,
+    HUGE_PAGES, //
+};
+use core::mem::ManuallyDrop;
+
+/// What became of an entry.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Outcome {
+    /// A huge folio, or hole, migrated as one.
+    Whole,
+    /// A page of a huge folio, or hole, that was split for it, migrated.
+    Split,
+    /// A small page migrated.
+    Small,
+    /// The core could not split the huge folio: somebody holds a reference.
+    SplitRefused,
+    /// It had a destination, and the core withdrew it.
+    Refused,
+    /// It had no destination.
+    NotGiven,
+    /// There was nothing, and nothing was made.
+    Empty,
+    /// It was not collected.
+    NotCollected,
+}
+
+impl Outcome {
+    /// Whether the page is at its destination now.
+    pub fn is_migrated(self) -> bool {
+        matches!(self, Outcome::Whole | Outcome::Split | Outcome::Small)
+    }
+}
+
+/// Entries that have been migrated, or not; source and destination are still locked.
+///
+/// # Invariants
+///
+/// The core has seen the destinations; they belong to it.
+#[must_use = "what became of the pages has to be looked at"]
+pub struct Committed<'a>(ManuallyDrop<Collected<'a>>);
+
+impl<'a> Committed<'a> {
+    /// The core must have seen the destinations of `collected`.
+    pub(super) fn new(collected: Collected<'a>) -> Self {
+        // INVARIANT: By the requirement of this function, which only `Collected::commit` calls.
+        Committed(ManuallyDrop::new(collected))
+    }
+
+    /// Entries, one per page.
+    pub fn len(&self) -> usize {
+        self.0.len
+    }
+
+    /// Whether there are none; never, but a `len` wants it.
+    pub fn is_empty(&self) -> bool {
+        self.0.len == 0
+    }
+
+    /// Calls `tell` for every entry in order, with its number, pages, and what became of it.
+    pub fn outcomes(&self, mut tell: impl FnMut(usize, usize, Outcome)) {
+        let this = &*self.0;
+        let mut index = 0;
+        while index < this.len {
+            let (nr, outcome) = match this.kind(index) {
+                Kind::Huge { .. } | Kind::HugeHole => match self.huge(index) {
+                    Some(outcome) => (HUGE_PAGES.min(this.len - index), outcome),
+                    None => {
+                        // It was split: each page has an outcome of its own.
+                        for at in index..this.len.min(index + HUGE_PAGES) {
+                            tell(at, 1, self.single(at, Outcome::Split));
+                        }
+                        index += HUGE_PAGES;
+                        continue;
+                    }
+                },
+                Kind::Page => (1, self.single(index, Outcome::Small)),
+                Kind::Hole if this.batch.dst[index] == 0 => (1, Outcome::Empty),
+                Kind::Hole => (1, self.single(index, Outcome::Small)),
+                Kind::Skipped => (1, Outcome::NotCollected),
+            };
+            tell(index, nr, outcome);
+            index += nr;
+        }
+    }
+
+    fn src(&self, index: usize) -> Mpfn {
+        Mpfn::from_raw(self.0.batch.src[index])
+    }
+
+    fn dst(&self, index: usize) -> Mpfn {
+        Mpfn::from_raw(self.0.batch.dst[index])
+    }
+
+    /// What became of a huge entry as one; `None` if it was split.
+    fn huge(&self, index: usize) -> Option<Outcome> {
+        let (src, dst) = (self.src(index), self.dst(index));
+        let is_hole = self.0.kind(index) == Kind::HugeHole;
+        if dst.compound() {
+            return Some(match src.migrates() {
+                true => Outcome::Whole,
+                false => Outcome::Refused,
+            });
+        }
+        if dst.pfn().is_none() {
+            return Some(match is_hole {
+                true => Outcome::Empty,
+                false => Outcome::NotGiven,
+            });
+        }
+        if is_hole {
+            return None;
+        }
+        // Small destinations: after a split, the following entries have pages of their own.
+        let is_split = self.src(index + 1).pfn().is_some();
+        (!is_split).then_some(Outcome::SplitRefused)
+    }
+
+    fn single(&self, index: usize, migrated: Outcome) -> Outcome {
+        match (self.src(index).migrates(), self.dst(index).pfn()) {
+            (true, Some(_)) => migrated,
+            (_, None) => Outcome::NotGiven,
+            (false, Some(_)) => Outcome::Refused,
+        }
+    }
+
+    /// The counts of the entry's source, if it has one.
+    pub fn source_counts(&self, index: usize) -> Option<Counts> {
+        let pfn = self.src(index).pfn().or(self.0.before(index).pfn())?;
+        // SAFETY: The source is locked and referenced until finalize.
+        Some(unsafe { Counts::read(bindings::rust_dmirror_pfn_folio(pfn)) })
+    }
+
+    /// The counts of the entry's destination, if it has one.
+    pub fn destination_counts(&self, index: usize) -> Option<Counts> {
+        let pfn = self.dst(index).pfn()?;
+        // SAFETY: The destination is locked and referenced until finalize.
+        Some(unsafe { Counts::read(bindings::rust_dmirror_pfn_folio(pfn)) })
+    }
+
+    /// A reference on the entry's source that outlives this, if it has one.
+    pub fn hold_source(&self, index: usize) -> Option<Folio> {
+        let pfn = self.src(index).pfn()?;
+        // SAFETY: It has a `struct page`.
+        unsafe { Folio::try_get_pfn(pfn) }
+    }
+
+    /// A reference on the entry's destination that outlives this, if it has one.
+    pub fn hold_destination(&self, index: usize) -> Option<Folio> {
+        let pfn = self.dst(index).pfn()?;
+        // SAFETY: It has a `struct page`.
+        unsafe { Folio::try_get_pfn(pfn) }
+    }
+}
+
+impl Drop for Committed<'_> {
+    /// Maps what migrated at its destination, and the rest where it was. C:
+    /// `migrate_vma_finalize()` or `migrate_device_finalize()`.
+    fn drop(&mut self) {
+        self.0.finalize();
+    }
+}

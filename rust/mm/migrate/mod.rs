@@ -1,0 +1,155 @@
+// SPDX-License-Identifier: GPL-2.0
+
+//! Migration of a range of addresses into device memory, or out of it.
+//!
+//! The protocol of C, as types: [`Batch::setup`] gives [`Collected`]: the sources are locked,
+//! unmapped, and stay so. Entries are [given](Collected::give) locked destinations, which the batch
+//! then owns. [`Collected::commit`] gives [`Committed`], which tells what became of each entry.
+//! Dropping that finalizes. Dropping a [`Collected`] takes every destination back and finalizes, so
+//! nothing migrates. There is no other way to finalize, hence none that leaves a destination set
+//! without having migrated (K1).
+//!
+//! C header: [`include/linux/migrate.h`](srctree/include/linux/migrate.h)
+
+mod collected;
+mod committed;
+mod source;
+
+pub use collected::{
+    Collected,
+    Destination,
+    Kind, //
+};
+pub use committed::{
+    Committed,
+    Outcome, //
+};
+pub use source::Source;
+
+use super::{
+    bindings,
+    fault::Fault,
+    pagemap::OwnerId,
+    HUGE_PAGES,
+    HUGE_SIZE, //
+};
+use collected::Via;
+use core::ops::Range;
+use kernel::{
+    error::to_result,
+    mm::virt::VmaRef,
+    page::{
+        PAGE_SHIFT,
+        PAGE_SIZE, //
+    },
+    prelude::*, //
+};
+
+/// Which pages to migrate. C: `enum migrate_vma_direction`.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Select {
+    /// Pages of system memory, to a device.
+    System,
+    /// Pages of private memory of the device with the owner that is given.
+    DevicePrivate,
+    /// Pages of its coherent memory.
+    DeviceCoherent,
+}
+
+/// The arrays that a migration works on. To be made once and used again.
+///
+/// They are twice as long as the largest migration: while page tables are freed under it, the core
+/// may collect a range twice (K9).
+pub struct Batch {
+    pub(super) src: KVVec<usize>,
+    pub(super) dst: KVVec<usize>,
+    /// `src` as it was after setup, to tell afterwards what became of it.
+    before: KVVec<usize>,
+}
+
+impl Batch {
+    /// May sleep.
+    pub fn new() -> Result<Self> {
+        let array = || KVVec::from_elem(0, 2 * HUGE_PAGES, GFP_KERNEL);
+        Ok(Batch {
+            src: array()?,
+            dst: array()?,
+            before: array()?,
+        })
+    }
+
+    /// Collects, locks and unmaps the pages at `range`. C: `migrate_vma_setup()`. Sleeps.
+    ///
+    /// `range` must be within `vma` and within one huge page. With `compound`, huge folios are
+    /// collected whole; without, the core splits them first, in every process that maps them.
+    /// `fault` is the CPU fault on private memory that is being handled, if this is for one: its
+    /// folio is locked already.
+    ///
+    /// Pages that are pinned, locked or of another kind are left alone; that is no error.
+    ///
+    /// # Errors
+    ///
+    /// `EINVAL` for a bad range, or a VMA that cannot be migrated (hugetlbfs, DAX, special ones);
+    /// `EAGAIN` if the page tables changed meanwhile.
+    pub fn setup<'a>(
+        &'a mut self,
+        vma: &'a VmaRef,
+        range: Range<usize>,
+        select: Select,
+        compound: bool,
+        owner: OwnerId,
+        fault: Option<&'a Fault<'a>>,
+    ) -> Result<Collected<'a>> {
+        let is_good = range.start < range.end
+            && range.start % PAGE_SIZE == 0
+            && range.end % PAGE_SIZE == 0
+            && range.start / HUGE_SIZE == (range.end - 1) / HUGE_SIZE;
+        if !is_good {
+            return Err(EINVAL);
+        }
+        let mut flags = match select {
+            Select::System => bindings::MIGRATE_VMA_SELECT_SYSTEM,
+            Select::DevicePrivate => bindings::MIGRATE_VMA_SELECT_DEVICE_PRIVATE,
+            Select::DeviceCoherent => bindings::MIGRATE_VMA_SELECT_DEVICE_COHERENT,
+        };
+        if compound {
+            flags |= bindings::MIGRATE_VMA_SELECT_COMPOUND;
+        }
+        let npages = (range.end - range.start) >> PAGE_SHIFT;
+        let mut args = bindings::migrate_vma {
+            vma: vma.as_ptr(),
+            dst: self.dst.as_mut_ptr(),
+            src: self.src.as_mut_ptr(),
+            cpages: 0,
+            npages: 0,
+            start: range.start,
+            end: range.end,
+            pgmap_owner: owner.as_raw(),
+            flags,
+            fault_page: fault.map_or(core::ptr::null_mut(), Fault::page),
+        };
+        // SAFETY: The VMA is read-locked by the invariants of `VmaRef`, for as long as `'a`; the
+        // arrays have room for twice the pages.
+        to_result(unsafe { bindings::migrate_vma_setup(&mut args) })?;
+        let collected = args.npages;
+        // INVARIANT: The core has set up `collected` entries, and no destinations.
+        let this = Collected::new(
+            self,
+            npages.min(collected),
+            select == Select::System,
+            Via::Vma(args, fault.is_some()),
+        );
+        if collected != npages {
+            // Dropping it puts everything back.
+            return Err(EAGAIN);
+        }
+        Ok(this.remember())
+    }
+
+    /// Takes over what `migrate_device_pfns()` has collected in `src[..len]`.
+    pub(super) fn collected_by_device(&mut self, len: usize) -> Collected<'_> {
+        self.dst[..len].fill(0);
+        // INVARIANT: The core has set up `len` entries, and there are no destinations.
+        Collected::new(self, len, false, Via::Device).remember()
+    }
+}

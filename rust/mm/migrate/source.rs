@@ -1,0 +1,100 @@
+// SPDX-License-Identifier: GPL-2.0
+
+//! A source while it is locked and unmapped.
+
+use crate::layer::mm::{
+    backing::Backing,
+    bindings,
+    folio::{
+        Counts,
+        Folio, //
+    }, //
+};
+use core::{
+    marker::PhantomData,
+    ops::Range, //
+};
+use kernel::prelude::*;
+
+/// The folio, or page, of an entry while it is collected.
+///
+/// # Invariants
+///
+/// It is locked, referenced and unmapped for `'a`.
+#[derive(Clone, Copy)]
+pub struct Source<'a> {
+    pfn: usize,
+    nr: usize,
+    _collected: PhantomData<&'a ()>,
+}
+
+impl<'a> Source<'a> {
+    /// # Safety
+    ///
+    /// The `nr` pages from `pfn` on must be of a folio that is locked, referenced and unmapped for
+    /// `'a`.
+    pub(super) unsafe fn new(pfn: usize, nr: usize) -> Self {
+        // INVARIANT: By the requirements of this function.
+        Source {
+            pfn,
+            nr,
+            _collected: PhantomData,
+        }
+    }
+
+    /// The number of its first page.
+    pub fn pfn(&self) -> usize {
+        self.pfn
+    }
+
+    /// Its pages.
+    pub fn pages(&self) -> usize {
+        self.nr
+    }
+
+    /// One page of it.
+    pub fn page(&self, at: usize) -> Option<Source<'a>> {
+        // INVARIANT: A part of what is locked and referenced.
+        (at < self.nr).then_some(Source {
+            pfn: self.pfn + at,
+            nr: 1,
+            _collected: PhantomData,
+        })
+    }
+
+    /// The counts of its folio.
+    pub fn counts(&self) -> Counts {
+        // SAFETY: By the type invariants, the folio is referenced.
+        unsafe { Counts::read(bindings::rust_dmirror_pfn_folio(self.pfn)) }
+    }
+
+    /// Another reference on its folio. While it is held, the core refuses to split or migrate it.
+    pub fn hold(&self) -> Option<Folio> {
+        // SAFETY: It has a `struct page`.
+        unsafe { Folio::try_get_pfn(self.pfn) }
+    }
+
+    /// Copies system memory to device memory, to page `first` and on.
+    ///
+    /// # Errors
+    ///
+    /// `EINVAL` if this is private memory, or `to` has not as many pages from there on.
+    pub fn copy_to(&self, to: &Backing, first: usize) -> Result {
+        if self.counts().device_private {
+            return Err(EINVAL);
+        }
+        // SAFETY: By the type invariants, the pages are in use; they are not private memory, so the
+        // CPU can read them.
+        unsafe { to.fill_from_pfns(first, self.pfn, self.nr) }
+    }
+
+    /// Copies to as many pages that the CPU can reach and the caller owns.
+    pub(in crate::layer) fn copy_to_pfns(&self, to: Range<usize>) -> Result {
+        if to.len() != self.nr || self.counts().device_private {
+            return Err(EINVAL);
+        }
+        // SAFETY: As above, and the caller owns the pages.
+        unsafe { bindings::rust_dmirror_copy_pages(to.start, self.pfn, self.nr) };
+        Ok(())
+    }
+}
