@@ -8,6 +8,7 @@ use crate::{
         Device,
         Kind, //
     },
+    devmem::Chunk,
     file::File,
     inject::Point,
     layer::mm::{
@@ -27,6 +28,7 @@ use crate::{
             Select,
             Source, //
         },
+        pagemap::DeviceFolio,
         testing,
         HUGE_PAGES,
         HUGE_SIZE, //
@@ -66,6 +68,11 @@ pub(super) struct Rig {
     ledger: Arc<Ledger>,
     /// The huge page.
     pub(super) base: usize,
+}
+
+/// Where in a page something is written, and what.
+fn word(page: usize) -> (usize, u64) {
+    (8 * (page % 500), 0x1234_5678_0000_0000 | page as u64)
 }
 
 impl Rig {
@@ -137,9 +144,9 @@ impl Rig {
     }
 
     fn word(&self, page: usize) -> (UserSlice, u64) {
-        let address = self.base + page * PAGE_SIZE + 8 * (page % 500);
-        let slice = UserSlice::new(UserPtr::from_addr(address), 8);
-        (slice, 0x1234_5678_0000_0000 | page as u64)
+        let (offset, value) = word(page);
+        let address = self.base + page * PAGE_SIZE + offset;
+        (UserSlice::new(UserPtr::from_addr(address), 8), value)
     }
 
     /// Writes something into every page, as the process would.
@@ -202,6 +209,20 @@ impl Rig {
     ) -> Result<Destination> {
         let folio = self.device.memory.alloc(huge, self.file.owner())?;
         Ok(Destination::Device(folio.fill(source)?))
+    }
+
+    /// Whether the device holds what was written to the pages, from page `first` on.
+    pub(super) fn device_has_pattern(&self, folio: &DeviceFolio, first: usize) -> Result<bool> {
+        let chunk = folio.pagemap::<Chunk>().ok_or(EINVAL)?.data();
+        let mut page = KVVec::from_elem(0u8, PAGE_SIZE, GFP_KERNEL)?;
+        for at in 0..folio.folio().pfns().len() {
+            chunk.read(folio.offset() + at, &mut page)?;
+            let (offset, value) = word(first + at);
+            if page[offset..offset + 8] != value.to_ne_bytes() {
+                return Ok(false);
+            }
+        }
+        Ok(true)
     }
 
     /// A filled destination in system memory.

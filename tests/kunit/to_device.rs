@@ -59,15 +59,26 @@ fn stages(how: How, outcome: Outcome) -> Result<Log> {
                 let is_split = matches!(how, How::Split | How::SplitRefused);
                 if is_whole {
                     let folio = rig.device_folio(Some(source), true)?;
+                    if let Destination::Device(folio) = &folio {
+                        let is_copied = rig.device_has_pattern(folio, 0)?;
+                        log.check(is_copied, "the data are there when it is filled")?;
+                    }
                     log.check(collected.give(0, folio).is_ok(), "a huge folio is taken")?;
                 }
                 for page in 0..if is_split { HUGE_PAGES } else { 0 } {
                     let part = collected.source(0).and_then(|source| source.page(page));
                     let folio = rig.device_folio(part, false)?;
+                    if let Destination::Device(folio) = &folio {
+                        let is_copied = rig.device_has_pattern(folio, page)?;
+                        log.check(is_copied, "the data are there when it is filled")?;
+                    }
                     log.check(
                         collected.give(page, folio).is_ok(),
                         "a small folio is taken",
                     )?;
+                }
+                if let Some(counts) = collected.destination_counts(0) {
+                    log.note_rss("filled", counts, rig.rss())?;
                 }
                 let extra = match how {
                     How::SplitRefused | How::WholeRefused => {
@@ -87,10 +98,10 @@ fn stages(how: How, outcome: Outcome) -> Result<Log> {
                     "the first entry came to what it should",
                 )?;
                 if let Some(counts) = committed.source_counts(0) {
-                    log.note("pages, source", counts)?;
+                    log.note_rss("pages, source", counts, rig.rss())?;
                 }
                 if let Some(counts) = committed.destination_counts(0) {
-                    log.note("pages, destination", counts)?;
+                    log.note_rss("pages, destination", counts, rig.rss())?;
                 }
                 drop(extra);
                 Ok(())
@@ -278,8 +289,9 @@ mod tests {
         assert!(log.is(&[
             line("before", 1, 1, 9).lru().rss(512),
             line("setup", 1, 0, 9).locked().rss(512),
-            line("pages, source", 1, 0, 9).locked(),
-            line("pages, destination", 1, 0, 9).locked(),
+            line("filled", 1, 0, 9).locked().rss(512),
+            line("pages, source", 1, 0, 9).locked().rss(512),
+            line("pages, destination", 1, 0, 9).locked().rss(512),
             line("finalize", 1, 1, 9).rss(512),
             line("finalize, last page", 1, 1, 9).rss(512),
         ]));
@@ -292,8 +304,9 @@ mod tests {
         assert!(log.is(&[
             line("before", 1, 1, 9).lru().rss(512),
             line("setup", 1, 0, 9).locked().rss(512),
-            line("pages, source", 1, 0, 0).locked(),
-            line("pages, destination", 1, 0, 0).locked(),
+            line("filled", 1, 0, 0).locked().rss(512),
+            line("pages, source", 1, 0, 0).locked().rss(512),
+            line("pages, destination", 1, 0, 0).locked().rss(512),
             line("finalize", 1, 1, 0).rss(512),
             line("finalize, last page", 1, 1, 0).rss(512),
         ]));
@@ -307,8 +320,9 @@ mod tests {
         assert!(log.is(&[
             line("before", 1, 1, 9).lru().rss(512),
             line("setup", 1, 0, 9).locked().rss(512),
-            line("pages, source", 2, 0, 9).locked(),
-            line("pages, destination", 1, 0, 0).locked(),
+            line("filled", 1, 0, 0).locked().rss(512),
+            line("pages, source", 2, 0, 9).locked().rss(512),
+            line("pages, destination", 1, 0, 0).locked().rss(512),
             line("finalize", 512, 512, 9).lru().rss(512),
             line("finalize, last page", 512, 512, 9).lru().rss(512),
         ]));
@@ -321,8 +335,9 @@ mod tests {
         assert!(log.is(&[
             line("before", 1, 1, 9).lru().rss(512),
             line("setup", 1, 0, 9).locked().rss(512),
-            line("pages, source", 2, 0, 9).locked(),
-            line("pages, destination", 1, 0, 9).locked(),
+            line("filled", 1, 0, 9).locked().rss(512),
+            line("pages, source", 2, 0, 9).locked().rss(512),
+            line("pages, destination", 1, 0, 9).locked().rss(512),
             line("finalize", 1, 1, 9).lru().rss(512),
             line("finalize, last page", 1, 1, 9).lru().rss(512),
         ]));
@@ -335,7 +350,7 @@ mod tests {
         assert!(log.is(&[
             line("before", 1, 1, 9).lru().rss(512),
             line("setup", 1, 0, 9).locked().rss(512),
-            line("pages, source", 1, 0, 9).locked(),
+            line("pages, source", 1, 0, 9).locked().rss(512),
             line("finalize", 1, 1, 9).lru().rss(512),
             line("finalize, last page", 1, 1, 9).lru().rss(512),
         ]));

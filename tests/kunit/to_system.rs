@@ -19,7 +19,8 @@ use crate::{
             Select, //
         },
         testing,
-        HUGE_PAGES, //
+        HUGE_PAGES,
+        HUGE_SIZE, //
     },
     migrate::Direction, //
 };
@@ -68,6 +69,9 @@ fn stages(how: How, outcome: Outcome) -> Result<Log> {
                     )?;
                 }
             }
+            if let Some(counts) = collected.destination_counts(0) {
+                log.note_rss("filled", counts, rig.rss())?;
+            }
             let extra = match how {
                 How::SplitRefused | How::WholeRefused => collected.source(0).and_then(|s| s.hold()),
                 _ => None,
@@ -84,10 +88,10 @@ fn stages(how: How, outcome: Outcome) -> Result<Log> {
                 "the first entry came to what it should",
             )?;
             if let Some(counts) = committed.source_counts(0) {
-                log.note("pages, source", counts)?;
+                log.note_rss("pages, source", counts, rig.rss())?;
             }
             if let Some(counts) = committed.destination_counts(0) {
-                log.note("pages, destination", counts)?;
+                log.note_rss("pages, destination", counts, rig.rss())?;
             }
             drop(extra);
             Ok(())
@@ -99,6 +103,37 @@ fn stages(how: How, outcome: Outcome) -> Result<Log> {
         let used = rig.device.memory.usage().1;
         log.check(back == (used == 0), "the device holds what did not leave")?;
         log.check(rig.has_pattern(0..HUGE_PAGES)?, "the data are right")
+    })
+}
+
+/// The upper half is unmapped while the page is on the device.
+fn half() -> Result<Log> {
+    Rig::run(|rig, log| {
+        rig.write_pattern()?;
+        rig.migrate(rig.range(), Direction::ToDevice)?;
+        testing::unmap(rig.base + HUGE_SIZE / 2, HUGE_SIZE / 2)?;
+        rig.note_mapped(log, "before", 0)?;
+        let lower = rig.base..rig.base + HUGE_SIZE / 2;
+        let report = rig.migrate(lower, Direction::ToSystem)?;
+        let moved = report.counts.migrated();
+        log.check(moved == HUGE_PAGES as u64 / 2, "all that is mapped moved")?;
+        rig.drain_lru(log);
+        rig.note_mapped(log, "after", 0)?;
+        log.check(rig.device.memory.usage().1 == 0, "the device is empty")?;
+        log.check(rig.has_pattern(0..HUGE_PAGES / 2)?, "the data are right")
+    })
+}
+
+/// There is nothing, or the huge zero page; nothing is made of it.
+fn hole(zero_page: bool) -> Result<Log> {
+    Rig::run(|rig, log| {
+        if zero_page {
+            log.check(!rig.read_page(0)?, "an untouched page is empty")?;
+        }
+        let report = rig.migrate(rig.range(), Direction::ToSystem)?;
+        log.check(report.counts.migrated() == 0, "nothing moved")?;
+        log.check(rig.rss() == 0, "no page is counted")?;
+        log.check(rig.device.memory.usage().1 == 0, "the device is empty")
     })
 }
 
@@ -142,8 +177,9 @@ mod tests {
         assert!(log.is(&[
             line("before", 1, 1, 9).rss(512),
             line("setup", 1, 0, 9).locked().rss(512),
-            line("pages, source", 1, 0, 9).locked(),
-            line("pages, destination", 1, 0, 9).locked(),
+            line("filled", 1, 0, 9).locked().rss(512),
+            line("pages, source", 1, 0, 9).locked().rss(512),
+            line("pages, destination", 1, 0, 9).locked().rss(512),
             line("finalize", 1, 1, 9).lru().rss(512),
             line("finalize, last page", 1, 1, 9).lru().rss(512),
         ]));
@@ -156,8 +192,9 @@ mod tests {
         assert!(log.is(&[
             line("before", 1, 1, 9).rss(512),
             line("setup", 1, 0, 9).locked().rss(512),
-            line("pages, source", 1, 0, 0).locked(),
-            line("pages, destination", 1, 0, 0).locked(),
+            line("filled", 1, 0, 0).locked().rss(512),
+            line("pages, source", 1, 0, 0).locked().rss(512),
+            line("pages, destination", 1, 0, 0).locked().rss(512),
             line("finalize", 1, 1, 0).lru().rss(512),
             line("finalize, last page", 1, 1, 0).lru().rss(512),
         ]));
@@ -170,8 +207,9 @@ mod tests {
         assert!(log.is(&[
             line("before", 1, 1, 9).rss(512),
             line("setup", 1, 0, 9).locked().rss(512),
-            line("pages, source", 2, 0, 9).locked(),
-            line("pages, destination", 1, 0, 0).locked(),
+            line("filled", 1, 0, 0).locked().rss(512),
+            line("pages, source", 2, 0, 9).locked().rss(512),
+            line("pages, destination", 1, 0, 0).locked().rss(512),
             line("finalize", 512, 512, 9).rss(512),
             line("finalize, last page", 512, 512, 9).rss(512),
         ]));
@@ -184,8 +222,9 @@ mod tests {
         assert!(log.is(&[
             line("before", 1, 1, 9).rss(512),
             line("setup", 1, 0, 9).locked().rss(512),
-            line("pages, source", 2, 0, 9).locked(),
-            line("pages, destination", 1, 0, 9).locked(),
+            line("filled", 1, 0, 9).locked().rss(512),
+            line("pages, source", 2, 0, 9).locked().rss(512),
+            line("pages, destination", 1, 0, 9).locked().rss(512),
             line("finalize", 1, 1, 9).rss(512),
             line("finalize, last page", 1, 1, 9).rss(512),
         ]));
@@ -198,10 +237,27 @@ mod tests {
         assert!(log.is(&[
             line("before", 1, 1, 9).rss(512),
             line("setup", 1, 0, 9).locked().rss(512),
-            line("pages, source", 1, 0, 9).locked(),
+            line("pages, source", 1, 0, 9).locked().rss(512),
             line("finalize", 1, 1, 9).rss(512),
             line("finalize, last page", 1, 1, 9).rss(512),
         ]));
+        Ok(())
+    }
+
+    #[test]
+    fn partly_mapped() -> Result {
+        assert!(half()?.is(&[
+            line("before", 256, 256, 9).rss(256),
+            line("after", 1, 1, 0).lru().rss(256),
+        ]));
+        Ok(())
+    }
+
+    #[test]
+    fn hole_and_zero_page_stay_so() -> Result {
+        let (hole, zero) = (hole(false)?, hole(true)?);
+        assert!(hole.is(&[]));
+        assert!(zero.is(&[]));
         Ok(())
     }
 
