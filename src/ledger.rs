@@ -41,10 +41,8 @@ pub enum Stage {
     PagesSource = 2,
     /// The destination, after pages.
     PagesDestination = 3,
-    /// The source, after finalize: mapped again or about to be freed, so that nothing is exact.
-    FinalSource = 4,
-    /// The destination, after finalize: mapped, so that nothing is exact.
-    FinalDestination = 5,
+    /// What is mapped after finalize: others may hold it again, so that nothing is exact.
+    Final = 4,
 }
 
 impl Stage {
@@ -55,13 +53,12 @@ impl Stage {
             Stage::Filled => "filled",
             Stage::PagesSource => "pages-src",
             Stage::PagesDestination => "pages-dst",
-            Stage::FinalSource => "final-src",
-            Stage::FinalDestination => "final-dst",
+            Stage::Final => "final",
         }
     }
 
     fn is_exact(self) -> bool {
-        !matches!(self, Stage::FinalSource | Stage::FinalDestination)
+        self != Stage::Final
     }
 }
 
@@ -271,7 +268,7 @@ mod tests {
         ledger.write(record(Stage::PagesSource, 0, 0, 1));
         assert_eq!(ledger.totals(), (3, 2));
         // What is mapped may have other references.
-        ledger.write(record(Stage::FinalDestination, 600, 512, 1));
+        ledger.write(record(Stage::Final, 600, 512, 1));
         assert_eq!(ledger.totals(), (4, 2));
         Ok(())
     }

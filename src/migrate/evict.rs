@@ -171,10 +171,9 @@ impl Eviction<'_> {
                 moved += nr as u64;
             }
         });
-        let finals = log.committed(&committed);
+        log.committed(&committed);
         drop(extra);
         drop(committed);
-        log.finalized(finals);
         core.stats.evicted.add(moved);
         Ok(())
     }

@@ -136,10 +136,9 @@ fn attempt(
             done = Done::Yes;
         }
     });
-    let finals = log.committed(&committed);
+    log.committed(&committed);
     drop(extra);
     drop(committed);
-    log.finalized(finals);
     core.stats.faulted.add(moved);
     if splits_mapping {
         return Ok(Done::Yes);

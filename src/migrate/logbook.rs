@@ -6,22 +6,21 @@ use super::Direction;
 use crate::{
     device::Core,
     layer::mm::{
-        folio::{
-            Counts,
-            Folio, //
-        },
+        folio::Counts,
+        hmm::Want,
         migrate::{
             Collected,
             Committed,
             Outcome, //
-        }, //
+        },
+        mirror::Mirror, //
     },
     ledger::{
         Record,
         Stage, //
     }, //
 };
-use kernel::prelude::*;
+use core::ops::Range;
 
 /// The reports of one attempt.
 pub struct Logbook<'a> {
@@ -73,12 +72,10 @@ impl Logbook<'_> {
         }
     }
 
-    /// Sources and destinations, after pages. What is given back is to be told after finalize.
-    #[must_use = "the last stage is still to be told"]
-    pub fn committed(&self, committed: &Committed<'_>) -> Finals {
-        let mut finals = Finals(KVec::new());
+    /// Sources and destinations, after pages.
+    pub fn committed(&self, committed: &Committed<'_>) {
         if !self.core.ledger.wants_records() {
-            return finals;
+            return;
         }
         committed.outcomes(|index, _, outcome| {
             if outcome == Outcome::NotCollected {
@@ -86,33 +83,28 @@ impl Logbook<'_> {
             }
             if let Some(counts) = committed.source_counts(index) {
                 self.write(Stage::PagesSource, counts, self.held(index));
-                finals.keep(Stage::FinalSource, committed.hold_source(index));
             }
             if let Some(counts) = committed.destination_counts(index) {
                 // A hole is filled by mapping it, which takes a reference that is expected.
                 self.write(Stage::PagesDestination, counts, 1);
-                finals.keep(Stage::FinalDestination, committed.hold_destination(index));
             }
         });
-        finals
     }
 
-    /// Sources and destinations, after finalize: with the one reference that let us look.
-    pub fn finalized(&self, finals: Finals) {
-        for (stage, folio) in &finals.0 {
-            self.write(*stage, folio.counts(), 1);
+    /// What is mapped at a range, after finalize. Looked up like a device does, without taking a
+    /// reference: to look must not change what is seen. No lock may be held.
+    pub fn finalized(&self, mirror: &Mirror, range: Range<usize>) {
+        if !self.core.ledger.wants_records() {
+            return;
         }
-    }
-}
-
-/// Folios to be looked at once more.
-pub struct Finals(KVec<(Stage, Folio)>);
-
-impl Finals {
-    fn keep(&mut self, stage: Stage, folio: Option<Folio>) {
-        if let Some(folio) = folio {
-            // Without memory for it, the last stage is not told.
-            let _ = self.0.push((stage, folio), GFP_KERNEL | __GFP_NOWARN);
-        }
+        let mut last = None;
+        // What cannot be looked up is not told.
+        let _ = mirror.fill(range, Want::Look, true, |_, seen| {
+            let counts = seen.page().map(|page| page.counts());
+            if let Some(counts) = counts.filter(|counts| last != Some(counts.pfn)) {
+                last = Some(counts.pfn);
+                self.write(Stage::Final, counts, 0);
+            }
+        });
     }
 }

@@ -114,6 +114,12 @@ pub fn run(
             refused: result.refused || window.has_left_behind(range.start..end, &fates),
             ..result
         };
+        let log = Logbook {
+            core: file.device().core(),
+            direction,
+            extra_at: None,
+        };
+        log.finalized(file.mirror(), range.start..end);
         match attempts.after(result) {
             Next::Done => break Ok(()),
             Next::Again => {}
@@ -232,12 +238,11 @@ impl Window<'_> {
                     .is_some_and(|source| source.anon);
         });
         result.split_refused = fates.has_refused_split();
-        let finals = log.committed(&committed);
+        log.committed(&committed);
 
         let begin = now();
         drop(committed);
         report.times.finalize += nanos_since(begin);
-        log.finalized(finals);
         Ok((end, result))
     }
 

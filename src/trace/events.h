@@ -20,8 +20,7 @@
 		{ 1, "filled" },			\
 		{ 2, "pages-src" },			\
 		{ 3, "pages-dst" },			\
-		{ 4, "final-src" },			\
-		{ 5, "final-dst" })
+		{ 4, "final" })
 
 #define show_dmirror_direction(direction)		\
 	__print_symbolic(direction,			\

@@ -8,10 +8,7 @@ use super::collected::{
 };
 use crate::layer::mm::{
     bindings,
-    folio::{
-        Counts,
-        Folio, //
-    },
+    folio::Counts,
     mpfn::Mpfn,
     HUGE_PAGES, //
 };
@@ -149,20 +146,6 @@ impl<'a> Committed<'a> {
         let pfn = self.dst(index).pfn()?;
         // SAFETY: The destination is locked and referenced until finalize.
         Some(unsafe { Counts::read(bindings::rust_dmirror_pfn_folio(pfn)) })
-    }
-
-    /// A reference on the entry's source that outlives this, if it has one.
-    pub fn hold_source(&self, index: usize) -> Option<Folio> {
-        let pfn = self.src(index).pfn()?;
-        // SAFETY: It has a `struct page`.
-        unsafe { Folio::try_get_pfn(pfn) }
-    }
-
-    /// A reference on the entry's destination that outlives this, if it has one.
-    pub fn hold_destination(&self, index: usize) -> Option<Folio> {
-        let pfn = self.dst(index).pfn()?;
-        // SAFETY: It has a `struct page`.
-        unsafe { Folio::try_get_pfn(pfn) }
     }
 }
 
