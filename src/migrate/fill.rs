@@ -26,8 +26,7 @@ use crate::{
             Kind,
             Source, //
         },
-        pagemap::Pagemap,
-        HUGE_PAGES, //
+        pagemap::Pagemap, //
     }, //
 };
 use core::ops::Range;
@@ -193,5 +192,3 @@ pub fn copy_back(
     copied.map_err(|_| Fate::CopyFailed)?;
     Ok(Destination::System(folio))
 }
-
-const _: () = assert!(HUGE_PAGES > 1);
