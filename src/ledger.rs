@@ -57,7 +57,8 @@ impl Stage {
         }
     }
 
-    fn is_exact(self) -> bool {
+    /// Whether the count of references is known there, to the last one.
+    pub fn is_exact(self) -> bool {
         self != Stage::Final
     }
 }
@@ -121,10 +122,19 @@ impl fmt::Display for Record {
     }
 }
 
+/// Is told of each record while the ledger is on, in the middle of the migration: for tests.
+#[cfg(CONFIG_KUNIT = "y")]
+pub trait Observe: Send + Sync {
+    /// A record was written. Called under a spinlock.
+    fn record(&self, record: &Record);
+}
+
 struct Ring {
     records: KVVec<Option<Record>>,
     /// Records ever written.
     written: u64,
+    #[cfg(CONFIG_KUNIT = "y")]
+    observer: Option<Arc<dyn Observe>>,
 }
 
 /// The ledger.
@@ -143,6 +153,8 @@ impl Ledger {
         let ring = Ring {
             records: KVVec::from_elem(None, KEPT, GFP_KERNEL)?,
             written: 0,
+            #[cfg(CONFIG_KUNIT = "y")]
+            observer: None,
         };
         Arc::pin_init(
             pin_init!(Ledger {
@@ -188,6 +200,18 @@ impl Ledger {
         let at = (ring.written % KEPT as u64) as usize;
         ring.records[at] = Some(record);
         ring.written += 1;
+        #[cfg(CONFIG_KUNIT = "y")]
+        if let Some(observer) = &ring.observer {
+            observer.record(&record);
+        }
+    }
+
+    /// Who is told of records from now on.
+    #[cfg(CONFIG_KUNIT = "y")]
+    pub fn set_observer(&self, observer: Option<Arc<dyn Observe>>) {
+        let before = core::mem::replace(&mut self.ring.lock().observer, observer);
+        // Its last reference may go here: not under the lock.
+        drop(before);
     }
 
     /// Checks made, and mismatches found.

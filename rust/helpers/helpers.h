@@ -77,6 +77,7 @@ unsigned long rust_dmirror_mm_rss(struct mm_struct *mm, int member);
 long rust_dmirror_test_mmap(unsigned long len);
 int rust_dmirror_test_munmap(unsigned long addr, unsigned long len);
 bool rust_dmirror_test_drain_lru(void);
+bool rust_dmirror_test_peek(unsigned long pfn, unsigned long offset, u64 *word);
 struct mm_struct *rust_dmirror_test_dup_mm(void);
 
 /* Gates: each returns 0 unless fail_function makes it fail. */

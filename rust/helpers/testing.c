@@ -2,9 +2,11 @@
 /* What KUnit cases do to the address space that they run in. */
 #include <kunit/test.h>
 #include <kunit/test-bug.h>
+#include <linux/memory_hotplug.h>
 #include <linux/mm.h>
 #include <linux/mman.h>
 #include <linux/sched/mm.h>
+#include <linux/uaccess.h>
 
 #include "helpers.h"
 
@@ -37,6 +39,16 @@ bool rust_dmirror_test_drain_lru(void)
 	drain();
 	__symbol_put("lru_add_drain_all");
 	return true;
+}
+
+/* A word of system memory; false for memory of devices, and where there is none. */
+bool rust_dmirror_test_peek(unsigned long pfn, unsigned long offset, u64 *word)
+{
+	struct page *page = pfn_to_online_page(pfn);
+
+	if (!page || is_zone_device_page(page) || PageHighMem(page))
+		return false;
+	return !copy_from_kernel_nofault(word, page_address(page) + offset, sizeof(*word));
 }
 
 /* A copy of current->mm as fork() makes it, or NULL where the kernel has no such thing to offer. */

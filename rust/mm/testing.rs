@@ -9,6 +9,7 @@ use core::ptr::NonNull;
 use kernel::{
     error::to_result,
     mm::MmWithUser,
+    page::PAGE_SIZE,
     prelude::*,
     sync::aref::ARef, //
 };
@@ -36,6 +37,19 @@ pub fn unmap(address: usize, len: usize) -> Result {
 pub fn drain_lru() -> bool {
     // SAFETY: It looks for what it needs by itself.
     unsafe { bindings::rust_dmirror_test_drain_lru() }
+}
+
+/// Eight bytes of a page of system memory, at an offset that is a multiple of eight. Does not sleep.
+///
+/// `None` if the kernel has no such memory, also because it is a device's. What is read says
+/// something only while the page is held by somebody.
+pub fn peek(pfn: usize, offset: usize) -> Option<u64> {
+    let mut word = 0;
+    if offset % 8 != 0 || offset >= PAGE_SIZE {
+        return None;
+    }
+    // SAFETY: It checks by itself that the page is there, and survives if it is not mapped.
+    unsafe { bindings::rust_dmirror_test_peek(pfn, offset, &mut word) }.then_some(word)
 }
 
 /// A copy of the address space of the test, as `fork()` makes it; `None` if the kernel was not built

@@ -4,7 +4,10 @@
 
 use super::{
     log::{
+        huge,
         line,
+        pages,
+        Line,
         Log, //
     },
     rig::Rig, //
@@ -14,6 +17,7 @@ use crate::{
     layer::mm::HUGE_PAGES,
     migrate::{
         self,
+        policy,
         Direction, //
     }, //
 };
@@ -31,7 +35,9 @@ fn evict(arm: &[(Point, u64)], split: bool, is_done: bool) -> Result<Log> {
         for (point, times) in arm {
             rig.inject(*point, 0, *times);
         }
-        let done = migrate::evict(&rig.device, Some(rig.file().owner()));
+        let done = rig.watch(log, || {
+            Ok(migrate::evict(&rig.device, Some(rig.file().owner())))
+        })?;
         log.check(done.is_ok() == is_done, "eviction says whether it is done")?;
         let used = rig.device.memory.usage().1;
         log.check(
@@ -74,20 +80,37 @@ fn other_owner() -> Result<Log> {
 mod tests {
     use super::*;
 
+    const TRIES: usize = policy::PATIENT_RETRIES as usize + 1;
+
+    /// All stages of one attempt.
+    fn stages(at: impl Fn(&'static str) -> Line) -> [Line; 4] {
+        ["setup", "filled", "pages-src", "pages-dst"].map(at)
+    }
+
     #[test]
     fn whole() -> Result {
+        let [setup, filled, src, dst] = stages(|stage| huge(stage, 1, 0).locked());
         assert!(evict(&[], false, true)?.is(&[
-            line("before", 1, 1, 9).rss(512),
-            line("after", 1, 1, 9).lru().rss(512),
+            huge("before", 1, 1),
+            setup,
+            filled,
+            src,
+            dst,
+            huge("after", 1, 1).lru(),
         ]));
         Ok(())
     }
 
     #[test]
     fn split_folios() -> Result {
+        let [setup, filled, src, dst] = stages(|stage| pages(stage, 512));
         assert!(evict(&[], true, true)?.is(&[
-            line("before", 1, 1, 0).rss(512),
-            line("after", 1, 1, 0).lru().rss(512),
+            line("before", 1, 1, 0).rss(512).holds(0..1),
+            setup,
+            filled,
+            src,
+            dst,
+            line("after", 1, 1, 0).lru().rss(512).holds(0..1),
         ]));
         Ok(())
     }
@@ -96,9 +119,14 @@ mod tests {
     #[test]
     fn allocation_fails_once() -> Result {
         let log = evict(&[(Point::HugeAlloc, 1)], false, true)?;
+        let [setup, filled, src, dst] = stages(|stage| huge(stage, 1, 0).locked());
         assert!(log.is(&[
-            line("before", 1, 1, 9).rss(512),
-            line("after", 1, 1, 9).lru().rss(512),
+            huge("before", 1, 1),
+            setup,
+            filled,
+            src,
+            dst,
+            huge("after", 1, 1).lru(),
         ]));
         Ok(())
     }
@@ -107,8 +135,10 @@ mod tests {
     fn copy_fails() -> Result {
         let log = evict(&[(Point::Copy, u64::MAX)], false, false)?;
         assert!(log.is(&[
-            line("before", 1, 1, 9).rss(512),
-            line("after", 1, 1, 9).rss(512),
+            huge("before", 1, 1),
+            huge("setup", 1, 0).locked().times(TRIES),
+            huge("pages-src", 1, 0).locked().times(TRIES),
+            huge("after", 1, 1),
         ]));
         Ok(())
     }
@@ -117,15 +147,19 @@ mod tests {
     fn reference_is_held() -> Result {
         let log = evict(&[(Point::ExtraRef, u64::MAX)], false, false)?;
         assert!(log.is(&[
-            line("before", 1, 1, 9).rss(512),
-            line("after", 1, 1, 9).rss(512),
+            huge("before", 1, 1),
+            huge("setup", 2, 0).locked().times(TRIES),
+            huge("filled", 1, 0).locked().times(TRIES),
+            huge("pages-src", 2, 0).locked().times(TRIES),
+            huge("pages-dst", 1, 0).locked().times(TRIES),
+            huge("after", 1, 1),
         ]));
         Ok(())
     }
 
     #[test]
     fn others_stay() -> Result {
-        assert!(other_owner()?.is(&[line("after", 1, 1, 9).rss(512)]));
+        assert!(other_owner()?.is(&[huge("after", 1, 1)]));
         Ok(())
     }
 }

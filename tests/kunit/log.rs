@@ -3,9 +3,10 @@
 //! What a case sees, and the comparison with what it should.
 
 use crate::layer::mm::folio::Counts;
+use core::ops::Range;
 use kernel::prelude::*;
 
-/// A folio at a stage.
+/// A folio at a stage, or a run of folios that look the same.
 #[derive(Clone, Copy, PartialEq, Eq)]
 pub(super) struct Line {
     stage: &'static str,
@@ -14,11 +15,16 @@ pub(super) struct Line {
     order: u32,
     locked: bool,
     lru: bool,
-    /// Anonymous pages of the mm, in pages; `None` where it is not looked at.
-    rss: Option<usize>,
+    /// Anonymous pages of the mm, in pages.
+    rss: usize,
+    /// The first page of the pattern that is in them, and how many follow it; (0, 0) for none.
+    pages: (usize, usize),
+    /// How many folios.
+    times: usize,
 }
 
-/// What is expected: neither locked nor on the LRU, unless said.
+/// What is expected: one folio, neither locked nor on the LRU, no page in the mm, no data, unless
+/// said.
 pub(super) const fn line(stage: &'static str, refs: i32, mapcount: i32, order: u32) -> Line {
     Line {
         stage,
@@ -27,11 +33,39 @@ pub(super) const fn line(stage: &'static str, refs: i32, mapcount: i32, order: u
         order,
         locked: false,
         lru: false,
-        rss: None,
+        rss: 0,
+        pages: (0, 0),
+        times: 1,
     }
 }
 
+/// The whole huge page, in one folio.
+pub(super) const fn huge(stage: &'static str, refs: i32, mapcount: i32) -> Line {
+    line(stage, refs, mapcount, 9).rss(512).holds(0..512)
+}
+
+/// The first `n` pages, which are all that there is, each in a folio that is locked and unmapped.
+pub(super) const fn pages(stage: &'static str, n: usize) -> Line {
+    line(stage, 1, 0, 0).locked().rss(n).holds(0..n).times(n)
+}
+
 impl Line {
+    /// What is seen of a folio that holds so much of the pattern, while the mm has so many pages.
+    pub(super) fn seen(
+        stage: &'static str,
+        counts: Counts,
+        rss: usize,
+        pages: (usize, usize),
+    ) -> Self {
+        Line {
+            locked: counts.locked,
+            lru: counts.lru,
+            rss,
+            pages,
+            ..line(stage, counts.refs, counts.mapcount, counts.order)
+        }
+    }
+
     /// Locked.
     pub(super) const fn locked(mut self) -> Self {
         self.locked = true;
@@ -46,21 +80,57 @@ impl Line {
 
     /// So many anonymous pages in the mm.
     pub(super) const fn rss(mut self, pages: usize) -> Self {
-        self.rss = Some(pages);
+        self.rss = pages;
         self
+    }
+
+    /// Together they hold these pages of the pattern, in order.
+    pub(super) const fn holds(mut self, pages: Range<usize>) -> Self {
+        self.pages = (pages.start, pages.end - pages.start);
+        self
+    }
+
+    /// So many folios.
+    pub(super) const fn times(mut self, folios: usize) -> Self {
+        self.times = folios;
+        self
+    }
+
+    /// This line and another as one, if they look the same and hold the same data, or if that one's
+    /// go on where these end.
+    pub(super) fn join(&self, next: &Line) -> Option<Line> {
+        let alike = Line {
+            pages: self.pages,
+            times: self.times,
+            ..*next
+        };
+        let (first, count) = self.pages;
+        let pages = match next.pages {
+            same if same == self.pages => same,
+            (begin, more) if count > 0 && begin == first + count => (first, count + more),
+            _ => return None,
+        };
+        (alike == *self).then_some(Line {
+            pages,
+            times: self.times + next.times,
+            ..*self
+        })
     }
 
     fn print(&self, what: &str) {
         pr_err!(
-            "{} {}: refs {} mapcount {} order {} locked {} lru {} rss {:?}\n",
+            "{} {} x {}: refs {} mapcount {} order {} locked {} lru {} rss {} data {}+{}\n",
             what,
+            self.times,
             self.stage,
             self.refs,
             self.mapcount,
             self.order,
             self.locked,
             self.lru,
-            self.rss
+            self.rss,
+            self.pages.0,
+            self.pages.1
         );
     }
 }
@@ -75,27 +145,9 @@ pub(super) struct Log {
 }
 
 impl Log {
-    /// Notes a folio.
-    pub(super) fn note(&mut self, stage: &'static str, counts: Counts) -> Result {
-        let seen = Line {
-            stage,
-            refs: counts.refs,
-            mapcount: counts.mapcount,
-            order: counts.order,
-            locked: counts.locked,
-            lru: counts.lru,
-            rss: None,
-        };
-        Ok(self.lines.push(seen, GFP_KERNEL)?)
-    }
-
-    /// Notes a folio, and the anonymous pages of the mm.
-    pub(super) fn note_rss(&mut self, stage: &'static str, counts: Counts, rss: usize) -> Result {
-        self.note(stage, counts)?;
-        if let Some(line) = self.lines.last_mut() {
-            line.rss = Some(rss);
-        }
-        Ok(())
+    /// Notes a folio, or some.
+    pub(super) fn note(&mut self, line: Line) -> Result {
+        Ok(self.lines.push(line, GFP_KERNEL)?)
     }
 
     /// Notes that something is not as it should be.
@@ -108,28 +160,24 @@ impl Log {
 
     /// Whether it is what was expected; says what is not.
     pub(super) fn is(&self, expected: &[Line]) -> bool {
-        let mut right = self.lines.len() == expected.len();
-        if !right {
-            pr_err!("{} lines, expected {}\n", self.lines.len(), expected.len());
-        }
-        for (seen, wanted) in self.lines.iter().zip(expected) {
-            // The number of pages in the mm is compared where it is expected.
-            let same = Line {
-                rss: wanted.rss.and(seen.rss),
-                ..*seen
+        let mut right = true;
+        for at in 0..self.lines.len().max(expected.len()) {
+            let (seen, wanted) = (self.lines.get(at), expected.get(at));
+            let same = match (seen, wanted) {
+                (Some(seen), Some(wanted))
+                    if self.is_undrained && wanted.lru && wanted.order == 0 =>
+                {
+                    Line {
+                        refs: wanted.refs,
+                        lru: wanted.lru,
+                        ..*seen
+                    } == *wanted
+                }
+                (seen, wanted) => seen == wanted,
             };
-            let is_vague = self.is_undrained && wanted.lru && wanted.order == 0;
-            let same = match is_vague {
-                true => Line {
-                    refs: wanted.refs,
-                    lru: wanted.lru,
-                    ..same
-                },
-                false => same,
-            };
-            if same != *wanted {
-                seen.print("seen    ");
-                wanted.print("expected");
+            if !same {
+                seen.inspect(|line| line.print("seen    "));
+                wanted.inspect(|line| line.print("expected"));
                 right = false;
             }
         }

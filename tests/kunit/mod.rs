@@ -12,3 +12,5 @@ mod log;
 mod rig;
 mod to_device;
 mod to_system;
+mod walk;
+mod watch;

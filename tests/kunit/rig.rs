@@ -2,13 +2,18 @@
 
 //! A device of its own, without a node, an open file on it, and 2 MiB of anonymous memory.
 
-use super::log::Log;
+use super::{
+    log::Log,
+    watch::{
+        words,
+        Watch, //
+    }, //
+};
 use crate::{
     device::{
         Device,
         Kind, //
     },
-    devmem::Chunk,
     file::File,
     inject::Point,
     layer::mm::{
@@ -17,10 +22,7 @@ use crate::{
             SystemFolio, //
         },
         hmm::Want,
-        lock::{
-            anon_rss,
-            MmapReadLock, //
-        },
+        lock::MmapReadLock,
         migrate::{
             Batch,
             Collected,
@@ -28,7 +30,6 @@ use crate::{
             Select,
             Source, //
         },
-        pagemap::DeviceFolio,
         testing,
         HUGE_PAGES,
         HUGE_SIZE, //
@@ -66,13 +67,9 @@ pub(super) struct Rig {
     pub(super) device: Arc<Device>,
     mm: ARef<MmWithUser>,
     ledger: Arc<Ledger>,
+    watch: Arc<Watch>,
     /// The huge page.
     pub(super) base: usize,
-}
-
-/// Where in a page something is written, and what.
-fn word(page: usize) -> (usize, u64) {
-    (8 * (page % 500), 0x1234_5678_0000_0000 | page as u64)
 }
 
 impl Rig {
@@ -88,19 +85,21 @@ impl Rig {
         let ledger = Ledger::new()?;
         ledger.enable(true);
         let device = Device::new(0, Kind::Private, ledger.clone())?;
+        device.memory.make_room(device.core());
         let rig = Rig {
             file: File::new(device.clone(), &mm)?,
+            watch: Watch::new(mm.clone(), device.memory.chunks()?)?,
             device,
             mm,
             ledger,
             base: area.next_multiple_of(HUGE_SIZE),
         };
-        rig.device.memory.make_room(rig.device.core());
         let mut log = Log::default();
         let done = case(&rig, &mut log);
+        rig.ledger.set_observer(None);
         rig.file.owner().inject.clear();
         testing::unmap(area, 2 * HUGE_SIZE)?;
-        log.check(rig.rss() == 0, "no page is counted after unmap")?;
+        log.check(rig.watch.rss() == 0, "no page is counted after unmap")?;
         log.check(rig.ledger.totals().1 == 0, "the ledger found no mismatch")?;
         let Rig { file, device, .. } = rig;
         drop(file);
@@ -128,7 +127,17 @@ impl Rig {
 
     /// Anonymous pages of the mm.
     pub(super) fn rss(&self) -> usize {
-        anon_rss(&self.mm)
+        self.watch.rss()
+    }
+
+    /// Lets a part of a case run, and notes every folio at every stage that the driver takes it
+    /// through meanwhile.
+    pub(super) fn watch<T>(&self, log: &mut Log, part: impl FnOnce() -> Result<T>) -> Result<T> {
+        self.ledger.set_observer(Some(self.watch.clone()));
+        let done = part();
+        self.ledger.set_observer(None);
+        self.watch.report(log)?;
+        done
     }
 
     /// Lets per-CPU lists go of the pages that they hold for the LRU, each with a reference.
@@ -143,16 +152,16 @@ impl Rig {
         self.base..self.base + HUGE_SIZE
     }
 
-    fn word(&self, page: usize) -> (UserSlice, u64) {
-        let (offset, value) = word(page);
-        let address = self.base + page * PAGE_SIZE + offset;
-        (UserSlice::new(UserPtr::from_addr(address), 8), value)
+    fn words(&self, page: usize) -> [(UserSlice, u64); 2] {
+        words(page).map(|(offset, value)| {
+            let address = self.base + page * PAGE_SIZE + offset;
+            (UserSlice::new(UserPtr::from_addr(address), 8), value)
+        })
     }
 
-    /// Writes something into every page, as the process would.
+    /// Writes the pattern into every page, as the process would.
     pub(super) fn write_pattern(&self) -> Result {
-        for page in 0..HUGE_PAGES {
-            let (slice, value) = self.word(page);
+        for (slice, value) in (0..HUGE_PAGES).flat_map(|page| self.words(page)) {
             slice.writer().write(&value)?;
         }
         Ok(())
@@ -160,8 +169,11 @@ impl Rig {
 
     /// Reads a page, as the process would; says whether it holds what was written.
     pub(super) fn read_page(&self, page: usize) -> Result<bool> {
-        let (slice, value) = self.word(page);
-        Ok(slice.reader().read::<u64>()? == value)
+        let mut is_right = true;
+        for (slice, value) in self.words(page) {
+            is_right &= slice.reader().read::<u64>()? == value;
+        }
+        Ok(is_right)
     }
 
     /// Whether all pages of a range hold what was written.
@@ -169,21 +181,22 @@ impl Rig {
         pages.try_fold(true, |so_far, page| Ok(self.read_page(page)? && so_far))
     }
 
-    /// The folio that is mapped at a page.
-    pub(super) fn look(&self, page: usize) -> Result<Counts> {
+    /// Notes the folio that is mapped at a page.
+    pub(super) fn note_mapped(&self, log: &mut Log, stage: &'static str, page: usize) -> Result {
         let start = self.base + page * PAGE_SIZE;
-        let mut counts = Err(ENOENT);
+        let mut line = Err(ENOENT);
         self.file
             .mirror()
             .fill(start..start + PAGE_SIZE, Want::Look, true, |_, seen| {
-                counts = seen.page().map(|page| page.counts()).ok_or(ENOENT);
+                let counts = seen.page().map(|page| page.counts()).ok_or(ENOENT);
+                line = counts.map(|counts| self.watch.line(stage, counts));
             })?;
-        counts
+        log.note(line?)
     }
 
-    /// Notes the folio that is mapped at a page.
-    pub(super) fn note_mapped(&self, log: &mut Log, stage: &'static str, page: usize) -> Result {
-        log.note_rss(stage, self.look(page)?, self.rss())
+    /// Notes a folio that is held.
+    pub(super) fn note(&self, log: &mut Log, stage: &'static str, counts: Counts) -> Result {
+        log.note(self.watch.line(stage, counts))
     }
 
     /// Collects the huge page, or part of it, and lets `then` go on from there.
@@ -209,20 +222,6 @@ impl Rig {
     ) -> Result<Destination> {
         let folio = self.device.memory.alloc(huge, self.file.owner())?;
         Ok(Destination::Device(folio.fill(source)?))
-    }
-
-    /// Whether the device holds what was written to the pages, from page `first` on.
-    pub(super) fn device_has_pattern(&self, folio: &DeviceFolio, first: usize) -> Result<bool> {
-        let chunk = folio.pagemap::<Chunk>().ok_or(EINVAL)?.data();
-        let mut page = KVVec::from_elem(0u8, PAGE_SIZE, GFP_KERNEL)?;
-        for at in 0..folio.folio().pfns().len() {
-            chunk.read(folio.offset() + at, &mut page)?;
-            let (offset, value) = word(first + at);
-            if page[offset..offset + 8] != value.to_ne_bytes() {
-                return Ok(false);
-            }
-        }
-        Ok(true)
     }
 
     /// A filled destination in system memory.

@@ -4,10 +4,17 @@
 
 use super::{
     log::{
+        huge,
         line,
+        pages,
+        Line,
         Log, //
     },
-    rig::Rig, //
+    rig::Rig,
+    walk::{
+        stages,
+        How, //
+    }, //
 };
 use crate::{
     inject::Point,
@@ -16,8 +23,6 @@ use crate::{
         migrate::{
             Batch,
             Destination,
-            Kind,
-            Outcome,
             Select, //
         },
         testing,
@@ -27,91 +32,6 @@ use crate::{
     migrate::Direction, //
 };
 use kernel::prelude::*;
-
-/// How the destination is made, or not.
-#[derive(Clone, Copy, PartialEq, Eq)]
-enum How {
-    Whole,
-    Split,
-    SplitRefused,
-    WholeRefused,
-    NotGiven,
-}
-
-/// A written huge page, through all stages. `outcome` is what the first entry must come to.
-fn stages(how: How, outcome: Outcome) -> Result<Log> {
-    Rig::run(|rig, log| {
-        rig.write_pattern()?;
-        rig.note_mapped(log, "before", 0)?;
-        let mut batch = Batch::new()?;
-        rig.collect(
-            &mut batch,
-            rig.range(),
-            Select::System,
-            |mut collected, _| {
-                let source = collected.source(0).ok_or(ENOENT)?;
-                log.check(
-                    collected.kind(0) == Kind::Huge { exclusive: true },
-                    "the source is huge and exclusive",
-                )?;
-                log.note_rss("setup", source.counts(), rig.rss())?;
-                let is_whole = matches!(how, How::Whole | How::WholeRefused);
-                let is_split = matches!(how, How::Split | How::SplitRefused);
-                if is_whole {
-                    let folio = rig.device_folio(Some(source), true)?;
-                    if let Destination::Device(folio) = &folio {
-                        let is_copied = rig.device_has_pattern(folio, 0)?;
-                        log.check(is_copied, "the data are there when it is filled")?;
-                    }
-                    log.check(collected.give(0, folio).is_ok(), "a huge folio is taken")?;
-                }
-                for page in 0..if is_split { HUGE_PAGES } else { 0 } {
-                    let part = collected.source(0).and_then(|source| source.page(page));
-                    let folio = rig.device_folio(part, false)?;
-                    if let Destination::Device(folio) = &folio {
-                        let is_copied = rig.device_has_pattern(folio, page)?;
-                        log.check(is_copied, "the data are there when it is filled")?;
-                    }
-                    log.check(
-                        collected.give(page, folio).is_ok(),
-                        "a small folio is taken",
-                    )?;
-                }
-                if let Some(counts) = collected.destination_counts(0) {
-                    log.note_rss("filled", counts, rig.rss())?;
-                }
-                let extra = match how {
-                    How::SplitRefused | How::WholeRefused => {
-                        collected.source(0).and_then(|s| s.hold())
-                    }
-                    _ => None,
-                };
-                let committed = collected.commit();
-                let mut first = None;
-                committed.outcomes(|index, _, became| {
-                    if index == 0 {
-                        first = Some(became);
-                    }
-                });
-                log.check(
-                    first == Some(outcome),
-                    "the first entry came to what it should",
-                )?;
-                if let Some(counts) = committed.source_counts(0) {
-                    log.note_rss("pages, source", counts, rig.rss())?;
-                }
-                if let Some(counts) = committed.destination_counts(0) {
-                    log.note_rss("pages, destination", counts, rig.rss())?;
-                }
-                drop(extra);
-                Ok(())
-            },
-        )?;
-        rig.note_mapped(log, "finalize", 0)?;
-        rig.note_mapped(log, "finalize, last page", HUGE_PAGES - 1)?;
-        log.check(rig.has_pattern(0..HUGE_PAGES)?, "the data are right")
-    })
-}
 
 /// Destinations are given, but nothing is committed: everything must come back (K1).
 fn given_up(huge: bool) -> Result<Log> {
@@ -212,25 +132,12 @@ fn hole(zero_page: bool, huge: bool) -> Result<Log> {
             log.check(!rig.read_page(0)?, "an untouched page is empty")?;
         }
         log.check(rig.rss() == 0, "nothing is counted before")?;
-        let mut batch = Batch::new()?;
-        rig.collect(
-            &mut batch,
-            rig.range(),
-            Select::System,
-            |mut collected, _| {
-                log.check(collected.kind(0) == Kind::HugeHole, "it is a huge hole")?;
-                for page in 0..if huge { 1 } else { HUGE_PAGES } {
-                    let folio = rig.device_folio(None, huge)?;
-                    log.check(collected.give(page, folio).is_ok(), "the folio is taken")?;
-                }
-                let committed = collected.commit();
-                if let Some(counts) = committed.destination_counts(0) {
-                    log.note("pages, destination", counts)?;
-                }
-                Ok(())
-            },
-        )?;
-        rig.note_mapped(log, "finalize", 0)?;
+        if !huge {
+            rig.inject(Point::HugeAlloc, 0, 1);
+        }
+        rig.watch(log, || rig.migrate(rig.range(), Direction::ToDevice))?;
+        rig.note_mapped(log, "after", 0)?;
+        rig.note_mapped(log, "after", HUGE_PAGES - 1)?;
         log.check(!rig.read_page(7)?, "it is empty still")
     })
 }
@@ -242,7 +149,7 @@ fn half() -> Result<Log> {
         testing::unmap(rig.base + HUGE_SIZE / 2, HUGE_SIZE / 2)?;
         rig.note_mapped(log, "before", 0)?;
         let lower = rig.base..rig.base + HUGE_SIZE / 2;
-        let report = rig.migrate(lower, Direction::ToDevice)?;
+        let report = rig.watch(log, || rig.migrate(lower, Direction::ToDevice))?;
         log.check(
             report.counts.migrated() == HUGE_PAGES as u64 / 2,
             "all that is mapped moved",
@@ -266,12 +173,12 @@ fn shared(huge: bool) -> Result<Option<Log>> {
         if !huge {
             rig.inject(Point::HugeAlloc, 0, 1);
         }
-        let report = rig.migrate(rig.range(), Direction::ToDevice)?;
+        let report = rig.watch(log, || rig.migrate(rig.range(), Direction::ToDevice))?;
         let counts = report.counts;
         let moved = if huge { counts.whole } else { counts.split };
         log.check(moved == HUGE_PAGES as u64, "all pages moved")?;
         rig.note_mapped(log, "after", 0)?;
-        rig.note_mapped(log, "after, last page", HUGE_PAGES - 1)?;
+        rig.note_mapped(log, "after", HUGE_PAGES - 1)?;
         drop(copy);
         rig.note_mapped(log, "the copy is gone", 0)?;
         log.check(rig.has_pattern(0..HUGE_PAGES)?, "the data are right")
@@ -283,32 +190,39 @@ fn shared(huge: bool) -> Result<Option<Log>> {
 mod tests {
     use super::*;
 
+    const fn small(stage: &'static str, page: usize) -> Line {
+        line(stage, 1, 0, 0).locked().rss(512).holds(page..page + 1)
+    }
+
     #[test]
     fn whole() -> Result {
-        let log = stages(How::Whole, Outcome::Whole)?;
+        let log = stages(Direction::ToDevice, How::Whole)?;
         assert!(log.is(&[
-            line("before", 1, 1, 9).lru().rss(512),
-            line("setup", 1, 0, 9).locked().rss(512),
-            line("filled", 1, 0, 9).locked().rss(512),
-            line("pages, source", 1, 0, 9).locked().rss(512),
-            line("pages, destination", 1, 0, 9).locked().rss(512),
-            line("finalize", 1, 1, 9).rss(512),
-            line("finalize, last page", 1, 1, 9).rss(512),
+            huge("before", 1, 1).lru(),
+            huge("setup", 1, 0).locked(),
+            huge("filled", 1, 0).locked(),
+            huge("pages-src", 1, 0).locked(),
+            huge("pages-dst", 1, 0).locked(),
+            huge("after", 1, 1),
+            huge("after", 1, 1),
         ]));
         Ok(())
     }
 
     #[test]
     fn split_by_missing_huge_destination() -> Result {
-        let log = stages(How::Split, Outcome::Split)?;
+        let log = stages(Direction::ToDevice, How::Split)?;
         assert!(log.is(&[
-            line("before", 1, 1, 9).lru().rss(512),
-            line("setup", 1, 0, 9).locked().rss(512),
-            line("filled", 1, 0, 0).locked().rss(512),
-            line("pages, source", 1, 0, 0).locked().rss(512),
-            line("pages, destination", 1, 0, 0).locked().rss(512),
-            line("finalize", 1, 1, 0).rss(512),
-            line("finalize, last page", 1, 1, 0).rss(512),
+            huge("before", 1, 1).lru(),
+            huge("setup", 1, 0).locked(),
+            small("filled", 0),
+            small("filled", 511),
+            small("pages-src", 0),
+            small("pages-src", 511),
+            small("pages-dst", 0),
+            small("pages-dst", 511),
+            line("after", 1, 1, 0).rss(512).holds(0..1),
+            line("after", 1, 1, 0).rss(512).holds(511..512),
         ]));
         Ok(())
     }
@@ -316,56 +230,58 @@ mod tests {
     /// The mail's question: 512 references for 512 mappings, none left over, none missing.
     #[test]
     fn split_refused() -> Result {
-        let log = stages(How::SplitRefused, Outcome::SplitRefused)?;
+        let log = stages(Direction::ToDevice, How::SplitRefused)?;
         assert!(log.is(&[
-            line("before", 1, 1, 9).lru().rss(512),
-            line("setup", 1, 0, 9).locked().rss(512),
-            line("filled", 1, 0, 0).locked().rss(512),
-            line("pages, source", 2, 0, 9).locked().rss(512),
-            line("pages, destination", 1, 0, 0).locked().rss(512),
-            line("finalize", 512, 512, 9).lru().rss(512),
-            line("finalize, last page", 512, 512, 9).lru().rss(512),
+            huge("before", 1, 1).lru(),
+            huge("setup", 1, 0).locked(),
+            small("filled", 0),
+            small("filled", 511),
+            huge("pages-src", 2, 0).locked(),
+            small("pages-dst", 0),
+            small("pages-dst", 511),
+            huge("after", 512, 512).lru(),
+            huge("after", 512, 512).lru(),
         ]));
         Ok(())
     }
 
     #[test]
     fn destination_refused() -> Result {
-        let log = stages(How::WholeRefused, Outcome::Refused)?;
+        let log = stages(Direction::ToDevice, How::WholeRefused)?;
         assert!(log.is(&[
-            line("before", 1, 1, 9).lru().rss(512),
-            line("setup", 1, 0, 9).locked().rss(512),
-            line("filled", 1, 0, 9).locked().rss(512),
-            line("pages, source", 2, 0, 9).locked().rss(512),
-            line("pages, destination", 1, 0, 9).locked().rss(512),
-            line("finalize", 1, 1, 9).lru().rss(512),
-            line("finalize, last page", 1, 1, 9).lru().rss(512),
+            huge("before", 1, 1).lru(),
+            huge("setup", 1, 0).locked(),
+            huge("filled", 1, 0).locked(),
+            huge("pages-src", 2, 0).locked(),
+            huge("pages-dst", 1, 0).locked(),
+            huge("after", 1, 1).lru(),
+            huge("after", 1, 1).lru(),
         ]));
         Ok(())
     }
 
     #[test]
     fn no_destination() -> Result {
-        let log = stages(How::NotGiven, Outcome::NotGiven)?;
+        let log = stages(Direction::ToDevice, How::NotGiven)?;
         assert!(log.is(&[
-            line("before", 1, 1, 9).lru().rss(512),
-            line("setup", 1, 0, 9).locked().rss(512),
-            line("pages, source", 1, 0, 9).locked().rss(512),
-            line("finalize", 1, 1, 9).lru().rss(512),
-            line("finalize, last page", 1, 1, 9).lru().rss(512),
+            huge("before", 1, 1).lru(),
+            huge("setup", 1, 0).locked(),
+            huge("pages-src", 1, 0).locked(),
+            huge("after", 1, 1).lru(),
+            huge("after", 1, 1).lru(),
         ]));
         Ok(())
     }
 
     #[test]
     fn given_up_whole() -> Result {
-        assert!(given_up(true)?.is(&[line("after", 1, 1, 9).lru().rss(512)]));
+        assert!(given_up(true)?.is(&[huge("after", 1, 1).lru()]));
         Ok(())
     }
 
     #[test]
     fn given_up_in_small_pages() -> Result {
-        assert!(given_up(false)?.is(&[line("after", 1, 1, 9).lru().rss(512)]));
+        assert!(given_up(false)?.is(&[huge("after", 1, 1).lru()]));
         Ok(())
     }
 
@@ -377,7 +293,7 @@ mod tests {
 
     #[test]
     fn entries_refuse_wrong_destinations() -> Result {
-        assert!(wrong_destinations()?.is(&[line("after", 1, 1, 9).lru().rss(512)]));
+        assert!(wrong_destinations()?.is(&[huge("after", 1, 1).lru()]));
         Ok(())
     }
 
@@ -385,8 +301,10 @@ mod tests {
     fn hole_whole() -> Result {
         let log = hole(false, true)?;
         assert!(log.is(&[
-            line("pages, destination", 2, 1, 9).locked(),
-            line("finalize", 1, 1, 9).rss(512),
+            line("filled", 1, 0, 9).locked(),
+            line("pages-dst", 2, 1, 9).locked().rss(512),
+            line("after", 1, 1, 9).rss(512),
+            line("after", 1, 1, 9).rss(512),
         ]));
         Ok(())
     }
@@ -395,8 +313,10 @@ mod tests {
     fn hole_in_small_pages() -> Result {
         let log = hole(false, false)?;
         assert!(log.is(&[
-            line("pages, destination", 2, 1, 0).locked(),
-            line("finalize", 1, 1, 0).rss(512),
+            line("filled", 1, 0, 0).locked().times(512),
+            line("pages-dst", 2, 1, 0).locked().rss(512).times(512),
+            line("after", 1, 1, 0).rss(512),
+            line("after", 1, 1, 0).rss(512),
         ]));
         Ok(())
     }
@@ -405,8 +325,10 @@ mod tests {
     fn huge_zero_page() -> Result {
         let log = hole(true, true)?;
         assert!(log.is(&[
-            line("pages, destination", 2, 1, 9).locked(),
-            line("finalize", 1, 1, 9).rss(512),
+            line("filled", 1, 0, 9).locked(),
+            line("pages-dst", 2, 1, 9).locked().rss(512),
+            line("after", 1, 1, 9).rss(512),
+            line("after", 1, 1, 9).rss(512),
         ]));
         Ok(())
     }
@@ -415,8 +337,12 @@ mod tests {
     fn partly_mapped() -> Result {
         let log = half()?;
         assert!(log.is(&[
-            line("before", 256, 256, 9).lru().rss(256),
-            line("after", 1, 1, 0).rss(256),
+            line("before", 256, 256, 9).lru().rss(256).holds(0..512),
+            pages("setup", 256),
+            pages("filled", 256),
+            pages("pages-src", 256),
+            pages("pages-dst", 256),
+            line("after", 1, 1, 0).rss(256).holds(0..1),
         ]));
         Ok(())
     }
@@ -425,23 +351,33 @@ mod tests {
     fn shared_by_two_mms_whole() -> Result {
         if let Some(log) = shared(true)? {
             assert!(log.is(&[
-                line("before", 2, 2, 9).lru().rss(512),
-                line("after", 2, 2, 9).rss(512),
-                line("after, last page", 2, 2, 9).rss(512),
-                line("the copy is gone", 1, 1, 9).rss(512),
+                huge("before", 2, 2).lru(),
+                huge("setup", 1, 0).locked(),
+                huge("filled", 1, 0).locked(),
+                huge("pages-src", 1, 0).locked(),
+                huge("pages-dst", 1, 0).locked(),
+                huge("after", 2, 2),
+                huge("after", 2, 2),
+                huge("the copy is gone", 1, 1),
             ]));
         }
         Ok(())
     }
 
+    /// Collected, left, and collected again in pages: the core must not split it on the way (K3).
     #[test]
     fn shared_by_two_mms_split() -> Result {
         if let Some(log) = shared(false)? {
             assert!(log.is(&[
-                line("before", 2, 2, 9).lru().rss(512),
-                line("after", 2, 2, 0).rss(512),
-                line("after, last page", 2, 2, 0).rss(512),
-                line("the copy is gone", 1, 1, 0).rss(512),
+                huge("before", 2, 2).lru(),
+                huge("setup", 1, 0).locked(),
+                pages("setup", 512),
+                pages("filled", 512),
+                pages("pages-src", 512),
+                pages("pages-dst", 512),
+                line("after", 2, 2, 0).rss(512).holds(0..1),
+                line("after", 2, 2, 0).rss(512).holds(511..512),
+                line("the copy is gone", 1, 1, 0).rss(512).holds(0..1),
             ]));
         }
         Ok(())

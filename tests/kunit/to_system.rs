@@ -4,20 +4,21 @@
 
 use super::{
     log::{
+        huge,
         line,
+        pages,
+        Line,
         Log, //
     },
-    rig::Rig, //
+    rig::Rig,
+    walk::{
+        stages,
+        How, //
+    }, //
 };
 use crate::{
     inject::Point,
     layer::mm::{
-        migrate::{
-            Batch,
-            Kind,
-            Outcome,
-            Select, //
-        },
         testing,
         HUGE_PAGES,
         HUGE_SIZE, //
@@ -25,86 +26,6 @@ use crate::{
     migrate::Direction, //
 };
 use kernel::prelude::*;
-
-/// How the destination is made, or not.
-#[derive(Clone, Copy, PartialEq, Eq)]
-enum How {
-    Whole,
-    Split,
-    SplitRefused,
-    WholeRefused,
-    NotGiven,
-}
-
-/// A huge page on the device, through all stages.
-fn stages(how: How, outcome: Outcome) -> Result<Log> {
-    Rig::run(|rig, log| {
-        rig.write_pattern()?;
-        let report = rig.migrate(rig.range(), Direction::ToDevice)?;
-        log.check(
-            report.counts.whole == HUGE_PAGES as u64,
-            "it went there whole",
-        )?;
-        rig.note_mapped(log, "before", 0)?;
-        let mut batch = Batch::new()?;
-        let select = Select::DevicePrivate;
-        rig.collect(&mut batch, rig.range(), select, |mut collected, _| {
-            let source = collected.source(0).ok_or(ENOENT)?;
-            log.check(
-                collected.kind(0) == Kind::Huge { exclusive: true },
-                "the source is huge and exclusive",
-            )?;
-            log.note_rss("setup", source.counts(), rig.rss())?;
-            if matches!(how, How::Whole | How::WholeRefused) {
-                let folio = rig.system_folio(&source, true)?;
-                log.check(collected.give(0, folio).is_ok(), "a huge folio is taken")?;
-            }
-            if matches!(how, How::Split | How::SplitRefused) {
-                for page in 0..HUGE_PAGES {
-                    let part = collected.source(0).and_then(|source| source.page(page));
-                    let folio = rig.system_folio(&part.ok_or(ENOENT)?, false)?;
-                    log.check(
-                        collected.give(page, folio).is_ok(),
-                        "a small folio is taken",
-                    )?;
-                }
-            }
-            if let Some(counts) = collected.destination_counts(0) {
-                log.note_rss("filled", counts, rig.rss())?;
-            }
-            let extra = match how {
-                How::SplitRefused | How::WholeRefused => collected.source(0).and_then(|s| s.hold()),
-                _ => None,
-            };
-            let committed = collected.commit();
-            let mut first = None;
-            committed.outcomes(|index, _, became| {
-                if index == 0 {
-                    first = Some(became);
-                }
-            });
-            log.check(
-                first == Some(outcome),
-                "the first entry came to what it should",
-            )?;
-            if let Some(counts) = committed.source_counts(0) {
-                log.note_rss("pages, source", counts, rig.rss())?;
-            }
-            if let Some(counts) = committed.destination_counts(0) {
-                log.note_rss("pages, destination", counts, rig.rss())?;
-            }
-            drop(extra);
-            Ok(())
-        })?;
-        rig.drain_lru(log);
-        rig.note_mapped(log, "finalize", 0)?;
-        rig.note_mapped(log, "finalize, last page", HUGE_PAGES - 1)?;
-        let back = matches!(how, How::Whole | How::Split);
-        let used = rig.device.memory.usage().1;
-        log.check(back == (used == 0), "the device holds what did not leave")?;
-        log.check(rig.has_pattern(0..HUGE_PAGES)?, "the data are right")
-    })
-}
 
 /// The upper half is unmapped while the page is on the device.
 fn half() -> Result<Log> {
@@ -114,7 +35,7 @@ fn half() -> Result<Log> {
         testing::unmap(rig.base + HUGE_SIZE / 2, HUGE_SIZE / 2)?;
         rig.note_mapped(log, "before", 0)?;
         let lower = rig.base..rig.base + HUGE_SIZE / 2;
-        let report = rig.migrate(lower, Direction::ToSystem)?;
+        let report = rig.watch(log, || rig.migrate(lower, Direction::ToSystem))?;
         let moved = report.counts.migrated();
         log.check(moved == HUGE_PAGES as u64 / 2, "all that is mapped moved")?;
         rig.drain_lru(log);
@@ -130,7 +51,7 @@ fn hole(zero_page: bool) -> Result<Log> {
         if zero_page {
             log.check(!rig.read_page(0)?, "an untouched page is empty")?;
         }
-        let report = rig.migrate(rig.range(), Direction::ToSystem)?;
+        let report = rig.watch(log, || rig.migrate(rig.range(), Direction::ToSystem))?;
         log.check(report.counts.migrated() == 0, "nothing moved")?;
         log.check(rig.rss() == 0, "no page is counted")?;
         log.check(rig.device.memory.usage().1 == 0, "the device is empty")
@@ -152,7 +73,7 @@ fn shared(huge: bool) -> Result<Option<Log>> {
         if !huge {
             rig.inject(Point::HugeAlloc, 0, 1);
         }
-        let report = rig.migrate(rig.range(), Direction::ToSystem)?;
+        let report = rig.watch(log, || rig.migrate(rig.range(), Direction::ToSystem))?;
         log.check(
             report.counts.migrated() == HUGE_PAGES as u64,
             "all pages moved",
@@ -171,75 +92,84 @@ fn shared(huge: bool) -> Result<Option<Log>> {
 mod tests {
     use super::*;
 
+    const fn small(stage: &'static str, page: usize) -> Line {
+        line(stage, 1, 0, 0).locked().rss(512).holds(page..page + 1)
+    }
+
     #[test]
     fn whole() -> Result {
-        let log = stages(How::Whole, Outcome::Whole)?;
+        let log = stages(Direction::ToSystem, How::Whole)?;
         assert!(log.is(&[
-            line("before", 1, 1, 9).rss(512),
-            line("setup", 1, 0, 9).locked().rss(512),
-            line("filled", 1, 0, 9).locked().rss(512),
-            line("pages, source", 1, 0, 9).locked().rss(512),
-            line("pages, destination", 1, 0, 9).locked().rss(512),
-            line("finalize", 1, 1, 9).lru().rss(512),
-            line("finalize, last page", 1, 1, 9).lru().rss(512),
+            huge("before", 1, 1),
+            huge("setup", 1, 0).locked(),
+            huge("filled", 1, 0).locked(),
+            huge("pages-src", 1, 0).locked(),
+            huge("pages-dst", 1, 0).locked(),
+            huge("after", 1, 1).lru(),
+            huge("after", 1, 1).lru(),
         ]));
         Ok(())
     }
 
     #[test]
     fn split_by_missing_huge_destination() -> Result {
-        let log = stages(How::Split, Outcome::Split)?;
+        let log = stages(Direction::ToSystem, How::Split)?;
         assert!(log.is(&[
-            line("before", 1, 1, 9).rss(512),
-            line("setup", 1, 0, 9).locked().rss(512),
-            line("filled", 1, 0, 0).locked().rss(512),
-            line("pages, source", 1, 0, 0).locked().rss(512),
-            line("pages, destination", 1, 0, 0).locked().rss(512),
-            line("finalize", 1, 1, 0).lru().rss(512),
-            line("finalize, last page", 1, 1, 0).lru().rss(512),
+            huge("before", 1, 1),
+            huge("setup", 1, 0).locked(),
+            small("filled", 0),
+            small("filled", 511),
+            small("pages-src", 0),
+            small("pages-src", 511),
+            small("pages-dst", 0),
+            small("pages-dst", 511),
+            line("after", 1, 1, 0).lru().rss(512).holds(0..1),
+            line("after", 1, 1, 0).lru().rss(512).holds(511..512),
         ]));
         Ok(())
     }
 
     #[test]
     fn split_refused() -> Result {
-        let log = stages(How::SplitRefused, Outcome::SplitRefused)?;
+        let log = stages(Direction::ToSystem, How::SplitRefused)?;
         assert!(log.is(&[
-            line("before", 1, 1, 9).rss(512),
-            line("setup", 1, 0, 9).locked().rss(512),
-            line("filled", 1, 0, 0).locked().rss(512),
-            line("pages, source", 2, 0, 9).locked().rss(512),
-            line("pages, destination", 1, 0, 0).locked().rss(512),
-            line("finalize", 512, 512, 9).rss(512),
-            line("finalize, last page", 512, 512, 9).rss(512),
+            huge("before", 1, 1),
+            huge("setup", 1, 0).locked(),
+            small("filled", 0),
+            small("filled", 511),
+            huge("pages-src", 2, 0).locked(),
+            small("pages-dst", 0),
+            small("pages-dst", 511),
+            huge("after", 512, 512),
+            huge("after", 512, 512),
         ]));
         Ok(())
     }
 
     #[test]
     fn destination_refused() -> Result {
-        let log = stages(How::WholeRefused, Outcome::Refused)?;
+        let log = stages(Direction::ToSystem, How::WholeRefused)?;
         assert!(log.is(&[
-            line("before", 1, 1, 9).rss(512),
-            line("setup", 1, 0, 9).locked().rss(512),
-            line("filled", 1, 0, 9).locked().rss(512),
-            line("pages, source", 2, 0, 9).locked().rss(512),
-            line("pages, destination", 1, 0, 9).locked().rss(512),
-            line("finalize", 1, 1, 9).rss(512),
-            line("finalize, last page", 1, 1, 9).rss(512),
+            huge("before", 1, 1),
+            huge("setup", 1, 0).locked(),
+            huge("filled", 1, 0).locked(),
+            huge("pages-src", 2, 0).locked(),
+            huge("pages-dst", 1, 0).locked(),
+            huge("after", 1, 1),
+            huge("after", 1, 1),
         ]));
         Ok(())
     }
 
     #[test]
     fn no_destination() -> Result {
-        let log = stages(How::NotGiven, Outcome::NotGiven)?;
+        let log = stages(Direction::ToSystem, How::NotGiven)?;
         assert!(log.is(&[
-            line("before", 1, 1, 9).rss(512),
-            line("setup", 1, 0, 9).locked().rss(512),
-            line("pages, source", 1, 0, 9).locked().rss(512),
-            line("finalize", 1, 1, 9).rss(512),
-            line("finalize, last page", 1, 1, 9).rss(512),
+            huge("before", 1, 1),
+            huge("setup", 1, 0).locked(),
+            huge("pages-src", 1, 0).locked(),
+            huge("after", 1, 1),
+            huge("after", 1, 1),
         ]));
         Ok(())
     }
@@ -247,8 +177,12 @@ mod tests {
     #[test]
     fn partly_mapped() -> Result {
         assert!(half()?.is(&[
-            line("before", 256, 256, 9).rss(256),
-            line("after", 1, 1, 0).lru().rss(256),
+            line("before", 256, 256, 9).rss(256).holds(0..512),
+            pages("setup", 256),
+            pages("filled", 256),
+            pages("pages-src", 256),
+            pages("pages-dst", 256),
+            line("after", 1, 1, 0).lru().rss(256).holds(0..1),
         ]));
         Ok(())
     }
@@ -265,21 +199,31 @@ mod tests {
     fn shared_by_two_mms_whole() -> Result {
         if let Some(log) = shared(true)? {
             assert!(log.is(&[
-                line("before", 2, 2, 9).rss(512),
-                line("after", 2, 2, 9).lru().rss(512),
-                line("the copy is gone", 1, 1, 9).lru().rss(512),
+                huge("before", 2, 2),
+                huge("setup", 1, 0).locked(),
+                huge("filled", 1, 0).locked(),
+                huge("pages-src", 1, 0).locked(),
+                huge("pages-dst", 1, 0).locked(),
+                huge("after", 2, 2).lru(),
+                huge("the copy is gone", 1, 1).lru(),
             ]));
         }
         Ok(())
     }
 
+    /// Collected, left, and collected again in pages: the core must not split it on the way (K3).
     #[test]
     fn shared_by_two_mms_split() -> Result {
         if let Some(log) = shared(false)? {
             assert!(log.is(&[
-                line("before", 2, 2, 9).rss(512),
-                line("after", 2, 2, 0).lru().rss(512),
-                line("the copy is gone", 1, 1, 0).lru().rss(512),
+                huge("before", 2, 2),
+                huge("setup", 1, 0).locked(),
+                pages("setup", 512),
+                pages("filled", 512),
+                pages("pages-src", 512),
+                pages("pages-dst", 512),
+                line("after", 2, 2, 0).lru().rss(512).holds(0..1),
+                line("the copy is gone", 1, 1, 0).lru().rss(512).holds(0..1),
             ]));
         }
         Ok(())
