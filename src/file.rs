@@ -11,7 +11,10 @@ use crate::{
         Point, //
     },
     layer::mm::{
-        lock::task_size,
+        lock::{
+            check_killed,
+            task_size, //
+        },
         mirror::Mirror, //
     },
     layer::ratelimit::warn_limited,
@@ -75,7 +78,7 @@ impl File {
                 mirror <- Mirror::new(mm, id),
                 device,
             }? Error),
-            GFP_KERNEL,
+            GFP_KERNEL_ACCOUNT,
         )
     }
 
@@ -273,6 +276,7 @@ impl MiscDevice for File {
         }
         let area = vma.set_mixedmap();
         for address in (vma.start()..vma.end()).step_by(PAGE_SIZE) {
+            check_killed()?;
             let page = Page::alloc_page(GFP_KERNEL_ACCOUNT | __GFP_ZERO)?;
             area.vm_insert_page(address, &page)?;
         }

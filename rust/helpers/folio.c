@@ -3,6 +3,8 @@
 #include <linux/memremap.h>
 #include <linux/mm.h>
 #include <linux/pagemap.h>
+#include <linux/slab.h>
+#include <linux/vmalloc.h>
 
 #include "helpers.h"
 
@@ -79,6 +81,18 @@ struct folio *rust_dmirror_vma_alloc_folio(gfp_t gfp, unsigned int order,
 					   struct vm_area_struct *vma, unsigned long addr)
 {
 	return vma_alloc_folio(gfp, order, vma, addr);
+}
+
+/*
+ * Zeroed. In one piece if there is one at hand; and then what there is, without the OOM killer: a
+ * cgroup at its limit, or a full machine, is an answer.
+ */
+void *rust_dmirror_backing_alloc(unsigned long size)
+{
+	void *memory = kmalloc(size, GFP_KERNEL_ACCOUNT | __GFP_ZERO | __GFP_NOWARN | __GFP_NORETRY);
+
+	return memory ?: __vmalloc(size, GFP_KERNEL_ACCOUNT | __GFP_ZERO | __GFP_NOWARN |
+				   __GFP_RETRY_MAYFAIL);
 }
 
 void rust_dmirror_copy_from_pages(void *dst, unsigned long pfn, unsigned long nr)

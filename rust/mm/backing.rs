@@ -12,27 +12,21 @@ use super::{
     HUGE_SIZE, //
 };
 use core::{
-    cell::UnsafeCell,
-    ops::Range, //
+    ops::Range,
+    ptr::NonNull, //
 };
 use kernel::{
-    alloc::flags::GFP_KERNEL_ACCOUNT,
     ffi::c_void,
-    page::{
-        PAGE_SHIFT,
-        PAGE_SIZE, //
-    },
+    page::PAGE_SHIFT,
     prelude::*, //
 };
-use pin_init::init_zeroed;
-
-/// A page of bytes, aligned as one: `copy_page()` wants that.
-#[derive(Zeroable)]
-#[repr(C, align(4096))]
-struct Page([u8; PAGE_SIZE]);
 
 /// The memory behind [`HUGE_PAGES`] pages of a device.
-pub struct Backing(KVBox<UnsafeCell<[Page; HUGE_PAGES]>>);
+///
+/// # Invariants
+///
+/// It points to [`HUGE_SIZE`] bytes, aligned to a page, that this value owns; `kvfree()` frees them.
+pub struct Backing(NonNull<c_void>);
 
 // SAFETY: The memory is owned, and freed by `kvfree()`, which any thread may call.
 unsafe impl Send for Backing {}
@@ -42,13 +36,15 @@ unsafe impl Sync for Backing {}
 
 impl Backing {
     /// Zeroed memory, charged to the memory cgroup of the caller. May sleep.
+    ///
+    /// # Errors
+    ///
+    /// `ENOMEM` if there is none, or if the cgroup is at its limit: nobody is killed for it.
     pub fn new() -> Result<Self> {
-        let cells = KVBox::init(init_zeroed::<[Page; HUGE_PAGES]>(), GFP_KERNEL_ACCOUNT)?;
-        // `UnsafeCell<T>` has the layout of `T`.
-        // SAFETY: The box came from the same allocator, with a layout that is the same.
-        Ok(Backing(unsafe {
-            KVBox::from_raw(KVBox::into_raw(cells).cast())
-        }))
+        // SAFETY: It only allocates.
+        let memory = unsafe { bindings::rust_dmirror_backing_alloc(HUGE_SIZE) };
+        // INVARIANT: It was just allocated, for us.
+        Ok(Backing(NonNull::new(memory).ok_or(ENOMEM)?))
     }
 
     fn pages(&self, first: usize, nr: usize) -> Result<*mut c_void> {
@@ -63,7 +59,7 @@ impl Backing {
         if range.start > range.end || range.end > HUGE_SIZE {
             return Err(EINVAL);
         }
-        Ok(self.0.get().cast::<u8>().wrapping_add(range.start).cast())
+        Ok(self.0.as_ptr().wrapping_byte_add(range.start))
     }
 
     /// Calls `copy` with the address of `nr` pages from page `first` on.
@@ -121,6 +117,13 @@ impl Backing {
         // no reference exists.
         unsafe { core::ptr::copy_nonoverlapping(from.as_ptr(), dst.cast::<u8>(), from.len()) };
         Ok(())
+    }
+}
+
+impl Drop for Backing {
+    fn drop(&mut self) {
+        // SAFETY: By the type invariants, the memory is ours, and nobody can reach it any more.
+        unsafe { bindings::kvfree(self.0.as_ptr()) };
     }
 }
 

@@ -10,6 +10,7 @@
 use super::{
     backing::Backing,
     bindings,
+    fault::Fault,
     HUGE_ORDER, //
 };
 use core::{
@@ -237,14 +238,22 @@ pub struct SystemFolio(LockedFolio);
 impl SystemFolio {
     /// A folio of one page, or a huge one, for `address` in `vma`. C: `vma_alloc_folio()`.
     ///
-    /// A huge one is tried for without a long search: there are ways to go on without. May sleep.
-    /// The memory is not initialised; it must be filled before it is given to a migration.
+    /// It is tried for without killing anybody, a huge one also without a long search: there are
+    /// ways to go on without. May sleep. The memory is not initialised; it must be filled before it
+    /// is given to a migration.
     pub fn for_vma(vma: &VmaRef, address: usize, huge: bool) -> Result<Self> {
         let (gfp, order) = Self::how(huge);
-        // SAFETY: `vma` is valid and read-locked by the invariants of `VmaRef`.
-        let raw =
-            unsafe { bindings::rust_dmirror_vma_alloc_folio(gfp, order, vma.as_ptr(), address) };
-        Self::from_new(raw)
+        Self::alloc_for(vma, address, gfp, order)
+    }
+
+    /// As [`SystemFolio::for_vma`], for what a CPU fault waits for: a single page is tried for as
+    /// hard as for any other fault.
+    pub fn for_fault(fault: &Fault<'_>, huge: bool) -> Result<Self> {
+        let (gfp, order) = match huge {
+            true => Self::how(true),
+            false => (bindings::GFP_FAULT_DESTINATION, 0),
+        };
+        Self::alloc_for(fault.vma(), fault.range().start, gfp, order)
     }
 
     /// As [`SystemFolio::for_vma`], where no VMA is known. C: `folio_alloc()`.
@@ -260,6 +269,13 @@ impl SystemFolio {
         } else {
             (bindings::GFP_DESTINATION, 0)
         }
+    }
+
+    fn alloc_for(vma: &VmaRef, address: usize, gfp: bindings::gfp_t, order: u32) -> Result<Self> {
+        // SAFETY: `vma` is valid and read-locked by the invariants of `VmaRef`.
+        let raw =
+            unsafe { bindings::rust_dmirror_vma_alloc_folio(gfp, order, vma.as_ptr(), address) };
+        Self::from_new(raw)
     }
 
     fn from_new(raw: *mut bindings::folio) -> Result<Self> {

@@ -13,6 +13,7 @@ use core::{
     ops::Range, //
 };
 use kernel::{
+    alloc::Flags,
     prelude::*,
     rbtree::{
         RBTree,
@@ -40,10 +41,20 @@ impl Spare {
     /// Allocates. May sleep.
     pub fn new() -> Result<Self> {
         Ok(Spare {
-            node: RBTreeNodeReservation::new(GFP_KERNEL)?,
-            small: KBox::new([None; HUGE_PAGES], GFP_KERNEL)?,
+            node: charged(RBTreeNodeReservation::new)?,
+            small: charged(|flags| KBox::new([None; HUGE_PAGES], flags))?,
         })
     }
+}
+
+/// Charges the caller's memory cgroup, but not so that somebody is killed for it: what does not fit
+/// there any more is had without. There is a page of the process, which is charged, behind each
+/// table, so that this stays within bounds.
+fn charged<T, E>(
+    alloc: impl Fn(Flags) -> core::result::Result<T, E>,
+) -> core::result::Result<T, E> {
+    let account = GFP_KERNEL_ACCOUNT & !GFP_KERNEL;
+    alloc(GFP_NOWAIT | __GFP_NOWARN | account).or_else(|_| alloc(GFP_KERNEL))
 }
 
 /// What a table says of a page.

@@ -152,23 +152,12 @@ fn fill(
     fault: &Fault<'_>,
     collected: &mut Collected<'_>,
 ) -> core::result::Result<bool, FaultError> {
-    let address = fault.range().start;
-    let small = || {
-        system_folio(faults, false, || {
-            SystemFolio::for_vma(fault.vma(), address, false)
-        })
-    };
+    let alloc = |huge| system_folio(faults, huge, || SystemFolio::for_fault(fault, huge));
     let Some(source) = collected.source(0) else {
         return Ok(false);
     };
     let is_huge = matches!(collected.kind(0), Kind::Huge { .. });
-    let folio = match is_huge {
-        false => small(),
-        true => system_folio(faults, true, || {
-            SystemFolio::for_vma(fault.vma(), address, true)
-        }),
-    };
-    match folio.and_then(|folio| copy_back(faults, &source, folio)) {
+    match alloc(is_huge).and_then(|folio| copy_back(faults, &source, folio)) {
         Ok(destination) => {
             // Refused only if it is not what was asked for, which the types above exclude.
             let _ = collected.give(0, destination);
@@ -180,7 +169,7 @@ fn fill(
                 Plan::SplitMapping => {}
                 _ => return Err(FaultError::OutOfMemory),
             }
-            let page = small().map_err(|_| FaultError::OutOfMemory)?;
+            let page = alloc(false).map_err(|_| FaultError::OutOfMemory)?;
             let _ = collected.split_mapping(page);
             Ok(true)
         }

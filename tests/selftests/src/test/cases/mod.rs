@@ -7,7 +7,9 @@ mod bad_input;
 mod basic;
 mod defects;
 mod evict;
+mod limits;
 mod new_abi;
+mod nth;
 mod outside;
 mod partial;
 mod refused;
@@ -30,6 +32,8 @@ pub fn all() -> impl Iterator<Item = &'static Case> {
         bad_input::CASES,
         new_abi::CASES,
         outside::CASES,
+        limits::CASES,
+        nth::CASES,
         answers::CASES,
         stress::CASES,
     ]

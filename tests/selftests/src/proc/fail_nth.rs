@@ -1,0 +1,56 @@
+// SPDX-License-Identifier: GPL-2.0
+
+//! The n-th allocation of this thread fails: `/proc/thread-self/fail-nth`.
+
+use std::{
+    fs::{self, File, OpenOptions},
+    io::{Read, Write},
+    path::Path,
+};
+
+use anyhow::{Context, Result};
+
+const DEBUGFS: &str = "/sys/kernel/debug";
+
+/// What makes allocations fail that may wait, too, and says nothing of each.
+const SETTINGS: &[(&str, &str)] = &[
+    ("failslab/ignore-gfp-wait", "N"),
+    ("failslab/verbose", "0"),
+    ("fail_page_alloc/ignore-gfp-wait", "N"),
+    ("fail_page_alloc/ignore-gfp-highmem", "N"),
+    ("fail_page_alloc/min-order", "0"),
+    ("fail_page_alloc/verbose", "0"),
+];
+
+const NTH: &str = "/proc/thread-self/fail-nth";
+
+/// Makes allocations of this thread fail, one at a time.
+pub struct FailNth(());
+
+impl FailNth {
+    /// `None` if the kernel cannot do that.
+    pub fn new() -> Result<Option<FailNth>> {
+        for (file, value) in SETTINGS {
+            let path = Path::new(DEBUGFS).join(file);
+            if !path.exists() {
+                return Ok(None);
+            }
+            fs::write(&path, value).with_context(|| format!("writing {}", path.display()))?;
+        }
+        Ok(Path::new(NTH).exists().then_some(FailNth(())))
+    }
+
+    /// Runs `part` with its n-th allocation failing, from 1 on; also says whether it came to that.
+    pub fn run<T>(&self, n: u64, part: impl FnOnce() -> T) -> Result<(T, bool)> {
+        // The file cannot seek; and to open it allocates, so both are there before.
+        let mut write = OpenOptions::new().write(true).open(NTH).context(NTH)?;
+        let mut read = File::open(NTH)?;
+        write.write_all(n.to_string().as_bytes())?;
+        let done = part();
+        let mut left = [0; 16];
+        let len = read.read(&mut left)?;
+        write.write_all(b"0")?;
+        let left: u64 = std::str::from_utf8(&left[..len])?.trim().parse()?;
+        Ok((done, left == 0))
+    }
+}

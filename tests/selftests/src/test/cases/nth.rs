@@ -1,0 +1,315 @@
+// SPDX-License-Identifier: GPL-2.0
+
+//! Every allocation fails once: whatever is asked of the driver, its n-th allocation fails, for each
+//! n until there are no more. The answer is success or `ENOMEM`; data, counts and the device's
+//! memory are right after each.
+
+use std::cell::Cell;
+
+use anyhow::{bail, ensure, Context, Result};
+use nix::errno::Errno;
+
+use crate::{
+    abi::{self, Point},
+    area::{pattern_bytes, verify_bytes, Area, HUGE},
+    check_eq,
+    device::Device,
+    proc::fail_nth::FailNth,
+    test::{
+        case::{Case, Ctx, NEW_ABI},
+        child::Skip,
+    },
+};
+
+pub const CASES: &[Case] = &[
+    Case::new("nth.to_device", "MIGRATE to the device", NEW_ABI, |ctx| {
+        migrate(ctx, abi::TO_DEVICE, false)
+    }),
+    Case::new(
+        "nth.to_device_split",
+        "MIGRATE to the device without a huge destination",
+        NEW_ABI,
+        |ctx| migrate(ctx, abi::TO_DEVICE, true),
+    ),
+    Case::new(
+        "nth.to_system",
+        "MIGRATE to system memory",
+        NEW_ABI,
+        |ctx| migrate(ctx, abi::TO_SYSTEM, false),
+    ),
+    Case::new(
+        "nth.to_system_split",
+        "MIGRATE to system memory without a huge destination",
+        NEW_ABI,
+        |ctx| migrate(ctx, abi::TO_SYSTEM, true),
+    ),
+    Case::new("nth.fault", "a CPU fault on a huge page", NEW_ABI, |ctx| {
+        fault(ctx, false)
+    }),
+    Case::new(
+        "nth.fault_small",
+        "a CPU fault on a small page",
+        NEW_ABI,
+        |ctx| fault(ctx, true),
+    ),
+    Case::new("nth.access", "READ, WRITE, SNAPSHOT", NEW_ABI, access),
+    Case::new("nth.exclusive", "EXCLUSIVE", NEW_ABI, exclusive),
+    Case::new("nth.queries", "PAGE, STATS, INJECT", NEW_ABI, queries),
+    Case::new("nth.open", "opening the node", NEW_ABI, open),
+    Case::new(
+        "nth.close",
+        "closing a file that has pages on the device",
+        NEW_ABI,
+        close,
+    )
+    .may_stick(),
+    Case::new(
+        "nth.release",
+        "RELEASE with pages on the device",
+        NEW_ABI,
+        release,
+    )
+    .may_stick(),
+];
+
+/// No operation here allocates this often; one that does has a loop.
+const MOST: u64 = 20_000;
+
+/// Tries `part` with each n until its allocations run out. `check` is told whether one failed.
+fn sweep<T>(
+    mut part: impl FnMut() -> T,
+    mut check: impl FnMut(T, bool) -> Result<()>,
+) -> Result<()> {
+    let fail = FailNth::new()?.ok_or_else(|| Skip("this kernel has no fail-nth".into()))?;
+    let mut n = 1;
+    let mut failures = 0;
+    loop {
+        let (done, failed) = fail.run(n, &mut part)?;
+        check(done, failed).with_context(|| format!("allocation {n} fails: {failed}"))?;
+        if !failed {
+            break;
+        }
+        failures += 1;
+        ensure!(n < MOST, "allocation {n} and no end");
+        // All of the first; then, where pages are allocated one by one, some.
+        n += 1 + n / 8;
+    }
+    println!("{failures} failures, none from the {n}th allocation on");
+    ensure!(failures > 0, "nothing was made to fail");
+    Ok(())
+}
+
+/// Success, or no memory.
+fn answered<T>(result: Result<T, Errno>) -> Result<Option<T>> {
+    match result {
+        Ok(value) => Ok(Some(value)),
+        Err(Errno::ENOMEM) => Ok(None),
+        Err(errno) => bail!("{errno}"),
+    }
+}
+
+/// A huge page where `direction` begins. Each attempt wants a new one: what was split stays so.
+fn source(ctx: &Ctx, direction: u32, seed: u64) -> Result<Area> {
+    let area = Area::filled(1, seed)?;
+    if direction == abi::TO_SYSTEM {
+        ctx.to_device(&area, seed)?;
+    }
+    Ok(area)
+}
+
+fn migrate(ctx: &Ctx, direction: u32, split: bool) -> Result<()> {
+    let next = || source(ctx, direction, 310).map(Some);
+    let area = Cell::new(next()?);
+    sweep(
+        || {
+            let taken = area.take();
+            let result = taken.as_ref().map(|area| {
+                if split {
+                    ctx.dev.inject(Point::HugeAlloc, 0, 1)?;
+                }
+                ctx.dev.migrate(direction, area.addr(), HUGE)
+            });
+            (taken, result)
+        },
+        |(taken, result), failed| {
+            let (taken, result) = (taken.context("no area")?, result.context("no result")?);
+            ctx.dev.inject(Point::HugeAlloc, 0, 0)?;
+            match answered(result)? {
+                Some(counts) => {
+                    check_eq!(counts.accounted(), counts.npages, "pages accounted for");
+                    ensure!(
+                        failed || counts.moved() == counts.npages,
+                        "pages stay although nothing failed: {}",
+                        counts.summary()
+                    );
+                }
+                None => ensure!(failed, "no memory although nothing failed"),
+            }
+            taken.verify(310)?;
+            area.set(next()?);
+            Ok(())
+        },
+    )
+}
+
+fn fault(ctx: &Ctx, small: bool) -> Result<()> {
+    let next = || -> Result<Option<Area>> {
+        let area = match small {
+            true => Area::filled_small(HUGE, 311)?,
+            false => Area::filled(1, 311)?,
+        };
+        ctx.to_device(&area, 311)?;
+        Ok(Some(area))
+    };
+    let area = Cell::new(next()?);
+    sweep(
+        || {
+            let taken = area.take();
+            let word = taken.as_ref().map(|area| area.word(77, 3));
+            (taken, word)
+        },
+        |(taken, word), _| {
+            let taken = taken.context("no area")?;
+            taken.verify(311)?;
+            check_eq!(word, Some(taken.word(77, 3)), "the word that was touched");
+            area.set(next()?);
+            Ok(())
+        },
+    )
+}
+
+fn access(ctx: &Ctx) -> Result<()> {
+    let area = Area::filled(1, 312)?;
+    let addr = area.addr();
+    let right = |seed: u64, result: Result<Vec<u8>, Errno>| -> Result<()> {
+        match answered(result)? {
+            Some(data) => verify_bytes(seed, 0, &data),
+            None => Ok(()),
+        }
+    };
+    // The table of a mirror that is new is empty: it is filled on the way.
+    let anew = || Device::open(0);
+    let dev = Cell::new(Some(anew()?));
+    let on_new = |part: &dyn Fn(&Device) -> Result<Vec<u8>, Errno>,
+                  check: &dyn Fn(Result<Vec<u8>, Errno>) -> Result<()>| {
+        sweep(
+            || {
+                let taken = dev.take();
+                taken.as_ref().map(part)
+            },
+            |result, _| {
+                dev.set(Some(anew()?));
+                check(result.context("no device")?)
+            },
+        )
+    };
+    on_new(&|dev| dev.read(addr, 80), &|data| right(312, data)).context("READ")?;
+    on_new(&|dev| dev.read_by(abi::READ_UNLOCKED, addr, 80), &|data| {
+        right(312, data)
+    })
+    .context("READ_UNLOCKED")?;
+    on_new(&|dev| dev.snapshot(addr, HUGE), &|data| {
+        answered(data).map(drop)
+    })
+    .context("SNAPSHOT")?;
+    let data = pattern_bytes(313, 0, HUGE);
+    on_new(
+        &|dev| dev.write(addr, &data).map(|_| Vec::new()),
+        &|result| {
+            let is_done = answered(result)?.is_some();
+            // Page by page old or new; all new if it said so.
+            for page in 0..HUGE {
+                let is_new = area.verify_pages(313, page, 1).is_ok();
+                ensure!(is_new || !is_done, "page {page} was not written");
+                ensure!(
+                    is_new || area.verify_pages(312, page, 1).is_ok(),
+                    "page {page} is neither old nor new"
+                );
+            }
+            area.fill(312);
+            Ok(())
+        },
+    )
+    .context("WRITE")?;
+    area.verify(312)?;
+    ctx.to_device(&area, 312)?;
+    on_new(&|dev| dev.read(addr, 80), &|data| right(312, data)).context("READ on the device")?;
+    area.verify(312)
+}
+
+fn exclusive(ctx: &Ctx) -> Result<()> {
+    let area = Area::filled_small(16, 314)?;
+    let mut data = vec![0; 16 * crate::device::PAGE_SIZE];
+    sweep(
+        || {
+            let ptr = data.as_mut_ptr() as usize;
+            ctx.dev.command(abi::EXCLUSIVE, area.addr(), ptr, 16)
+        },
+        |result, _| {
+            answered(result)?;
+            area.verify(314)
+        },
+    )
+}
+
+fn queries(ctx: &Ctx) -> Result<()> {
+    let area = Area::filled(1, 315)?;
+    sweep(
+        || ctx.dev.page(area.addr()),
+        |result, _| answered(result).map(drop),
+    )
+    .context("PAGE")?;
+    sweep(|| ctx.dev.stats(), |result, _| answered(result).map(drop)).context("STATS")?;
+    // This needs no memory at all.
+    let fail = FailNth::new()?.context("fail-nth")?;
+    let (inject, _) = fail.run(1, || ctx.dev.inject(Point::Copy, 0, 0))?;
+    inject.context("INJECT")?;
+    area.verify(315)
+}
+
+fn open(_: &Ctx) -> Result<()> {
+    sweep(
+        || Device::open(0),
+        |result, failed| {
+            ensure!(failed || result.is_ok(), "cannot be opened");
+            Ok(())
+        },
+    )
+}
+
+/// What stays on the device when nothing can be allocated comes home at the next touch.
+fn close(_: &Ctx) -> Result<()> {
+    let next = || -> Result<_> {
+        let area = Area::filled(1, 316)?;
+        let dev = Device::open(0)?;
+        dev.migrate(abi::TO_DEVICE, area.addr(), HUGE)?;
+        Ok(Some((area, dev)))
+    };
+    let both = Cell::new(next()?);
+    sweep(
+        || both.take().map(|(area, dev)| (area, drop(dev)).0),
+        |area, _| {
+            area.context("no area")?.verify(316)?;
+            both.set(next()?);
+            Ok(())
+        },
+    )
+}
+
+fn release(ctx: &Ctx) -> Result<()> {
+    let area = Area::filled(1, 317)?;
+    ctx.to_device(&area, 317)?;
+    sweep(
+        || ctx.dev.command(abi::RELEASE, 0, 0, 1),
+        |result, failed| {
+            match result {
+                Ok(_) => {}
+                Err(Errno::ENOMEM | Errno::EBUSY) if failed => {}
+                Err(errno) => bail!("RELEASE: {errno}"),
+            }
+            area.verify(317)?;
+            ctx.go(abi::TO_DEVICE, area.addr(), HUGE).map(drop)
+        },
+    )?;
+    area.verify(317)
+}
