@@ -5,6 +5,7 @@
 //! [`Core`] is what pages of the device refer to; [`Device`] is what open files refer to.
 
 use crate::{
+    coherent::Span,
     devmem::{
         DeviceMemory,
         Reserve, //
@@ -39,8 +40,8 @@ pub const MAX: usize = 4;
 pub enum Kind {
     /// Private: the CPU cannot reach it.
     Private,
-    /// Coherent: real memory from this physical address on.
-    Coherent(u64),
+    /// Coherent: this real memory.
+    Coherent(Span),
 }
 
 /// What a device's pages know of it.

@@ -10,6 +10,7 @@
 pub mod layer;
 
 pub mod access;
+pub mod coherent;
 pub mod debugfs;
 pub mod device;
 pub mod devmem;
@@ -56,11 +57,15 @@ module! {
     params: {
         spm_addr_dev0: u64 {
             default: 0,
-            description: "Physical address of 256 MiB of special purpose memory for the first coherent device",
+            description: "Physical address of special purpose memory for the first coherent device",
         },
         spm_addr_dev1: u64 {
             default: 0,
-            description: "Physical address of 256 MiB of special purpose memory for the second coherent device",
+            description: "Physical address of special purpose memory for the second coherent device",
+        },
+        spm_size_mib: u64 {
+            default: 256,
+            description: "MiB of special purpose memory of each coherent device",
         },
     },
 }
@@ -116,6 +121,18 @@ impl Dmirror {
         let name = *NAMES.get(id).ok_or(ENODEV)?;
         self.nodes.reserve(1, GFP_KERNEL)?;
         let device = Device::new(id, kind, self.ledger.clone())?;
+        if let Kind::Coherent(span) = kind {
+            // What is wrong with it is to be heard by who gave the address, not by who opens the node.
+            let core = device.core();
+            device.memory.try_make_room(core).inspect_err(|error| {
+                pr_err!(
+                    "special purpose memory {:#x}-{:#x}: {}\n",
+                    span.start,
+                    span.start + span.size as u64 - 1,
+                    coherent::reason(*error)
+                )
+            })?;
+        }
         let files = DeviceFiles::new(&self.files, name, &device)?;
         publish(id, Some(device.clone()));
         let options = MiscDeviceOptions { name };
@@ -135,6 +152,17 @@ impl kernel::Module for Dmirror {
     fn init(_module: &'static ThisModule) -> Result<Self> {
         // SAFETY: This runs once, before anything that could use the lock.
         unsafe { DEVICES.init() };
+        let spans = coherent::spans(
+            [
+                module_parameters::spm_addr_dev0.value(),
+                module_parameters::spm_addr_dev1.value(),
+            ],
+            module_parameters::spm_size_mib.value(),
+        )
+        .map_err(|reason| {
+            pr_err!("{reason}\n");
+            EINVAL
+        })?;
         let ledger = Ledger::new()?;
         let mut this = Dmirror {
             nodes: KVec::new(),
@@ -143,13 +171,8 @@ impl kernel::Module for Dmirror {
         };
         this.add(Kind::Private)?;
         this.add(Kind::Private)?;
-        let (first, second) = (
-            module_parameters::spm_addr_dev0.value(),
-            module_parameters::spm_addr_dev1.value(),
-        );
-        if first != 0 && second != 0 {
-            this.add(Kind::Coherent(first))?;
-            this.add(Kind::Coherent(second))?;
+        for span in spans.into_iter().flatten() {
+            this.add(Kind::Coherent(span))?;
         }
         pr_info!("{} devices; for testing only\n", this.nodes.len());
         Ok(this)

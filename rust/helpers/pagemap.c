@@ -36,6 +36,36 @@ struct resource *rust_dmirror_request_free_region(unsigned long size, const char
 	return request_free_mem_region(&iomem_resource, size, name);
 }
 
+static int extend(struct resource *res, void *arg)
+{
+	u64 *end = arg;
+
+	if (res->start <= *end && res->end >= *end)
+		*end = res->end + 1;
+	return 0;
+}
+
+/*
+ * Whether firmware or command line keep the kernel away from all of a range of
+ * memory: "Reserved" (memmap=SIZE$ADDRESS), or "Soft Reserved" (EFI's special
+ * purpose memory), which has a tree of its own until a driver takes it over.
+ */
+bool rust_dmirror_region_is_reserved(u64 start, u64 size)
+{
+	u64 last = start + size - 1;
+	u64 reserved = start, soft = start, untaken = start;
+
+	walk_iomem_res_desc(IORES_DESC_RESERVED, IORESOURCE_MEM, start, last, &reserved, extend);
+	walk_iomem_res_desc(IORES_DESC_SOFT_RESERVED, IORESOURCE_MEM, start, last, &soft, extend);
+	walk_soft_reserve_res(start, last, &untaken, extend);
+	return reserved > last || soft > last || untaken > last;
+}
+
+bool rust_dmirror_request_region(u64 start, u64 size, const char *name)
+{
+	return request_mem_region(start, size, name);
+}
+
 void rust_dmirror_release_region(u64 start, u64 size)
 {
 	release_mem_region(start, size);

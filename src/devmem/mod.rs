@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: GPL-2.0
 
-//! The memory of a device: chunks of 256 MiB, made as they are needed.
+//! The memory of a device: chunks of 256 MiB, made as they are needed; or one range, used whole.
 //!
 //! Chunks are made before a migration collects its pages, never while it holds any: making one waits
 //! for memory hotplug, which may wait for the very pages. The lock of the list is not held while a
@@ -40,7 +40,7 @@ use kernel::{
     }, //
 };
 
-/// Bytes of a chunk.
+/// Bytes of a chunk of private memory.
 pub const CHUNK_SIZE: usize = 256 << 20;
 
 /// The most chunks that a device may have: 4 GiB.
@@ -92,43 +92,42 @@ impl DeviceMemory {
     ///
     /// Failing is no error: allocations will say that there is no memory.
     pub fn make_room(&self, core: &Arc<Core>) {
-        let has_room = || self.chunks.lock().iter().any(|chunk| chunk.has_huge_room());
-        if has_room() {
-            return;
-        }
-        let _growing = self.growing.lock();
-        let most = match core.kind() {
-            Kind::Private => MOST,
-            // One range per device, used whole (T17).
-            Kind::Coherent(_) => 1,
-        };
-        if has_room() || self.chunks.lock().len() >= most {
-            return;
-        }
-        let memory = match core.kind() {
-            Kind::Private => pagemap::Memory::Private,
-            Kind::Coherent(start) => pagemap::Memory::Coherent(start),
-        };
-        let made = Chunk::new(core.clone()).and_then(|chunk| {
-            Arc::pin_init(
-                Memory::new(memory, CHUNK_SIZE, OwnerId::of(&**core), chunk),
-                GFP_KERNEL,
-            )
-        });
-        match made {
-            Ok(chunk) => {
-                // If even this fails, the chunk just goes again, with no lock held.
-                let refused = self.chunks.lock().push(chunk, GFP_KERNEL | __GFP_NOWARN);
-                if refused.is_err() {
-                    warn_limited!("hmm_dmirror{}: no memory for a chunk\n", core.id());
-                }
-            }
-            Err(error) => warn_limited!(
+        if let Err(error) = self.try_make_room(core) {
+            warn_limited!(
                 "hmm_dmirror{}: no more device memory: {:?}\n",
                 core.id(),
                 error
-            ),
+            );
         }
+    }
+
+    /// As [`DeviceMemory::make_room`]. A device that has all it may have is no error.
+    pub fn try_make_room(&self, core: &Arc<Core>) -> Result {
+        let has_room = || self.chunks.lock().iter().any(|chunk| chunk.has_huge_room());
+        if has_room() {
+            return Ok(());
+        }
+        let _growing = self.growing.lock();
+        let (memory, size, most) = match core.kind() {
+            Kind::Private => (pagemap::Memory::Private, CHUNK_SIZE, MOST),
+            // One range per device, used whole (T17).
+            Kind::Coherent(span) => (pagemap::Memory::Coherent(span.start), span.size, 1),
+        };
+        if has_room() || self.chunks.lock().len() >= most {
+            return Ok(());
+        }
+        let chunk = Arc::pin_init(
+            Memory::new(
+                memory,
+                size,
+                OwnerId::of(&**core),
+                Chunk::new(core.clone())?,
+            ),
+            GFP_KERNEL,
+        )?;
+        // If even this fails, the chunk just goes again, with no lock held.
+        let refused = self.chunks.lock().push(chunk, GFP_KERNEL | __GFP_NOWARN);
+        refused.map_err(Error::from)
     }
 
     /// A new folio, locked and not filled. Does not sleep for long.

@@ -6,25 +6,30 @@ use crate::layer::mm::{
     bindings,
     HUGE_SIZE, //
 };
-use kernel::prelude::*;
+use kernel::{
+    prelude::*,
+    str::CStr, //
+};
+
+/// What the regions are called in /proc/iomem.
+const NAME: &CStr = c"hmm_dmirror";
 
 /// The kind of memory that a pagemap has, and where it is.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum Memory {
     /// Pages in a hole of the physical address space: C `MEMORY_DEVICE_PRIVATE`.
     Private,
-    /// Real memory from this physical address on, which the kernel must not use otherwise: C
-    /// `MEMORY_DEVICE_COHERENT`.
+    /// Real memory from this physical address on, reserved by the firmware or the command line and
+    /// in use by nobody: C `MEMORY_DEVICE_COHERENT`.
     Coherent(u64),
 }
 
-/// The physical addresses of a pagemap, given back on drop if they were asked for.
+/// The physical addresses of a pagemap, requested, and given back on drop.
 ///
 /// Dropped after `memunmap_pages()`, which `PinnedDrop` of [`Pagemap`] calls: fields go last.
 pub(super) struct Region {
     pub(super) start: u64,
     pub(super) size: usize,
-    requested: bool,
 }
 
 impl Region {
@@ -33,29 +38,33 @@ impl Region {
             Memory::Private => {
                 // SAFETY: The name is a static string.
                 let resource = kernel::error::from_err_ptr(unsafe {
-                    bindings::rust_dmirror_request_free_region(size, c"hmm_dmirror".as_char_ptr())
+                    bindings::rust_dmirror_request_free_region(size, NAME.as_char_ptr())
                 })?;
                 if resource.is_null() {
                     return Err(ENOMEM);
                 }
                 // SAFETY: The region was just made and is not released before drop.
                 let start = unsafe { (*resource).start };
-                Ok(Region {
-                    start,
-                    size,
-                    requested: true,
-                })
+                Ok(Region { start, size })
             }
             Memory::Coherent(start) => {
                 let end = start.checked_add(size as u64).ok_or(EINVAL)?;
                 if start == 0 || start % HUGE_SIZE as u64 != 0 || end > isize::MAX as u64 {
                     return Err(EINVAL);
                 }
-                Ok(Region {
-                    start,
-                    size,
-                    requested: false,
-                })
+                // The core does not look whether there is any memory; the CPU would read anything.
+                // SAFETY: Only reads the kernel's resources.
+                if !unsafe { bindings::rust_dmirror_region_is_reserved(start, size as u64) } {
+                    return Err(ENXIO);
+                }
+                // SAFETY: The name is a static string.
+                let is_ours = unsafe {
+                    bindings::rust_dmirror_request_region(start, size as u64, NAME.as_char_ptr())
+                };
+                match is_ours {
+                    true => Ok(Region { start, size }),
+                    false => Err(EBUSY),
+                }
             }
         }
     }
@@ -63,9 +72,7 @@ impl Region {
 
 impl Drop for Region {
     fn drop(&mut self) {
-        if self.requested {
-            // SAFETY: The region is ours, and nothing uses it any more.
-            unsafe { bindings::rust_dmirror_release_region(self.start, self.size as u64) };
-        }
+        // SAFETY: The region is ours, and nothing uses it any more.
+        unsafe { bindings::rust_dmirror_release_region(self.start, self.size as u64) };
     }
 }
