@@ -136,6 +136,7 @@ pub const PAGE_WRITE: u32 = 1 << 0;
 pub const PAGE_ANON: u32 = 1 << 1;
 pub const PAGE_LOCKED: u32 = 1 << 2;
 pub const PAGE_PRIVATE: u32 = 1 << 4;
+pub const PAGE_COHERENT: u32 = 1 << 5;
 
 /// `struct rust_dmirror_page`.
 #[repr(C)]
@@ -203,6 +204,8 @@ pub const PROT_PMD: u8 = 0x04;
 pub const PROT_KIND: u8 = 0xf0;
 pub const PROT_ERROR: u8 = 0xff;
 pub const PROT_DEV_PRIVATE_LOCAL: u8 = 0x20;
+pub const PROT_DEV_COHERENT_LOCAL: u8 = 0x40;
+pub const PROT_DEV_COHERENT_REMOTE: u8 = 0x50;
 
 #[cfg(test)]
 mod tests {

@@ -5,6 +5,7 @@
 use std::{
     fs::{File, OpenOptions},
     os::fd::{AsRawFd, RawFd},
+    path::Path,
 };
 
 use anyhow::{Context, Result};
@@ -16,6 +17,19 @@ use nix::{
 use crate::abi::{self, Cmd, Inject, Migrate, Page, Point, Stats};
 
 pub const PAGE_SIZE: usize = 4096;
+
+/// The first of the coherent devices; there are two or none.
+pub const COHERENT: u32 = 2;
+
+fn path(index: u32) -> String {
+    format!("/dev/hmm_dmirror{index}")
+}
+
+/// How many devices there are.
+pub fn count() -> u32 {
+    let is_there = |index: &u32| Path::new(&path(*index)).exists();
+    (0..).take_while(is_there).count() as u32
+}
 
 /// Which driver answers.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -51,7 +65,7 @@ pub struct Device {
 
 impl Device {
     pub fn open(index: u32) -> Result<Device> {
-        let path = format!("/dev/hmm_dmirror{index}");
+        let path = path(index);
         let file = OpenOptions::new()
             .read(true)
             .write(true)

@@ -33,10 +33,17 @@ pub enum Place {
     SystemSmall,
     DeviceHuge,
     DeviceSmall,
+    /// A coherent device's memory, which the CPU reaches itself.
+    CoherentSmall,
 }
 
 impl Place {
     fn on_device(self) -> bool {
+        self.private() || self == Place::CoherentSmall
+    }
+
+    /// The CPU cannot reach it: there is an entry of another kind instead.
+    fn private(self) -> bool {
         matches!(self, Place::DeviceHuge | Place::DeviceSmall)
     }
 
@@ -86,12 +93,8 @@ fn by_smaps(area: &Area, place: Place) -> Result<()> {
 fn by_pagemap(area: &Area, first: usize, npages: usize, place: Place) -> Result<()> {
     for (index, entry) in pagemap::of(area.page(first), npages)?.iter().enumerate() {
         let page = first + index;
-        check_eq!(
-            entry.swap(),
-            place.on_device(),
-            "page {page}: a device entry"
-        );
-        check_eq!(entry.present(), !place.on_device(), "page {page}: present");
+        check_eq!(entry.swap(), place.private(), "page {page}: a device entry");
+        check_eq!(entry.present(), !place.private(), "page {page}: present");
     }
     Ok(())
 }
@@ -100,10 +103,10 @@ fn by_snapshot(dev: &Device, area: &Area, first: usize, npages: usize, place: Pl
     let bytes = dev.snapshot(area.page(first), npages).context("SNAPSHOT")?;
     for (index, &byte) in bytes.iter().enumerate() {
         let page = first + index;
-        let kind = if place.on_device() {
-            abi::PROT_DEV_PRIVATE_LOCAL
-        } else {
-            0
+        let kind = match place {
+            Place::CoherentSmall => abi::PROT_DEV_COHERENT_LOCAL,
+            _ if place.private() => abi::PROT_DEV_PRIVATE_LOCAL,
+            _ => 0,
         };
         ensure!(byte != abi::PROT_ERROR, "page {page}: an error entry");
         check_eq!(byte & abi::PROT_KIND, kind, "page {page}: kind of memory");
@@ -146,8 +149,13 @@ fn by_counts(dev: &Device, area: &Area, page: usize, place: Place) -> Result<()>
     check_eq!(info.flags & abi::PAGE_ANON, abi::PAGE_ANON, "anonymous");
     check_eq!(
         info.flags & abi::PAGE_PRIVATE != 0,
-        place.on_device(),
+        place.private(),
         "device-private"
+    );
+    check_eq!(
+        info.flags & abi::PAGE_COHERENT != 0,
+        place == Place::CoherentSmall,
+        "device-coherent"
     );
     ensure!(
         place.huge() <= (info.order == 9),
@@ -157,7 +165,9 @@ fn by_counts(dev: &Device, area: &Area, page: usize, place: Place) -> Result<()>
     let entry = pagemap::of(addr, 1)?[0];
     if let Some(pfn) = entry.pfn() {
         check_eq!(info.pfn, pfn, "page frame number, by pagemap");
-        if let (true, 0, Some(mapcount)) = (entry.present(), info.order, pagemap::mapcount(pfn)) {
+        // kpagecount says 0 of all device memory, reachable or not: it is not online.
+        let in_system = entry.present() && !place.on_device();
+        if let (true, 0, Some(mapcount)) = (in_system, info.order, pagemap::mapcount(pfn)) {
             check_eq!(
                 u64::from(info.mapcount),
                 mapcount,

@@ -5,6 +5,7 @@
 mod answers;
 mod bad_input;
 mod basic;
+mod coherent;
 mod defects;
 mod evict;
 mod limits;
@@ -28,6 +29,7 @@ pub fn all() -> impl Iterator<Item = &'static Case> {
         partial::CASES,
         shared::CASES,
         evict::CASES,
+        coherent::CASES,
         defects::CASES,
         bad_input::CASES,
         new_abi::CASES,
