@@ -7,11 +7,13 @@
 //! - `ledger_totals`: checks and mismatches
 //! - `hmm_dmirrorN/stats`: the device's counters
 //! - `hmm_dmirrorN/stuck`: the folios that the last eviction had to leave, and their counts then
+//! - `hmm_dmirrorN/limit`: the most MiB of private memory; may be written
 //! - `hmm_dmirrorN/inject`: writing `POINT SKIP TIMES` arms a point for all users of the device, with
 //!   the names of the table; reading shows how often each failed. `clear` clears all.
 
 use crate::{
     device::Device,
+    devmem::Limit,
     inject::Point,
     ledger::Ledger, //
 };
@@ -126,6 +128,25 @@ impl Writer for Stuck {
     }
 }
 
+/// `limit`.
+pub struct Most(Arc<Device>);
+
+impl Writer for Most {
+    fn write(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        writeln!(f, "{}", self.0.memory.limit_mib())
+    }
+}
+
+impl Reader for Most {
+    fn read_from_slice(&self, reader: &mut UserSliceReader) -> Result {
+        let mib = words(reader, &mut [0; LONGEST])?.trim().parse();
+        self.0
+            .memory
+            .set_limit(Limit::new(mib.map_err(|_| EINVAL)?)?);
+        Ok(())
+    }
+}
+
 /// `inject`.
 pub struct Failures(Arc<Device>);
 
@@ -179,6 +200,8 @@ pub struct DeviceFiles {
     #[pin]
     stuck: File<Stuck>,
     #[pin]
+    limit: File<Most>,
+    #[pin]
     inject: File<Failures>,
     dir: Dir,
 }
@@ -191,6 +214,7 @@ impl DeviceFiles {
             pin_init!(DeviceFiles {
                 stats <- dir.read_only_file(c"stats", Counters(device.clone())),
                 stuck <- dir.read_only_file(c"stuck", Stuck(device.clone())),
+                limit <- dir.read_write_file(c"limit", Most(device.clone())),
                 inject <- dir.read_write_file(c"inject", Failures(device.clone())),
                 dir: dir.clone(),
             }),

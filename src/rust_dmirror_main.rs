@@ -35,6 +35,7 @@ use device::{
     Device,
     Kind, //
 };
+use devmem::Limit;
 use file::File;
 use kernel::{
     miscdevice::{
@@ -62,6 +63,10 @@ module! {
         spm_addr_dev1: u64 {
             default: 0,
             description: "Physical address of special purpose memory for the second coherent device",
+        },
+        private_mib: u64 {
+            default: 4096,
+            description: "The most MiB of private memory of each device, in steps of 256",
         },
         spm_size_mib: u64 {
             default: 256,
@@ -91,6 +96,7 @@ struct Node {
 pub struct Dmirror {
     nodes: KVec<Node>,
     ledger: Arc<Ledger>,
+    limit: Limit,
     files: Pin<KBox<Files>>,
 }
 
@@ -121,6 +127,7 @@ impl Dmirror {
         let name = *NAMES.get(id).ok_or(ENODEV)?;
         self.nodes.reserve(1, GFP_KERNEL)?;
         let device = Device::new(id, kind, self.ledger.clone())?;
+        device.memory.set_limit(self.limit);
         if let Kind::Coherent(span) = kind {
             // What is wrong with it is to be heard by who gave the address, not by who opens the node.
             let core = device.core();
@@ -163,11 +170,19 @@ impl kernel::Module for Dmirror {
             pr_err!("{reason}\n");
             EINVAL
         })?;
+        let mib = module_parameters::private_mib.value();
+        let limit = Limit::new(mib).inspect_err(|_| {
+            pr_err!(
+                "private_mib must be a multiple of 256, up to {}\n",
+                Limit::MOST_MIB
+            )
+        })?;
         let ledger = Ledger::new()?;
         let mut this = Dmirror {
             nodes: KVec::new(),
             files: Files::new(&ledger)?,
             ledger,
+            limit,
         };
         this.add(Kind::Private)?;
         this.add(Kind::Private)?;

@@ -35,6 +35,10 @@ use kernel::{
     new_mutex,
     prelude::*,
     sync::{
+        atomic::{
+            Atomic,
+            Relaxed, //
+        },
         Arc,
         Mutex, //
     }, //
@@ -43,8 +47,31 @@ use kernel::{
 /// Bytes of a chunk of private memory.
 pub const CHUNK_SIZE: usize = 256 << 20;
 
-/// The most chunks that a device may have: 4 GiB.
+/// The most chunks that a device may ever have: 4 GiB.
 const MOST: usize = 16;
+
+/// How much private memory a device may have: a number of chunks, one at least.
+#[derive(Clone, Copy)]
+pub struct Limit(usize);
+
+impl Limit {
+    /// What there may be at most.
+    pub const MOST_MIB: u64 = Limit::mib(MOST);
+
+    const fn mib(chunks: usize) -> u64 {
+        (chunks * (CHUNK_SIZE >> 20)) as u64
+    }
+
+    /// From a number of MiB.
+    ///
+    /// # Errors
+    ///
+    /// `EINVAL` if that is not a number of chunks, none, or too many.
+    pub fn new(mib: u64) -> Result<Self> {
+        let chunks = (1..=MOST).find(|chunks| Limit::mib(*chunks) == mib);
+        chunks.map(Limit).ok_or(EINVAL)
+    }
+}
 
 /// The memory of a device.
 #[pin_data]
@@ -54,6 +81,8 @@ pub struct DeviceMemory {
     /// One chunk is made at a time.
     #[pin]
     growing: Mutex<()>,
+    /// For private memory, in chunks.
+    limit: Atomic<usize>,
 }
 
 impl DeviceMemory {
@@ -62,7 +91,18 @@ impl DeviceMemory {
         pin_init!(DeviceMemory {
             chunks <- new_mutex!(KVec::new(), "dmirror_chunks"),
             growing <- new_mutex!((), "dmirror_growing"),
+            limit: Atomic::new(MOST),
         })
+    }
+
+    /// Makes no more than this from now on. What is there stays until nobody uses it.
+    pub fn set_limit(&self, limit: Limit) {
+        self.limit.store(limit.0, Relaxed);
+    }
+
+    /// The limit, in MiB.
+    pub fn limit_mib(&self) -> u64 {
+        Limit::mib(self.limit.load(Relaxed))
     }
 
     /// The chunks of this moment.
@@ -109,13 +149,17 @@ impl DeviceMemory {
         }
         let _growing = self.growing.lock();
         let (memory, size, most) = match core.kind() {
-            Kind::Private => (pagemap::Memory::Private, CHUNK_SIZE, MOST),
+            Kind::Private => {
+                let most = self.limit.load(Relaxed);
+                (pagemap::Memory::Private, CHUNK_SIZE, most)
+            }
             // One range per device, used whole (T17).
             Kind::Coherent(span) => (pagemap::Memory::Coherent(span.start), span.size, 1),
         };
         if has_room() || self.chunks.lock().len() >= most {
             return Ok(());
         }
+        self.chunks.lock().reserve(1, GFP_KERNEL)?;
         let chunk = Arc::pin_init(
             Memory::new(
                 memory,
@@ -125,9 +169,9 @@ impl DeviceMemory {
             ),
             GFP_KERNEL,
         )?;
-        // If even this fails, the chunk just goes again, with no lock held.
-        let refused = self.chunks.lock().push(chunk, GFP_KERNEL | __GFP_NOWARN);
-        refused.map_err(Error::from)
+        let refused = self.chunks.lock().push_within_capacity(chunk);
+        // There is room, but should there be none, the chunk must not go under the lock.
+        refused.map_err(|_| ENOMEM)
     }
 
     /// A new folio, locked and not filled. Does not sleep for long.

@@ -133,6 +133,15 @@ impl Ctx {
     }
 }
 
+/// Undoes what a case set, also if it fails.
+pub struct Undo<F: FnMut()>(pub F);
+
+impl<F: FnMut()> Drop for Undo<F> {
+    fn drop(&mut self) {
+        (self.0)();
+    }
+}
+
 /// Every page in exactly one count, and no more pages moved than were collected.
 pub fn accounted(result: &Migrate) -> Result<()> {
     println!("{}", result.summary());

@@ -11,7 +11,7 @@ use crate::{
     device::{Device, PAGE_SIZE},
     proc::cgroup::Group,
     test::{
-        case::{Case, Ctx, NEW_ABI},
+        case::{Case, Ctx, Undo, NEW_ABI},
         child::Skip,
     },
 };
@@ -29,9 +29,19 @@ pub const CASES: &[Case] = &[
         NEW_ABI,
         at_limit,
     ),
+    Case::new(
+        "limit.device_memory",
+        "T12: a device that is full: what fits moves, the rest stays, and there is room again after",
+        NEW_ABI,
+        device_memory,
+    ),
 ];
 
 const HUGE_SIZE: usize = HUGE * PAGE_SIZE;
+
+const LIMIT: &str = "/sys/kernel/debug/rust_dmirror/hmm_dmirror0/limit";
+/// Huge pages of 256 MiB, the least that a device may have.
+const LEAST: usize = 128;
 
 fn group() -> Result<Group> {
     Group::enter().map_err(|error| Skip(format!("no memory cgroup: {error:#}")).into())
@@ -100,4 +110,32 @@ fn at_limit(_: &Ctx) -> Result<()> {
     area.verify(301)?;
     check_eq!(group.events("oom_kill")?, kills, "killed in the cgroup");
     group.limit(None)
+}
+
+fn device_memory(ctx: &Ctx) -> Result<()> {
+    let before = std::fs::read_to_string(LIMIT)
+        .map_err(|error| Skip(format!("cannot read {LIMIT}: {error}")))?;
+    let _undo = Undo(|| drop(std::fs::write(LIMIT, &before)));
+    for bad in [" ", "0", "255", "8192", "256 256", "x"] {
+        ensure!(std::fs::write(LIMIT, bad).is_err(), "`{bad}` is taken");
+    }
+    std::fs::write(LIMIT, "256").context(LIMIT)?;
+    // What was there before is above the limit, until it is given up.
+    ctx.dev.command(abi::RELEASE, 0, 0, 1).context("RELEASE")?;
+    let area = Area::filled(LEAST + 2, 302)?;
+    let (fits, rest) = ((LEAST * HUGE) as u64, 2 * HUGE as u64);
+    for round in 0..2 {
+        let result = ctx.migrate_all(abi::TO_DEVICE, &area)?;
+        check_eq!(result.moved(), fits, "pages moved in round {round}");
+        check_eq!(
+            result.refused[abi::REFUSED_NO_MEMORY],
+            rest,
+            "pages for which there was no room in round {round}"
+        );
+        let stats = ctx.dev.stats()?;
+        check_eq!(stats.pages_used, stats.pages_total, "pages in use");
+        ctx.migrate_all(abi::TO_SYSTEM, &area)?;
+        check_eq!(ctx.dev.stats()?.pages_used, 0, "pages in use afterwards");
+    }
+    area.verify(302)
 }

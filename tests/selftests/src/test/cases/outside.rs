@@ -15,7 +15,7 @@ use crate::{
     check_eq,
     device::Device,
     test::{
-        case::{Case, Ctx, NEW_ABI},
+        case::{Case, Ctx, Undo, NEW_ABI},
         child::Skip,
     },
 };
@@ -66,15 +66,6 @@ fn needed(path: impl AsRef<Path>) -> Result<PathBuf> {
 fn write(path: impl AsRef<Path>, text: &str) -> Result<()> {
     let path = path.as_ref();
     fs::write(path, text).with_context(|| format!("writing `{text}` to {}", path.display()))
-}
-
-/// Undoes what a case armed, also if it fails.
-struct Undo<F: FnMut()>(F);
-
-impl<F: FnMut()> Drop for Undo<F> {
-    fn drop(&mut self) {
-        (self.0)();
-    }
 }
 
 fn debugfs_inject(ctx: &Ctx) -> Result<()> {
