@@ -148,6 +148,8 @@ impl Device {
 
     /// Gives everything up, when no file is open any more. Waits for pages that somebody holds.
     pub fn shut_down(&self) {
+        // Nobody could disarm them any more.
+        self.core.inject.clear();
         let pause = Delta::from_millis(100);
         for round in 0u32.. {
             match self.release() {

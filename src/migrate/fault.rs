@@ -11,6 +11,7 @@ use super::{
     fates::Fate,
     fill::{
         copy_back,
+        copy_to,
         system_folio, //
     },
     logbook::Logbook,
@@ -169,7 +170,11 @@ fn fill(
                 Plan::SplitMapping => {}
                 _ => return Err(FaultError::OutOfMemory),
             }
-            let page = alloc(false).map_err(|_| FaultError::OutOfMemory)?;
+            // The core refuses it. Should it ever not, the data must be there.
+            let part = source.page(0).unwrap_or(source);
+            let page = alloc(false)
+                .and_then(|page| copy_to(faults, &part, page))
+                .map_err(|_| FaultError::OutOfMemory)?;
             let _ = collected.split_mapping(page);
             Ok(true)
         }

@@ -175,12 +175,21 @@ pub fn system_folio(
     alloc().map_err(|_| Fate::NoMemory)
 }
 
-/// Fills a folio with the data of a source on the device.
+/// A destination in system memory, filled with the data of a source on the device.
 pub fn copy_back(
     faults: &Faults<'_>,
     source: &Source<'_>,
-    mut folio: SystemFolio,
+    folio: SystemFolio,
 ) -> Made<Destination> {
+    copy_to(faults, source, folio).map(Destination::System)
+}
+
+/// Fills a folio with the data of a source on the device.
+pub fn copy_to(
+    faults: &Faults<'_>,
+    source: &Source<'_>,
+    mut folio: SystemFolio,
+) -> Made<SystemFolio> {
     if faults.fires(Point::Copy) {
         return Err(Fate::CopyFailed);
     }
@@ -190,5 +199,5 @@ pub fn copy_back(
         None => folio.fill_from(source),
     };
     copied.map_err(|_| Fate::CopyFailed)?;
-    Ok(Destination::System(folio))
+    Ok(folio)
 }

@@ -96,15 +96,15 @@ mod tests {
         Ok(())
     }
 
-    /// The page that is given at first is only a sign to split the mapping; nothing is copied.
+    /// The page that is given at first is only a sign to split the mapping; no page moves by it.
     #[test]
     fn without_a_huge_folio_page_by_page() -> Result {
         let small = |stage, refs| line(stage, refs, 0, 0).locked().rss(512).holds(3..4);
         assert!(allocation_fails()?.is(&[
             huge("setup", 2, 0).locked(),
-            line("filled", 1, 0, 0).locked().rss(512),
+            line("filled", 1, 0, 0).locked().rss(512).holds(0..1),
             huge("pages-src", 2, 0).locked(),
-            line("pages-dst", 1, 0, 0).locked().rss(512),
+            line("pages-dst", 1, 0, 0).locked().rss(512).holds(0..1),
             small("setup", 2),
             small("filled", 1),
             small("pages-src", 2),

@@ -74,6 +74,10 @@ impl Device {
         Ok(Device { file })
     }
 
+    pub fn file(&self) -> &File {
+        &self.file
+    }
+
     pub fn fd(&self) -> RawFd {
         self.file.as_raw_fd()
     }

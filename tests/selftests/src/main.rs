@@ -14,6 +14,7 @@ mod experiment;
 mod ledger;
 mod proc;
 mod stat;
+mod strand;
 mod table;
 mod test;
 mod trace;
@@ -54,6 +55,9 @@ enum Command {
         #[arg(long, value_name = "POINT[:TIMES[:SKIP]]")]
         inject: Vec<trace::Injection>,
     },
+    /// Leave pages on the device with no file open, and touch them while a command runs
+    #[command(hide = true)]
+    Strand(strand::Options),
     /// Make the table of `make experiment` out of what its guests printed
     #[command(hide = true)]
     Experiment(experiment::Options),
@@ -71,6 +75,7 @@ fn run(command: Command) -> Result<u8> {
         Command::Test(options) => test::run(&options),
         Command::Stat(target) => stat::run(target.device),
         Command::Trace { target, inject } => trace::run(target.device, &inject),
+        Command::Strand(options) => strand::run(&options),
         Command::Experiment(options) => experiment::run(&options),
     }
 }

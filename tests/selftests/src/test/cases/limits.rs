@@ -35,6 +35,12 @@ pub const CASES: &[Case] = &[
         NEW_ABI,
         device_memory,
     ),
+    Case::new(
+        "limit.fragmented",
+        "no memory in one piece to be had anywhere: small pages do, both ways and in a CPU fault",
+        NEW_ABI,
+        fragmented,
+    ),
 ];
 
 const HUGE_SIZE: usize = HUGE * PAGE_SIZE;
@@ -138,4 +144,52 @@ fn device_memory(ctx: &Ctx) -> Result<()> {
         check_eq!(ctx.dev.stats()?.pages_used, 0, "pages in use afterwards");
     }
     area.verify(302)
+}
+
+const FAIL_PAGES: &str = "/sys/kernel/debug/fail_page_alloc";
+
+/// From now on no allocation of this process gets a huge page.
+fn fragment() -> Result<Undo<impl FnMut()>> {
+    let set = |file: &str, value: &str| {
+        let path = std::path::Path::new(FAIL_PAGES).join(file);
+        std::fs::write(&path, value).with_context(|| format!("{}", path.display()))
+    };
+    set("task-filter", "Y").map_err(|error| Skip(format!("no fault injection: {error:#}")))?;
+    let undo = Undo(|| {
+        for (file, value) in [
+            ("probability", "0"),
+            ("min-order", "1"),
+            ("task-filter", "N"),
+        ] {
+            let _ = std::fs::write(std::path::Path::new(FAIL_PAGES).join(file), value);
+        }
+    });
+    std::fs::write("/proc/self/make-it-fail", "1").context("make-it-fail")?;
+    for (file, value) in [
+        ("min-order", "4"),
+        ("ignore-gfp-wait", "N"),
+        ("ignore-gfp-highmem", "N"),
+        ("verbose", "0"),
+        ("times", "-1"),
+        ("interval", "1"),
+        ("probability", "100"),
+    ] {
+        set(file, value)?;
+    }
+    Ok(undo)
+}
+
+fn fragmented(ctx: &Ctx) -> Result<()> {
+    let areas = [Area::filled(2, 303)?, Area::filled(2, 304)?];
+    trim()?;
+    let _undo = fragment()?;
+    let all = areas[0].npages() as u64;
+    for area in &areas {
+        let result = ctx.migrate_all(abi::TO_DEVICE, area)?;
+        check_eq!(result.whole, all, "pages that went there whole");
+    }
+    let result = ctx.migrate_all(abi::TO_SYSTEM, &areas[0])?;
+    check_eq!(result.split, all, "pages that were split to come back");
+    areas[0].verify(303)?;
+    areas[1].verify(304)
 }

@@ -12,6 +12,7 @@ mod limits;
 mod new_abi;
 mod nth;
 mod outside;
+mod own;
 mod partial;
 mod refused;
 mod shared;
@@ -29,6 +30,7 @@ pub fn all() -> impl Iterator<Item = &'static Case> {
         partial::CASES,
         shared::CASES,
         evict::CASES,
+        own::CASES,
         coherent::CASES,
         defects::CASES,
         bad_input::CASES,
