@@ -74,6 +74,12 @@ impl Device {
         Ok(Device { file })
     }
 
+    /// Lets the driver give back what stands behind free pages of a device, so that the next use of
+    /// them must allocate it: each close does that.
+    pub fn trim(index: u32) -> Result<()> {
+        Device::open(index).map(drop)
+    }
+
     pub fn file(&self) -> &File {
         &self.file
     }

@@ -53,14 +53,8 @@ fn group() -> Result<Group> {
     Group::enter().map_err(|error| Skip(format!("no memory cgroup: {error:#}")).into())
 }
 
-/// Gives the memory behind free blocks of the device back, so that it must be made anew.
-fn trim() -> Result<()> {
-    drop(Device::open(0)?);
-    Ok(())
-}
-
 fn charged(_: &Ctx) -> Result<()> {
-    trim()?;
+    Device::trim(0)?;
     let group = group()?;
     let dev = Device::open(0)?;
     let area = Area::filled(8, 300)?;
@@ -89,7 +83,7 @@ fn charged(_: &Ctx) -> Result<()> {
 }
 
 fn at_limit(_: &Ctx) -> Result<()> {
-    trim()?;
+    Device::trim(0)?;
     let group = group()?;
     let dev = Device::open(0)?;
     let area = Area::filled(16, 301)?;
@@ -181,7 +175,7 @@ fn fragment() -> Result<Undo<impl FnMut()>> {
 
 fn fragmented(ctx: &Ctx) -> Result<()> {
     let areas = [Area::filled(2, 303)?, Area::filled(2, 304)?];
-    trim()?;
+    Device::trim(0)?;
     let _undo = fragment()?;
     let all = areas[0].npages() as u64;
     for area in &areas {

@@ -111,6 +111,7 @@ fn answered<T>(result: Result<T, Errno>) -> Result<Option<T>> {
 /// A huge page where `direction` begins. Each attempt wants a new one: what was split stays so.
 fn source(ctx: &Ctx, direction: u32, seed: u64) -> Result<Area> {
     let area = Area::filled(1, seed)?;
+    Device::trim(0)?;
     if direction == abi::TO_SYSTEM {
         ctx.to_device(&area, seed)?;
     }
