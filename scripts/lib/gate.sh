@@ -7,6 +7,7 @@
 # A kernel that says one of these is wrong, whatever the tests say.
 GATE_REPORTS=(
 	'BUG:' 'kernel BUG at' 'WARNING:' 'Oops' 'general protection fault' 'Kernel panic'
+	'BUG [^ ]+ \(' 'pagealloc: (memory corruption|single bit error)' 'ODEBUG:' 'trying to register non-static key'
 	'KASAN:' 'KCSAN:' 'KMSAN:' 'KFENCE:' 'UBSAN:' 'Unable to handle' 'unable to handle'
 	'possible circular locking' 'possible recursive locking' 'possible irq lock inversion'
 	'inconsistent lock state' 'suspicious RCU usage' 'Invalid wait context' 'bad unlock balance'

@@ -2,7 +2,7 @@
 # shellcheck shell=bash
 #
 # The kernels: Debian's own, unpatched (stock), and those built from the same
-# source package (own, plain). Each is made once and kept in the cache, keyed
+# source package (own, plain, debug). Each is made once and kept in the cache, keyed
 # by what it is made from.
 
 # The newest packaged series first.
@@ -67,8 +67,8 @@ prepare_stock() {
 }
 
 # Sets what a kernel is to those who build for it and boot it: KNAME, KOUT (the
-# configured tree that a module builds against), KIMAGE, and KMAKE, the make
-# arguments that its modules need.
+# configured tree that a module builds against), KIMAGE, KMAKE, the make
+# arguments that its modules need, and KAPPEND, its own kernel arguments.
 provide_stock() {
 	local config
 	provide_packages
@@ -77,6 +77,7 @@ provide_stock() {
 	KNAME=stock
 	KIMAGE=$KPKG/vmlinuz
 	KMAKE=("KERNELRELEASE=$KRELEASE")
+	KAPPEND=''
 	if [ -f "$KOUT/.done" ]; then
 		cached "Rust metadata for $KRELEASE"
 		return
@@ -177,6 +178,7 @@ build_own_if_needed() {
 	KOUT=$CACHE/own-$(digest "$KVERSION" "$ROOT_KEY" "${@/#/$TOP/tests/kernel/}")
 	KIMAGE=$KOUT/arch/x86/boot/bzImage
 	KMAKE=(LLVM=1)
+	KAPPEND=''
 	if [ "$(cat "$KOUT/.done" 2>/dev/null)" = "$OWN_STAMP" ]; then
 		cached "kernel $name ($*)"
 		return
@@ -192,7 +194,11 @@ provide_kernel() {
 	stock) provide_stock ;;
 	own) provide_own own own.config debug.config ;;
 	plain) provide_own plain own.config ;;
-	*) die "there is no kernel '$1'" "stock, own or plain" ;;
+	debug)
+		provide_own debug own.config debug.config kasan.config
+		KAPPEND='page_owner=on page_poison=1'
+		;;
+	*) die "there is no kernel '$1'" "stock, own, plain or debug" ;;
 	esac
 }
 

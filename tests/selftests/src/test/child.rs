@@ -22,8 +22,6 @@ use nix::{
     unistd::{self, ForkResult, Pid},
 };
 
-/// How long a case may take; the slowest takes a few seconds under emulation.
-pub const TIME_LIMIT: Duration = Duration::from_secs(60);
 /// How long a killed process may take to go.
 const GRACE: Duration = Duration::from_secs(15);
 

@@ -43,6 +43,9 @@ pub struct Options {
     /// The driver that is loaded; any other is an error
     #[arg(long, value_enum, default_value_t = Wanted::Auto)]
     driver: Wanted,
+    /// How long a case may take
+    #[arg(long, value_name = "SECONDS", default_value_t = 60)]
+    time_limit: u64,
 }
 
 #[derive(Clone, Copy, PartialEq, Eq, ValueEnum)]
@@ -96,8 +99,9 @@ pub fn run(options: &Options) -> Result<u8> {
     if log.is_none() {
         ktap.diagnostic("the kernel's log cannot be read: what it complains of goes unnoticed")?;
     }
+    let limit = Duration::from_secs(options.time_limit);
     for case in chosen {
-        let (outcome, remarks) = run_case(case, driver, log.as_mut())?;
+        let (outcome, remarks) = run_case(case, driver, limit, log.as_mut())?;
         ktap.diagnostic(&remarks)?;
         ktap.result(case.name, &outcome)?;
     }
@@ -105,14 +109,19 @@ pub fn run(options: &Options) -> Result<u8> {
 }
 
 /// Runs one case and judges it; the text says why.
-fn run_case(case: &Case, driver: Driver, log: Option<&mut Kmsg>) -> Result<(Outcome, String)> {
+fn run_case(
+    case: &Case,
+    driver: Driver,
+    limit: Duration,
+    log: Option<&mut Kmsg>,
+) -> Result<(Outcome, String)> {
     if let (Driver::C, OnC::Skip(why)) = (driver, case.on_c) {
         return Ok((Outcome::Skip(why.into()), String::new()));
     }
     kmsg::mark(&format!("case {} begins", case.name));
     let start = Instant::now();
     let before = counters(driver)?;
-    let report = child::run(child::TIME_LIMIT, || {
+    let report = child::run(limit, || {
         let dev = Device::open(0)?;
         (case.run)(&Ctx { dev, driver })
     })?;
