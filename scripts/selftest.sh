@@ -44,14 +44,14 @@ ktap() {
 	parse_ktap "$WORK/results.ktap" planted
 }
 
-# selftest_of PASSED SKIP-REASON: what a run of hmm-tests is judged by.
+# selftest_of PASSED [SKIP-REASON]: what a run of hmm-tests is judged by.
 selftest_of() {
 	local note='' number
 	{
 		for number in $(seq "$1"); do echo "ok $number t"; done
-		echo "ok $(($1 + 1)) t # SKIP $2"
+		[ -z "${2:-}" ] || echo "ok $(($1 + 1)) t # SKIP $2"
 	} >"$WORK/hmm.ktap"
-	PASSED=$1 SKIPPED=1 FAILED=0
+	PASSED=$1 SKIPPED=0 FAILED=0
 	KSERIES=7.3 judge_hmm_tests planted "$WORK/hmm.ktap"
 	echo "$note"
 	[ "$FAILED" -eq 0 ]
@@ -109,6 +109,40 @@ expect red "a skip for another reason fails" selftest_of 38 'Not enough huge pag
 # shellcheck disable=SC2034 # read by judge_hmm_tests
 GUEST_GUP["planted"]=yes
 expect red "38 fail where there is gup_test" selftest_of 38 'DEVICE_COHERENT not available'
+expect green "39 pass there" selftest_of 39 'DEVICE_COHERENT not available'
+# shellcheck disable=SC2034 # read by judge_hmm_tests
+GUEST_COHERENT["planted"]=yes
+expect red "a coherent variant may not skip where there are coherent devices" selftest_of 78 'DEVICE_COHERENT not available'
+expect red "77 fail there" selftest_of 77
+expect green "78 pass there" selftest_of 78
+
+# mm_output RESULT...: what a run of two programs printed, the first with that result.
+mm_output() {
+	local run=1 result
+	for result; do
+		printf '%s\n' "#mm begin cow $run" 1..2 "$result 1 - it is read at 0x7f$run" "ok 2 - b" "#mm end cow 0" \
+			"#mm begin uffd $run" "1..0 # SKIP no userfaultfd" "#mm end uffd 4"
+		run=$((run + 1))
+	done
+}
+
+# mm_compared WITHOUT WITHOUT WITH: counts of the results, "passed failed skipped".
+mm_compared() {
+	mm_output "$1" "$2" >"$WORK/mm-alone"
+	mm_output "$3" >"$WORK/mm-busy"
+	: >"$WORK/mm-results"
+	RESULTS=$WORK/mm-results compare_mm "$WORK/mm-alone" "$WORK/mm-busy" "$WORK/mm-table" 2>/dev/null
+	awk -F '\t' '{ p += $2; f += $3; s += $4 } END { print p, f, s }' "$WORK/mm-results"
+}
+says() { [ "$("${@:2}")" = "$1" ]; }
+
+say "the runner's own test: comparing mm selftests"
+expect green "the same three times passes" says "4 0 1" mm_compared ok ok ok
+expect green "a failure beside the driver fails" says "3 1 1" mm_compared ok ok 'not ok'
+expect green "so does a success only beside the driver" says "3 1 1" mm_compared 'not ok' 'not ok' ok
+expect green "what always fails proves nothing" says "3 0 2" mm_compared 'not ok' 'not ok' 'not ok'
+expect green "nor does what fails now and then" says "3 0 2" mm_compared ok 'not ok' 'not ok'
+expect green "a case that is missing beside the driver fails" says "3 1 1" mm_compared ok ok '#'
 
 step "building the planted modules" planted-modules in_root sh -e -c '
 	mkdir -p "$2" && exec make -C "$1" M=/repo/tests/runner MO="$2" LLVM=1 modules' \

@@ -8,23 +8,30 @@ set -euo pipefail
 . "$(dirname "${BASH_SOURCE[0]}")/lib/all.sh"
 
 # What is booted: name, kernel, driver, steps, and the kernel reports that are
-# expected, COUNT:REGEX. Kernels are in provide_kernel
-# (lib/kernel.sh), steps in guest/steps; guests of a list run side by side.
+# expected, COUNT:REGEX; "coherent" gives it coherent devices; and its limit in
+# seconds, where it needs more than the others. Kernels are in
+# provide_kernel (lib/kernel.sh), steps in guest/steps; guests of a list run side by side.
 GUESTS_TEST=(
 	"stock|stock|rust|load demo companion hmm-tests unload"
-	"own|own|rust|load demo companion hmm-tests unload"
+	"own|own|rust|load demo companion hmm-tests unload bad-parameters||coherent"
 )
 # The C driver, for the record: where it is known wrong, cases fail as expected,
 # and three of them make it warn (K8, T19).
 GUESTS_ALL=(
 	"c|stock|c|load companion unload|3:WARNING: .*dmirror_do_fault"
+	"debug|debug|rust|load companion hmm-tests unload kmemleak||coherent|1800"
+)
+# Other mm selftests, without our driver and beside it: see lib/mm.sh.
+GUESTS_MM=(
+	"mm-alone|own|none|mm-selftests|||1500"
+	"mm-busy|own|rust|load mm-selftests unload|||1500"
 )
 
 run_guests() {
-	local entry name kernel driver steps allowed
+	local entry name kernel driver steps allowed coherent limit
 	for entry; do
-		IFS='|' read -r name kernel driver steps allowed <<<"$entry"
-		LIMIT=600 ALLOWED=$allowed guest "$name" "$kernel" "$driver" "$steps"
+		IFS='|' read -r name kernel driver steps allowed coherent limit <<<"$entry"
+		LIMIT=${limit:-600} ALLOWED=$allowed COHERENT=$coherent guest "$name" "$kernel" "$driver" "$steps"
 	done
 	finish || true
 	judge_guests
@@ -75,6 +82,8 @@ test_everything() {
 test_slow_rest() {
 	local rows
 	run_guests "${GUESTS_ALL[@]}"
+	run_guests "${GUESTS_MM[@]}"
+	compare_mm "$VM/mm-alone/mm-selftests.out" "$VM/mm-busy/mm-selftests.out" "$BUILD/mm-selftests.txt"
 	if [ -x "$TOP/scripts/experiment.sh" ]; then
 		say "make experiment"
 		rows=$(wc -l <"$RESULTS")

@@ -9,17 +9,24 @@
 #
 # A STEP is a file in scripts/guest/steps. It prints KTAP, or text if it is
 # listed in TEXT_STEPS, and then its exit status is the result. Set for one call:
-#   LIMIT=SECONDS  VM_MEMORY=6G  APPEND=KERNEL-ARGUMENTS  PARAMETERS=OF-THE-MODULE
+#   LIMIT=SECONDS  VM_MEMORY=3G  APPEND=KERNEL-ARGUMENTS  PARAMETERS=OF-THE-MODULE
 #   ALLOWED=COUNT:REGEX[newline...]   the kernel reports that this run provokes
+#   COHERENT=yes   with special purpose memory, and coherent devices on it
 
-TEXT_STEPS=' demo '
+TEXT_STEPS=' demo mm-selftests '
 
 # The selftest's private variants: a run in which fewer passed is no pass, even
-# if the rest only skipped. One of them needs gup_test.
+# if the rest only skipped. One of them needs gup_test. With coherent devices each
+# has a second variant, and none may skip.
 declare -A PRIVATE_TESTS=([7.3]=39)
 
+# What COHERENT=yes stands for; the step bad-parameters knows the addresses.
+COHERENT_MEMORY=3G
+COHERENT_APPEND='memmap=512M$0x80000000'
+COHERENT_PARAMETERS='spm_addr_dev0=0x80000000 spm_addr_dev1=0x90000000'
+
 GUESTS=()
-declare -A GUEST_STEPS GUEST_ALLOWED GUEST_GUP GUEST_KUNIT
+declare -A GUEST_STEPS GUEST_ALLOWED GUEST_GUP GUEST_KUNIT GUEST_COHERENT
 
 # prepare_guest NAME KERNEL DRIVER STEPS
 prepare_guest() {
@@ -27,23 +34,29 @@ prepare_guest() {
 	provide_kernel "$kernel"
 	provide_driver "$driver"
 	[[ " $steps " != *' hmm-tests '* && $steps != shell ]] || provide_hmm_tests
+	MM_TESTS=()
+	[[ " $steps " != *' mm-selftests '* ]] || provide_mm_selftests
 	# The companion is built once for all guests of a run.
-	[ -n "${COMPANION:-}" ] || [[ " $steps " != *' demo '* && " $steps " != *' companion '* && $steps != shell ]] ||
+	[ -n "${COMPANION:-}" ] || [[ ! " $steps " =~ ' '(demo|companion|mm-selftests)' ' && $steps != shell ]] ||
 		provide_companion
 	choose_accel
 	# shellcheck disable=SC2086 # parameters are words
-	make_initramfs "$name" "$driver" "$steps" ${PARAMETERS:-} ||
+	make_initramfs "$name" "$driver" "$steps" ${PARAMETERS:-} ${COHERENT:+$COHERENT_PARAMETERS} ||
 		die "the initramfs of $name could not be made" "is the disk full?"
 	GUESTS+=("$name")
 	GUEST_STEPS[$name]=$steps
 	GUEST_ALLOWED[$name]=${ALLOWED:-}
+	GUEST_COHERENT[$name]=${COHERENT:-}
 	GUEST_GUP[$name]=$(! kernel_has GUP_TEST || echo yes)
 	GUEST_KUNIT[$name]=$(! kernel_has KUNIT || [ "$driver" != rust ] || echo yes)
 }
 
 guest() {
+	local memory=${VM_MEMORY:-}
 	prepare_guest "$@"
-	start "booting $1: kernel $2 ($(kernel_title)), driver $3, $ACCEL" "vm-$1" boot "$1" "${LIMIT:-300}" "${APPEND:-}"
+	[ -z "${COHERENT:-}" ] || memory=${memory:-$COHERENT_MEMORY}
+	VM_MEMORY=$memory start "booting $1: kernel $2 ($(kernel_title)), driver $3, $ACCEL" "vm-$1" boot "$1" "${LIMIT:-300}" \
+		"${APPEND:-} ${COHERENT:+$COHERENT_APPEND} $KAPPEND"
 }
 
 kernel_title() { [ "$KNAME" = stock ] && echo "Debian's $KRELEASE, unpatched" || echo "our build of $KVERSION"; }
@@ -86,6 +99,10 @@ judge_ktap() {
 	fi
 	[ "$SKIPPED" -eq 0 ] || note+="${note:+; }skipped: $(skip_reasons "$file" | paste -sd ';')"
 	[ "$step" != hmm-tests ] || judge_hmm_tests "$name" "$file"
+	if [ -n "${GUEST_COHERENT[$name]:-}" ] && skip_reasons "$file" | grep -q 'no coherent device'; then
+		FAILED=$((FAILED + 1))
+		note="coherent devices were not found; $note"
+	fi
 	count "$name.$step" "$PASSED" "$FAILED" "$SKIPPED" "$note"
 	[ "$FAILED" -eq 0 ] || sed -n 's/^\(.*not ok [0-9]\)/    | \1/p' "$file" | head -n 20 >&2
 }
@@ -93,7 +110,12 @@ judge_ktap() {
 # The selftest skips what it does not find; here it is known what must be found.
 judge_hmm_tests() {
 	local name=$1 file=$2 least=${PRIVATE_TESTS[$KSERIES]:-1} reason
-	local -a expected=('DEVICE_COHERENT not available')
+	local -a expected=()
+	if [ -n "${GUEST_COHERENT[$name]:-}" ]; then
+		least=$((2 * least))
+	else
+		expected+=('DEVICE_COHERENT not available')
+	fi
 	if [ -z "${GUEST_GUP[$name]:-}" ]; then
 		expected+=('Skipping test, could not find gup_test driver')
 		[ "$least" = 1 ] || least=$((least - 1))

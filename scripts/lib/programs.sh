@@ -33,6 +33,50 @@ provide_hmm_tests() {
 		die "hmm-tests could not be built" "look at $LOGS/hmm-tests.log"
 }
 
+# The other mm selftests that run beside the driver: scripts/lib/mm.sh.
+MM_SELFTESTS=(split_huge_page_test folio_split_race_test cow khugepaged uffd-unit-tests migration transhuge-stress)
+
+# As their Makefile does, but static, and without liburing. "migration" needs
+# libnuma, which is unpacked beside it: the build root is not made anew for that.
+build_mm_selftests() {
+	in_root sh -e -c '
+		source=$1 out=$2 tests=$1/tools/testing/selftests mm=$1/tools/testing/selftests/mm
+		shift 2
+		rm -rf "$out.new" && mkdir -p "$out.new/headers" "$out.new/include"
+		make -C "$source" O="$out.new/headers" headers_install INSTALL_HDR_PATH="$out.new/uapi"
+		echo "/* no liburing */" >"$out.new/include/local_config.h_gen"
+		(cd "$out.new" && apt-get download libnuma-dev && dpkg-deb -x libnuma-dev_*.deb numa)
+		for test; do
+			libs="-lrt -lpthread -lm" sources=
+			case $test in
+			uffd-unit-tests) sources=$mm/uffd-common.c ;;
+			migration) libs="-lnuma $libs" ;;
+			esac
+			gcc -static -O2 -Wall -Wunreachable-code -D_GNU_SOURCE= -U_FORTIFY_SOURCE -no-pie \
+				-I"$tests" -I"$source" -I"$out.new/include" -I"$out.new/numa/usr/include" \
+				-isystem "$out.new/uapi/include" -isystem "$source/tools/include/uapi" \
+				-L"$out.new/numa/usr/lib/x86_64-linux-gnu" -o "$out.new/$test" \
+				"$mm/$test.c" $sources "$mm/vm_util.c" "$mm/hugepage_settings.c" $libs
+			strip "$out.new/$test"
+		done
+		cd "$out.new" && rm -r headers uapi include numa libnuma-dev_*.deb
+		rm -rf "$out" && mv "$out.new" "$out"
+	' sh "/cache/${KPKG##*/}/source" "/cache/${1##*/}" "${MM_SELFTESTS[@]}"
+}
+
+# Sets MM_TESTS to those programs.
+provide_mm_selftests() {
+	local out
+	out=$CACHE/mm-selftests-$(digest "$KVERSION" "$ROOT_KEY" "$(declare -f build_mm_selftests)" "${MM_SELFTESTS[*]}")
+	MM_TESTS=("${MM_SELFTESTS[@]/#/$out/}")
+	if [ -d "$out" ]; then
+		cached "mm selftests of $KRELEASE"
+		return
+	fi
+	step "building mm selftests of $KRELEASE: ${MM_SELFTESTS[*]}" mm-selftests build_mm_selftests "$out" ||
+		die "the mm selftests could not be built" "look at $LOGS/mm-selftests.log"
+}
+
 build_c_driver() {
 	in_root sh -e -c '
 		source=$1 kout=$2 out=$3
@@ -70,11 +114,12 @@ provide_rust_driver() {
 		die "rust_dmirror.ko could not be built for $KNAME" "look at $LOGS/module-$KNAME.log"
 }
 
-# provide_driver rust|c
+# provide_driver rust|c|none
 provide_driver() {
 	case $1 in
 	rust) provide_rust_driver ;;
 	c) provide_c_driver ;;
+	none) MODULE='' ;;
 	*) die "there is no driver '$1'" "DRIVER=rust or DRIVER=c" ;;
 	esac
 }

@@ -7,8 +7,8 @@
 
 VM=$BUILD/vm
 
-# make_initramfs NAME DRIVER STEPS [PARAMETER...]: from MODULE, HMM_TESTS and
-# COMPANION, each where it is set. Uncompressed, so that every kernel can read it.
+# make_initramfs NAME DRIVER STEPS [PARAMETER...]: from MODULE, HMM_TESTS, MM_TESTS
+# and COMPANION, each where it is set. Uncompressed, so that every kernel can read it.
 make_initramfs() {
 	local name=$1 driver=$2 steps=$3 dir=$VM/$1/initramfs file
 	shift 3
@@ -19,7 +19,7 @@ make_initramfs() {
 	mkdir "$dir/steps"
 	cp "$TOP/scripts/guest/ktap.sh" "${STEP_DIR:-$TOP/scripts/guest/steps}"/* "$dir/steps/"
 	chmod 755 "$dir/init"
-	for file in "${HMM_TESTS:-}" "${COMPANION:-}"; do
+	for file in "${HMM_TESTS:-}" "${COMPANION:-}" ${MM_TESTS:+"${MM_TESTS[@]}"}; do
 		[ -z "$file" ] || cp "$file" "$dir/bin/"
 	done
 	for file in ${MODULE:+"$MODULE"} ${EXTRA_MODULES:+"${EXTRA_MODULES[@]}"}; do

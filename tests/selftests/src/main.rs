@@ -8,6 +8,7 @@
 
 mod abi;
 mod area;
+mod busy;
 mod demo;
 mod device;
 mod experiment;
@@ -58,6 +59,8 @@ enum Command {
     /// Leave pages on the device with no file open, and touch them while a command runs
     #[command(hide = true)]
     Strand(strand::Options),
+    /// Migrate for ever, and check the data: something for other tests to run beside
+    Busy(Target),
     /// Make the table of `make experiment` out of what its guests printed
     #[command(hide = true)]
     Experiment(experiment::Options),
@@ -76,6 +79,7 @@ fn run(command: Command) -> Result<u8> {
         Command::Stat(target) => stat::run(target.device),
         Command::Trace { target, inject } => trace::run(target.device, &inject),
         Command::Strand(options) => strand::run(&options),
+        Command::Busy(target) => busy::run(target.device),
         Command::Experiment(options) => experiment::run(&options),
     }
 }
