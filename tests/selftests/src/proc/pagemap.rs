@@ -2,7 +2,7 @@
 
 //! `/proc/self/pagemap`: what each page-table entry is. Device-private entries look like swap.
 
-use std::{fs::File, os::unix::fs::FileExt};
+use std::{fs::File, os::unix::fs::FileExt, sync::LazyLock};
 
 use anyhow::{Context, Result};
 
@@ -57,7 +57,9 @@ pub fn of(addr: usize, npages: usize) -> Result<Vec<Entry>> {
 /// How often page `pfn` of system memory is mapped, by the kernel's own count rather than by the
 /// driver's. `None` without root, or for memory that `/proc/kpagecount` does not know.
 pub fn mapcount(pfn: u64) -> Option<u64> {
-    let file = File::open("/proc/kpagecount").ok()?;
+    // Asked for page after page: opening it each time is what would take the time.
+    static FILE: LazyLock<Option<File>> = LazyLock::new(|| File::open("/proc/kpagecount").ok());
+    let file = FILE.as_ref()?;
     let mut bytes = [0; size_of::<u64>()];
     file.read_exact_at(&mut bytes, pfn * size_of::<u64>() as u64)
         .ok()?;

@@ -68,13 +68,15 @@ pub fn pages_at(
     place: Place,
 ) -> Result<()> {
     let range = || format!("pages {first}+{npages}: {place:?}");
-    by_pagemap(area, first, npages, place).with_context(|| format!("{} by pagemap", range()))?;
+    let entries = by_pagemap(area, first, npages, place)
+        .with_context(|| format!("{} by pagemap", range()))?;
     by_snapshot(dev, area, first, npages, place)
         .with_context(|| format!("{} by the device's snapshot", range()))?;
     if driver == Driver::Rust {
         let step = if place.huge() { 64 } else { 1 };
-        for page in (first..first + npages).step_by(step) {
-            by_counts(dev, area, page, place).with_context(|| format!("page {page}: {place:?}"))?;
+        for (page, entry) in (first..).zip(entries).step_by(step) {
+            by_counts(dev, area, page, entry, place)
+                .with_context(|| format!("page {page}: {place:?}"))?;
         }
     }
     Ok(())
@@ -90,13 +92,19 @@ fn by_smaps(area: &Area, place: Place) -> Result<()> {
     Ok(())
 }
 
-fn by_pagemap(area: &Area, first: usize, npages: usize, place: Place) -> Result<()> {
-    for (index, entry) in pagemap::of(area.page(first), npages)?.iter().enumerate() {
+fn by_pagemap(
+    area: &Area,
+    first: usize,
+    npages: usize,
+    place: Place,
+) -> Result<Vec<pagemap::Entry>> {
+    let entries = pagemap::of(area.page(first), npages)?;
+    for (index, entry) in entries.iter().enumerate() {
         let page = first + index;
         check_eq!(entry.swap(), place.private(), "page {page}: a device entry");
         check_eq!(entry.present(), !place.private(), "page {page}: present");
     }
-    Ok(())
+    Ok(entries)
 }
 
 fn by_snapshot(dev: &Device, area: &Area, first: usize, npages: usize, place: Place) -> Result<()> {
@@ -122,7 +130,13 @@ fn by_snapshot(dev: &Device, area: &Area, first: usize, npages: usize, place: Pl
 
 /// Counts of one page's folio: what the driver says must fit together, and fit what the page
 /// tables say.
-fn by_counts(dev: &Device, area: &Area, page: usize, place: Place) -> Result<()> {
+fn by_counts(
+    dev: &Device,
+    area: &Area,
+    page: usize,
+    entry: pagemap::Entry,
+    place: Place,
+) -> Result<()> {
     let addr = area.page(page);
     let mut info = dev.page(addr).context("RUST_DMIRROR_PAGE")?;
     if info.refs != info.expected {
@@ -162,7 +176,6 @@ fn by_counts(dev: &Device, area: &Area, page: usize, place: Place) -> Result<()>
         "a huge mapping of a folio of order {}",
         info.order
     );
-    let entry = pagemap::of(addr, 1)?[0];
     if let Some(pfn) = entry.pfn() {
         check_eq!(info.pfn, pfn, "page frame number, by pagemap");
         // kpagecount says 0 of all device memory, reachable or not: it is not online.
