@@ -11,12 +11,13 @@ mod ktap;
 
 use std::{
     io,
+    sync::atomic::Ordering,
     thread::sleep,
     time::{Duration, Instant},
 };
 
 use anyhow::{bail, ensure, Context, Result};
-use clap::{Args, ValueEnum};
+use clap::{value_parser, Args, ValueEnum};
 
 use crate::{
     abi::Stats,
@@ -46,6 +47,9 @@ pub struct Options {
     /// How long a case may take
     #[arg(long, value_name = "SECONDS", default_value_t = 60)]
     time_limit: u64,
+    /// Compare the counts of every Nth page only, where each takes long
+    #[arg(long, value_name = "N", default_value_t = 1, value_parser = value_parser!(u16).range(1..=64))]
+    every: u16,
 }
 
 #[derive(Clone, Copy, PartialEq, Eq, ValueEnum)]
@@ -100,6 +104,7 @@ pub fn run(options: &Options) -> Result<u8> {
         ktap.diagnostic("the kernel's log cannot be read: what it complains of goes unnoticed")?;
     }
     let limit = Duration::from_secs(options.time_limit);
+    check::EVERY.store(options.every.into(), Ordering::Relaxed);
     for case in chosen {
         let (outcome, remarks) = run_case(case, driver, limit, log.as_mut())?;
         ktap.diagnostic(&remarks)?;
