@@ -2,17 +2,17 @@
 # shellcheck shell=bash
 #
 # The kernel's other mm selftests, with our driver busy beside them and without
-# it: what each case gives must be the same. Their step,
-# mm-selftests, frames what each program prints.
+# it: what each case gives must be the same. The guests' step, mm-selftests,
+# frames what each program prints.
 
-# mm_cases FILE: "PROGRAM RUN NUMBER RESULT DESCRIPTION", tab-separated, for each
-# case; a program's end is a case, too. Addresses and times are no part of a name.
+# mm_cases FILE: "PROGRAM NUMBER RESULT DESCRIPTION", tab-separated, for each
+# case; a program's end is a case, too. Addresses are no part of a name.
 mm_cases() {
 	awk '
 		BEGIN { OFS = "\t" }
 		{ sub(/\r$/, "") }
-		$1 == "#mm" && $2 == "begin" { program = $3; run = $4; next }
-		$1 == "#mm" && $2 == "end" { print program, run, "end", "status " $4, "exit status"; program = ""; next }
+		$1 == "#mm" && $2 == "begin" { program = $3; next }
+		$1 == "#mm" && $2 == "end" { print program, "end", "status " $4, "exit status"; program = ""; next }
 		program == "" { next }
 		match($0, /^(not )?ok [0-9]+/) {
 			result = /^not/ ? "not ok" : "ok"
@@ -23,60 +23,77 @@ mm_cases() {
 			}
 			number = $0; sub(/^(not )?ok /, "", number); sub(/[^0-9].*/, "", number)
 			gsub(/0x[0-9a-f]+/, "ADDRESS", text)
-			print program, run, number, result, text
+			print program, number, result, text
 		}
-		match($0, /^1\.\.0 # *SKIP */) { print program, run, "plan", "skip", substr($0, RLENGTH + 1) }' "$1"
+		match($0, /^1\.\.0 # *SKIP */) { print program, "plan", "skip", substr($0, RLENGTH + 1) }' "$1"
 }
 
-# compare_mm ALONE BUSY TABLE: counts each case once, and writes a line for each to
-# TABLE. A case passes if it gave the same in both runs without the driver and in
-# the one beside it. What gives one thing now and another then without our driver
-# proves nothing about it, and what fails without it hardly more: both are skips,
-# with their names.
-compare_mm() {
+# mm_table ALONE AGAIN BUSY: a line for each case: verdict, program, the three
+# results, name. A case passes if it gave the same each time. What gives one thing
+# now and another then without our driver proves nothing about it, and what fails
+# without it hardly more: both are skips, as is what a limit ended there. AGAIN may
+# be the same file as ALONE.
+mm_table() {
+	awk -F '\t' '
+		BEGIN { OFS = "\t" }
+		FNR == 1 { file++ }
+		{ key = $1 SUBSEP $2 }
+		!(key in name) { order[++cases] = key; program[key] = $1; name[key] = $4 }
+		{ result[file, key] = $3 }
+		function of(file, key) { return (file, key) in result ? result[file, key] : "missing" }
+		END {
+			for (i = 1; i <= cases; i++) {
+				key = order[i]; p = program[key]
+				alone = of(1, key); again = of(2, key); busy = of(3, key)
+				killed = of(1, p SUBSEP "end") == "status 137"
+				if (killed && alone ~ /^(missing|status 137)$/) verdict = "slow"
+				else if (alone != again) verdict = "unsteady"
+				else if (alone != busy) verdict = "FAIL"
+				else if (alone == "skip") verdict = "skip"
+				else if (alone == "not ok" || alone ~ /^status/ && alone !~ /^status [04]$/) verdict = "broken"
+				else verdict = "pass"
+				print verdict, p, alone, again, busy, name[key]
+			}
+		}' <(mm_cases "$1") <(mm_cases "$2") <(mm_cases "$3")
+}
+
+# count_mm TABLE: each program is one row of the tally, its cases are counted, and
+# what needs a word gets it.
+count_mm() {
 	local title passed failed skipped note
 	while IFS=$'\t' read -r title passed failed skipped note; do
 		count "$title" "$passed" "$failed" "$skipped" "$note"
 		[ "$failed" = 0 ] || printf '%s\n' "${RED}    $title: $note${PLAIN}" >&2
-	done < <(awk -F '\t' -v table="$3" '
-		BEGIN { OFS = "\t"; printf "" >table }
-		{ key = $1 SUBSEP $3 }
-		!(key in name) { order[++cases] = key; program[key] = $1; name[key] = $5 }
-		!($1 in known) { known[$1]; title[++programs] = $1 }
-		FILENAME == ARGV[1] { alone[key, $2] = $4; next }
-		{ busy[key] = $4 }
-		function result(value) { return value == "" ? "missing" : value }
-		function note(text) { notes[p] = notes[p] (notes[p] == "" ? "" : "; ") text }
+	done < <(awk -F '\t' '
+		BEGIN { OFS = "\t" }
+		!($2 in known) { known[$2]; title[++programs] = $2 }
+		{ tally[$2, $1]++ }
+		function note(text) { notes[$2] = notes[$2] (notes[$2] == "" ? "" : "; ") text }
+		$1 == "FAIL" { note($6 ": " $3 " without the driver, " $5 " beside it") }
+		$1 == "unsteady" { note("not the same twice without the driver: " $6) }
+		$1 == "broken" { note("without the driver, too: " $6 " " $3) }
+		$1 == "slow" { note("ended by its limit without the driver") }
 		END {
-			for (i = 1; i <= cases; i++) {
-				key = order[i]; p = program[key]; text = name[key]
-				first = result(alone[key, 1]); second = result(alone[key, 2]); now = result(busy[key])
-				# A limit ended it, and then there is no second run, and no end of the list.
-				if (alone[p SUBSEP "end", 1] == "status 137") {
-					second = first
-					if (first ~ /^(missing|status 137)$/) now = first
-				}
-				if (first != second) {
-					verdict = "skip"
-					note("not the same twice without the driver: " text " (" first ", " second "; beside it " now ")")
-				} else if (first != now) {
-					verdict = "FAIL"
-					note(text ": " first " without the driver, " now " beside it")
-				} else if (first == "skip") {
-					verdict = "skip"
-					skips[p]++
-				} else if (first ~ /^(not ok|missing)$/ || first ~ /^status/ && first !~ /^status [04]$/) {
-					verdict = "skip"
-					note("without the driver, too: " text " " first)
-				} else
-					verdict = "pass"
-				tally[p, verdict]++
-				print verdict, p, first, second, now, text >table
-			}
 			for (i = 1; i <= programs; i++) {
 				p = title[i]
-				if (skips[p]) note(skips[p] " skipped by themselves")
-				print "mm-selftests." p, tally[p, "pass"] + 0, tally[p, "FAIL"] + 0, tally[p, "skip"] + 0, notes[p]
+				skips = tally[p, "skip"] + tally[p, "broken"] + tally[p, "slow"] + tally[p, "unsteady"]
+				if (tally[p, "skip"]) notes[p] = notes[p] (notes[p] == "" ? "" : "; ") tally[p, "skip"] " skip by themselves"
+				print "mm-selftests." p, tally[p, "pass"] + 0, tally[p, "FAIL"] + 0, skips + 0, notes[p]
 			}
-		}' <(mm_cases "$1") <(mm_cases "$2"))
+		}' "$1")
+}
+
+# compare_mm: runs the guests, one without the driver and one with it, and only
+# if something differs one more without it, which shows what is unsteady by itself.
+compare_mm() {
+	local alone=$VM/mm-alone/mm-selftests.out busy=$VM/mm-busy/mm-selftests.out table=$BUILD/mm-selftests.txt
+	run_guests "mm-alone|own|none|mm-selftests|||2400" "mm-busy|own|rust|load mm-selftests unload|||2400"
+	mm_table "$alone" "$alone" "$busy" >"$table"
+	if grep -q '^FAIL' "$table"; then
+		say "something differs; once more without the driver"
+		run_guests "mm-again|own|none|mm-selftests|||2400"
+		mm_table "$alone" "$VM/mm-again/mm-selftests.out" "$busy" >"$table"
+	fi
+	count_mm "$table"
+	note "each case of the mm selftests, without the driver and beside it: ${table#"$TOP"/}"
 }
