@@ -12,14 +12,14 @@ set -euo pipefail
 # seconds, where it needs more than the others. Kernels are in
 # provide_kernel (lib/kernel.sh), steps in guest/steps; guests of a list run side by side.
 GUESTS_TEST=(
-	"stock|stock|rust|load demo companion hmm-tests unload"
-	"own|own|rust|load demo companion hmm-tests unload bad-parameters||coherent"
+	"stock|stock|rust|load demo companion hmm-tests unload rmmod-busy"
+	"own|own|rust|load demo companion hmm-tests unload bad-parameters rmmod-busy||coherent"
 )
 # The C driver, for the record: where it is known wrong, cases fail as expected,
 # and three of them make it warn (K8, T19). The kernel "debug" takes its time.
 GUESTS_ALL=(
 	"c|stock|c|load companion unload|3:WARNING: .*dmirror_do_fault"
-	"debug|debug|rust|load companion hmm-tests unload kmemleak||coherent|2700"
+	"debug|debug|rust|load companion hmm-tests unload rmmod-busy kmemleak||coherent|2700"
 )
 
 run_guests() {
