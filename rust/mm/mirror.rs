@@ -179,8 +179,8 @@ impl Mirror {
     /// # Errors
     ///
     /// `EFAULT` if a page that is wanted cannot be had, or the process is gone; `EPERM` if it may not
-    /// be written; `EBUSY` if the mapping did not hold still for a second; `EINTR` if killed;
-    /// `ENOMEM`; `EINVAL` for a bad range or mapping.
+    /// be written; `EBUSY` if the mapping did not hold still for a second, nor for two rounds per page;
+    /// `EINTR` if killed; `ENOMEM`; `EINVAL` for a bad range or mapping.
     pub fn fill(
         &self,
         range: Range<usize>,
@@ -205,12 +205,17 @@ impl Mirror {
         let mut spare = Some(Spare::new()?);
         let timeout = Delta::from_millis(bindings::HMM_RANGE_DEFAULT_TIMEOUT as i64);
         let begin = Instant::<Monotonic>::now();
+        // A fault changes the mapping as well, for one when it copies a shared page: each page may cost
+        // a round, and on a slow machine all of them more than a second. The other function has rounds
+        // of its own, which end by time.
+        let mut rounds = if keep_lock { 2 * nr } else { 0 };
 
         let mut locked = loop {
             check_killed()?;
-            if begin.elapsed() > timeout {
+            if rounds == 0 && begin.elapsed() > timeout {
                 return Err(EBUSY);
             }
+            rounds = rounds.saturating_sub(1);
             pfns[..skipped].fill(0);
             pfns[skipped..].fill(want.request());
             let mut request = bindings::hmm_range {
