@@ -2,7 +2,7 @@
 #
 # Doors to scripts/, no more. Kbuild, beside this file, builds the module.
 
-.PHONY: module run test test-all experiment shell format update clean clean-cache help
+.PHONY: module run test test-all experiment defects shell format update clean clean-cache help
 
 module:
 	@scripts/module.sh
@@ -18,6 +18,9 @@ test-all:
 
 experiment:
 	@scripts/experiment.sh
+
+defects:
+	@scripts/defects.sh
 
 shell:
 	@scripts/shell.sh

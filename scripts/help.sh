@@ -7,6 +7,7 @@ make run DRIVER=c the same with the kernel's C driver, test_hmm
 make test         everything that checks the project before a commit
 make test-all     that, and what takes longer
 make experiment   the refused split, stage by stage, with both drivers
+make defects      what is wrong with the C driver, done to both drivers: tests/defects.md
 make shell        a shell in the guest with the module loaded (DRIVER=c, KERNEL=own)
 make module       the module alone, for Debian's kernel: build/stock/module
 make KDIR=TREE    the module alone, for a configured tree of one's own: build/module

@@ -76,7 +76,7 @@ progress() {
 
 # finish [PID]: waits for that job, or for everything that was started, shows
 # that time passes, and shows the end of the log of what failed. Returns 1 if
-# what it waited for failed.
+# what it waited for failed. With LEAVE=N it is content when no more than N run.
 finish() {
 	local only=${1:-} job pid began log rc failed=0 beat=$SECONDS left found=1
 	while [ "$found" = 1 ]; do
@@ -101,6 +101,7 @@ finish() {
 			fi
 		done
 		RUNNING=("${left[@]}")
+		[ -n "$only" ] || [ "${#left[@]}" -gt "${LEAVE:-0}" ] || found=0
 		[ "$found" = 1 ] || break
 		if [ -t 1 ]; then
 			printf '\r    %s\e[K' "$(progress $((60 / ${#RUNNING[@]})))"

@@ -52,8 +52,13 @@ prepare_guest() {
 }
 
 guest() {
-	local memory=${VM_MEMORY:-}
 	prepare_guest "$@"
+	boot_guest "$@"
+}
+
+# boot_guest NAME KERNEL DRIVER: what prepare_guest has just prepared.
+boot_guest() {
+	local memory=${VM_MEMORY:-}
 	[ -z "${COHERENT:-}" ] || memory=${memory:-$COHERENT_MEMORY}
 	VM_MEMORY=$memory start "booting $1: kernel $2 ($(kernel_title)), driver $3, $ACCEL" "vm-$1" boot "$1" "${LIMIT:-300}" \
 		"${APPEND:-} ${COHERENT:+$COHERENT_APPEND} $KAPPEND"

@@ -42,7 +42,8 @@ make_initramfs() {
 # qemu NAME LIMIT ACCELERATOR KERNEL-ARGUMENTS [QEMU-ARGUMENT...]: status 124
 # means that the time limit, in seconds, ended it. No network, no disk, nothing
 # of the host but the files of NAME. A newer CPU than Nehalem offers "rep movsb",
-# which TCG runs byte by byte.
+# which TCG runs byte by byte. On a busy machine the timer may be late when the
+# kernel looks whether it works, which without no_timer_check is a panic.
 qemu() {
 	local name=$1 limit=$2 accel=$3 append=$4
 	shift 4
@@ -50,7 +51,7 @@ qemu() {
 	in_root timeout --foreground --kill-after=5 "$limit" qemu-system-x86_64 -nodefaults -no-user-config -no-reboot -display none \
 		-machine pc -accel "$accel" -cpu Nehalem -smp 2 -m "${VM_MEMORY:-2G}" \
 		-kernel "${KIMAGE/#"$CACHE"//cache}" -initrd "/repo/build/vm/$name/initramfs.cpio" \
-		-append "console=ttyS0 loglevel=8 panic=-1 $append" "$@"
+		-append "console=ttyS0 loglevel=8 panic=-1 no_timer_check $append" "$@"
 }
 
 # Sets ACCEL to tcg or kvm. /dev/kvm may be there, open, and still hang every

@@ -9,6 +9,7 @@
 mod abi;
 mod area;
 mod busy;
+mod defects;
 mod demo;
 mod device;
 mod experiment;
@@ -64,6 +65,9 @@ enum Command {
     /// Make the table of `make experiment` out of what its guests printed
     #[command(hide = true)]
     Experiment(experiment::Options),
+    /// The guests of `make defects`, and the table of what was seen in them
+    #[command(hide = true)]
+    Defects(defects::Options),
 }
 
 fn run(command: Command) -> Result<u8> {
@@ -81,6 +85,7 @@ fn run(command: Command) -> Result<u8> {
         Command::Strand(options) => strand::run(&options),
         Command::Busy(target) => busy::run(target.device),
         Command::Experiment(options) => experiment::run(&options),
+        Command::Defects(options) => defects::run(&options),
     }
 }
 

@@ -12,8 +12,10 @@ use std::{
 use nix::libc;
 
 /// What a healthy kernel does not say. `Bad rss` is how a lost page shows without DEBUG_VM.
-const COMPLAINTS: [&str; 14] = [
+const COMPLAINTS: [&str; 15] = [
     "BUG:",
+    // Of the slab allocator, without a colon.
+    "BUG kmalloc",
     "kernel BUG at",
     "WARNING:",
     "Oops",
@@ -71,11 +73,25 @@ pub fn mark(text: &str) {
     }
 }
 
+/// The line before a case, for [`mark`].
+pub fn begins(case: &str) -> String {
+    format!("case {case} begins")
+}
+
+/// The case that a line of the log announces.
+pub fn begun(line: &str) -> Option<&str> {
+    line.split_once("dmirror: case ")?.1.strip_suffix(" begins")
+}
+
+/// Whether a line of the log is a complaint of the kernel's.
+pub fn complains(line: &str) -> bool {
+    !line.contains("dmirror: case ") && COMPLAINTS.iter().any(|c| line.contains(c))
+}
+
 /// The message of a record, if it is a complaint.
 fn complaint(record: &str) -> Option<String> {
     let message = record.split_once(';')?.1.lines().next()?;
-    let own = message.starts_with("dmirror: ");
-    (!own && COMPLAINTS.iter().any(|c| message.contains(c))).then(|| message.to_string())
+    complains(message).then(|| message.to_string())
 }
 
 #[cfg(test)]

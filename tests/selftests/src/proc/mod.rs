@@ -3,6 +3,7 @@
 //! What the kernel itself says of this process, whichever driver moved its pages.
 
 pub mod cgroup;
+pub mod fail;
 pub mod fail_nth;
 pub mod khugepaged;
 pub mod kmsg;

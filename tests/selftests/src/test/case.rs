@@ -4,6 +4,7 @@
 
 use anyhow::{ensure, Context, Result};
 
+use super::shown::Shown;
 use crate::{
     abi::{self, Migrate},
     area::{verify_bytes, Area},
@@ -15,10 +16,10 @@ use crate::{
 #[derive(Clone, Copy)]
 pub enum OnC {
     Passes,
-    /// Fails: it is known to be wrong there.
-    Fails(&'static str),
     /// Cannot be tried: its ABI lacks something, or the kernel would not survive.
     Skip(&'static str),
+    /// The case is about a defect, and this is how that shows.
+    Shows(Shown),
 }
 
 pub const NEW_ABI: OnC = OnC::Skip("needs an ioctl that the C driver does not have");
@@ -36,6 +37,16 @@ pub struct Case {
 }
 
 impl Case {
+    /// A case about a defect, whose number its name begins with.
+    pub const fn defect(
+        name: &'static str,
+        about: &'static str,
+        shown: Shown,
+        run: fn(&Ctx) -> Result<()>,
+    ) -> Case {
+        Case::new(name, about, OnC::Shows(shown), run)
+    }
+
     pub const fn new(
         name: &'static str,
         about: &'static str,

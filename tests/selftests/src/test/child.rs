@@ -22,7 +22,7 @@ use nix::{
     unistd::{self, ForkResult, Pid},
 };
 
-/// How long a killed process may take to go.
+/// How long a killed process may take to go, at most; no longer than the case itself.
 const GRACE: Duration = Duration::from_secs(15);
 
 const PASSED: i32 = 0;
@@ -106,7 +106,8 @@ fn in_child(limit: Duration, case: impl FnOnce() -> Result<()>, output: File) ->
 
 /// Collects the output until the child has ended, or long enough after it should have.
 fn watch(child: Pid, limit: Duration, mut output: File) -> Result<Report> {
-    let overdue = Instant::now() + limit + GRACE;
+    let grace = GRACE.min(limit);
+    let overdue = Instant::now() + limit + grace;
     let mut text = Vec::new();
     let mut killed = false;
     let end = loop {
@@ -124,7 +125,7 @@ fn watch(child: Pid, limit: Duration, mut output: File) -> Result<Report> {
             WaitStatus::Signaled(_, signal, _) => break End::Failed(format!("killed by {signal}")),
             _ => {}
         }
-        if Instant::now() > overdue + GRACE {
+        if Instant::now() > overdue + grace {
             break End::TimedOut(format!("process {child} cannot be killed"));
         }
         if Instant::now() > overdue && !killed {

@@ -8,6 +8,11 @@ mod check;
 mod child;
 mod filter;
 mod ktap;
+pub mod shown;
+
+pub use case::{Case, OnC};
+pub use cases::defects::all as defects;
+pub use child::Skip;
 
 use std::{
     io,
@@ -29,18 +34,22 @@ use crate::{
         kmsg::{self, Kmsg},
     },
 };
-use case::{Case, Ctx, OnC};
+use case::Ctx;
 use child::End;
 use ktap::{Ktap, Outcome};
+use shown::{How, Seen, Shown};
 
 #[derive(Args)]
 pub struct Options {
     /// Show the cases instead of running them
     #[arg(long)]
     list: bool,
-    /// Only cases whose name contains this, or matches it as a glob
-    #[arg(long, value_name = "SUBSTR|GLOB")]
-    filter: Option<String>,
+    /// Only cases whose name contains one of these, or matches it as a glob
+    #[arg(long, value_name = "SUBSTR|GLOB", value_delimiter = ',')]
+    filter: Vec<String>,
+    /// With the C driver, also cases that its kernel does not survive
+    #[arg(long)]
+    destructive: bool,
     /// The driver that is loaded; any other is an error
     #[arg(long, value_enum, default_value_t = Wanted::Auto)]
     driver: Wanted,
@@ -63,10 +72,8 @@ enum Wanted {
 pub fn run(options: &Options) -> Result<u8> {
     let chosen: Vec<_> = cases::all()
         .filter(|case| {
-            options
-                .filter
-                .as_ref()
-                .is_none_or(|f| filter::matches(f, case.name))
+            let filter = &options.filter;
+            filter.is_empty() || filter.iter().any(|f| filter::matches(f, case.name))
         })
         .collect();
     if options.list {
@@ -106,7 +113,7 @@ pub fn run(options: &Options) -> Result<u8> {
     let limit = Duration::from_secs(options.time_limit);
     check::EVERY.store(options.every.into(), Ordering::Relaxed);
     for case in chosen {
-        let (outcome, remarks) = run_case(case, driver, limit, log.as_mut())?;
+        let (outcome, remarks) = run_case(case, driver, limit, log.as_mut(), options.destructive)?;
         ktap.diagnostic(&remarks)?;
         ktap.result(case.name, &outcome)?;
     }
@@ -119,11 +126,22 @@ fn run_case(
     driver: Driver,
     limit: Duration,
     log: Option<&mut Kmsg>,
+    destructive: bool,
 ) -> Result<(Outcome, String)> {
-    if let (Driver::C, OnC::Skip(why)) = (driver, case.on_c) {
-        return Ok((Outcome::Skip(why.into()), String::new()));
-    }
-    kmsg::mark(&format!("case {} begins", case.name));
+    let shown = match (driver, case.on_c) {
+        (Driver::C, OnC::Skip(why)) => return Ok((Outcome::Skip(why.into()), String::new())),
+        (Driver::C, OnC::Shows(shown)) if shown.destructive() && !destructive => {
+            let why = format!("the kernel does not survive it: {}", shown.text());
+            return Ok((Outcome::Skip(why), String::new()));
+        }
+        (Driver::C, OnC::Shows(shown)) => Some(shown),
+        _ => None,
+    };
+    let limit = match shown {
+        Some(shown) if shown.destructive() => HANGS_AFTER,
+        _ => limit,
+    };
+    kmsg::mark(&kmsg::begins(case.name));
     let start = Instant::now();
     let before = counters(driver)?;
     let report = child::run(limit, || {
@@ -131,47 +149,74 @@ fn run_case(
         (case.run)(&Ctx { dev, driver })
     })?;
     let mut remarks = report.output;
-    let mut say = |text: String| {
-        remarks.push_str(&text);
-        remarks.push('\n');
-    };
     let mut failed = None;
     let mut outcome = match report.end {
         End::Passed => Outcome::Pass,
         End::Skipped(why) => Outcome::Skip(why),
         End::TimedOut(why) => Outcome::Timeout(why),
         End::Failed(how) => {
-            say(how);
+            say(&mut remarks, how);
             Outcome::Fail
         }
     };
     match settled(&before, driver, case) {
         Ok(0) => {}
-        Ok(mismatches) => say(format!("{mismatches} reference counts did not match")),
+        Ok(mismatches) => say(
+            &mut remarks,
+            format!("{mismatches} reference counts did not match"),
+        ),
         Err(error) => failed = Some(format!("after the case's end: {error:#}")),
     }
-    for line in log.map(Kmsg::complaints).unwrap_or_default() {
+    let complaints = log.map(Kmsg::complaints).unwrap_or_default();
+    for line in &complaints {
         failed = Some(format!("the kernel says: {line}"));
-        say(format!("kernel: {line}"));
+        say(&mut remarks, format!("kernel: {line}"));
     }
     if let Some(why) = failed {
-        say(why);
+        say(&mut remarks, why);
         if !matches!(outcome, Outcome::Timeout(_)) {
             outcome = Outcome::Fail;
         }
     }
-    if let (Driver::C, OnC::Fails(why)) = (driver, case.on_c) {
-        outcome = match outcome {
-            Outcome::Fail => Outcome::ExpectedFailure(why.into()),
-            Outcome::Pass => Outcome::UnexpectedPass(why.into()),
-            other => other,
+    if let Some(shown) = shown {
+        let seen = Seen {
+            end: match outcome {
+                Outcome::Pass => shown::End::Passed,
+                Outcome::Skip(_) => shown::End::Skipped,
+                Outcome::Timeout(_) => shown::End::Hung,
+                _ => shown::End::Failed,
+            },
+            said: remarks.clone(),
+            kernel: complaints,
         };
+        say(&mut remarks, format!("seen: {}", seen.end.word()));
+        outcome = on_c(&shown, &seen, outcome);
     }
     let took = start.elapsed();
     if took > Duration::from_secs(5) {
-        say(format!("took {:.1} s", took.as_secs_f32()));
+        say(&mut remarks, format!("took {:.1} s", took.as_secs_f32()));
     }
     Ok((outcome, remarks))
+}
+
+fn say(remarks: &mut String, text: String) {
+    remarks.push_str(&text);
+    remarks.push('\n');
+}
+
+/// How long a case may take that the kernel is known not to survive.
+const HANGS_AFTER: Duration = Duration::from_secs(10);
+
+/// Holds what was seen of a case about a defect on C against what is known of it. A skipped case
+/// says nothing, and neither does a report whose trace only the console has.
+fn on_c(shown: &Shown, seen: &Seen, outcome: Outcome) -> Outcome {
+    match (shown.how, &outcome) {
+        (How::Passes, _) | (_, Outcome::Skip(_)) => outcome,
+        (_, Outcome::Pass) => Outcome::UnexpectedPass(shown.text()),
+        (How::Breaks, _) if !seen.kernel.is_empty() => Outcome::ExpectedFailure(shown.text()),
+        _ if shown.is(seen) => Outcome::ExpectedFailure(shown.text()),
+        _ => outcome,
+    }
 }
 
 /// The counters of all devices, by files that are closed again.

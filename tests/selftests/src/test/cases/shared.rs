@@ -6,7 +6,7 @@ use anyhow::{ensure, Context, Result};
 
 use crate::{
     abi::{self, Point},
-    area::{pattern_bytes, verify_bytes, Area, HUGE},
+    area::{verify_bytes, Area, HUGE},
     check_eq,
     test::{
         case::{Case, Ctx, OnC, NEW_ABI},
@@ -53,18 +53,6 @@ pub const CASES: &[Case] = &[
         cpu_write,
     ),
     Case::new(
-        "shared.device_write",
-        "T19: a device write to a shared device page succeeds, and breaks COW",
-        OnC::Fails("T19: EFAULT and a warning in the log"),
-        |ctx| device_write(ctx, Area::filled(1, 50)?),
-    ),
-    Case::new(
-        "shared.device_write_small",
-        "T19: the same with small pages",
-        OnC::Fails("T19: EFAULT and a warning in the log"),
-        |ctx| device_write(ctx, Area::filled_small(16, 50)?),
-    ),
-    Case::new(
         "shared.fd_of_parent",
         "a child's ioctls on its parent's file work on the parent's memory",
         OnC::Passes,
@@ -73,7 +61,7 @@ pub const CASES: &[Case] = &[
 ];
 
 /// A child that checks the pattern when it is told to, and once more after writing its own.
-fn sharer(area: &Area, seed: u64) -> Result<Peer> {
+pub fn sharer(area: &Area, seed: u64) -> Result<Peer> {
     Peer::start(|end| {
         end.next()?;
         area.verify(seed).context("shared")?;
@@ -89,7 +77,7 @@ fn sharer(area: &Area, seed: u64) -> Result<Peer> {
 }
 
 /// Both processes see the pattern; then the child writes, and the parent still does.
-fn both_keep_their_data(mut peer: Peer, area: &Area, seed: u64) -> Result<()> {
+pub fn both_keep_their_data(mut peer: Peer, area: &Area, seed: u64) -> Result<()> {
     peer.step();
     area.verify(seed).context("after the child's reads")?;
     peer.step();
@@ -169,24 +157,6 @@ fn cpu_write(ctx: &Ctx) -> Result<()> {
     peer.step();
     peer.finish()?;
     area.verify(56)
-}
-
-fn device_write(ctx: &Ctx, area: Area) -> Result<()> {
-    let npages = area.npages();
-    ctx.to_device(&area, 50)?;
-    let peer = sharer(&area, 50)?;
-    ctx.dev
-        .write(area.page(3), &pattern_bytes(57, 3, 5))
-        .context("WRITE")?;
-    let data = ctx.dev.read(area.page(3), 5).context("READ")?;
-    verify_bytes(57, 3, &data)?;
-    let mut peer = peer;
-    peer.step();
-    peer.step();
-    peer.finish()?;
-    area.verify_pages(50, 0, 3)?;
-    area.verify_pages(57, 3, 5)?;
-    area.verify_pages(50, 8, npages - 8)
 }
 
 fn fd_of_parent(ctx: &Ctx) -> Result<()> {

@@ -1,0 +1,74 @@
+#!/bin/bash
+# SPDX-License-Identifier: GPL-2.0
+#
+# make defects: what is known to be wrong with the C driver, done to both
+# drivers, and what came of it side by side. A case that its kernel does not
+# survive has a guest of its own. The C driver must do exactly what is recorded
+# with the case (tests/selftests/src/test/cases/defects), ours must pass.
+set -euo pipefail
+# shellcheck source=scripts/lib/all.sh
+. "$(dirname "${BASH_SOURCE[0]}")/lib/all.sh"
+
+WORK=$BUILD/defects
+TABLE=$BUILD/defects.md
+KNOWN=$TOP/tests/defects.md
+ALL='t?.*,t??.*,k?.*,k??.*'
+
+# c_guest NAME KERNEL COHERENT OOPS CASES ARGUMENTS: with the C driver; nothing of
+# it is judged but its cases, by the table.
+c_guest() {
+	local name=$1 kernel=$2 coherent=$3 oops=$4 cases=$5 append="$6 CASES=$5 kunit.enable=0" limit=75
+	# After an oops there is nothing more to be learnt, and no end is certain.
+	[ "$oops" = no ] || append+=' oops=panic'
+	[[ $cases != *,* ]] || limit=240
+	[ "$coherent" = yes ] || coherent=''
+	COHERENT=$coherent prepare_guest "$name" "$kernel" c "load defects" >/dev/null
+	COHERENT=$coherent APPEND=$append LIMIT=$limit boot_guest "$name" "$kernel" c
+	unset 'GUESTS[-1]'
+}
+
+lock_cache
+open_results
+provide_root
+provide_packages
+provide_companion
+rm -rf "$WORK" "$TABLE"
+mkdir -p "$WORK"
+"$COMPANION" defects plan >"$WORK/plan"
+for kernel in stock own; do
+	provide_kernel "$kernel"
+	provide_c_driver
+done
+
+# Ours, all cases in one guest, on the kernel that looks hardest.
+COHERENT=yes APPEND="CASES=$ALL" LIMIT=400 guest defects-rust own rust "load defects unload"
+# Two guests at a time: the machine may have no more CPUs, and the races want two.
+while IFS=$'\t' read -r name kernel coherent oops cases append <&3; do
+	c_guest "$name" "$kernel" "$coherent" "$oops" "$cases" "$append"
+	LEAVE=1 finish || true
+done 3<"$WORK/plan"
+finish || true
+judge_guests
+
+say "what the drivers do"
+: >"$WORK/verdicts"
+"$COMPANION" defects table --vm "$VM" --rust defects-rust --table "$TABLE" --verdicts "$WORK/verdicts" \
+	--kernels "Linux $KVERSION. The kernel \`stock\` is Debian's $KRELEASE, \`own\` our build of it with DEBUG_VM and fault injection." || true
+[ -s "$WORK/verdicts" ] || failed "defects: table" "was not made"
+while IFS=$'\t' read -r what ok seen; do
+	if [ "$ok" = 1 ]; then passed "defects: $what" "$seen"; else failed "defects: $what" "$seen"; fi
+	printf '    %s%-34s %s%s\n' "$([ "$ok" = 1 ] || echo "$RED")" "$what" "$seen" "$PLAIN"
+done <"$WORK/verdicts"
+if cmp -s "$TABLE" "$KNOWN"; then
+	passed "defects: the table in the tree"
+else
+	failed "defects: the table in the tree" "differs; if that is right: cp build/defects.md tests/defects.md"
+	diff -u "$KNOWN" "$TABLE" | sed 's/^/    | /' >&2 || true
+fi
+
+[ -n "${AT_EXIT:-}" ] || exit 0
+say "results"
+show_results
+note "the table is in build/defects.md, what each guest printed in build/vm/defects-*"
+note "total time $(human_time "$SECONDS")"
+closing

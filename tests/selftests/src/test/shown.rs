@@ -1,0 +1,235 @@
+// SPDX-License-Identifier: GPL-2.0
+
+//! How a defect shows when a case about it runs on the C driver, so exactly that a driver that
+//! behaves otherwise is noticed.
+
+/// The kernel that shows a defect.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Kernel {
+    /// The distribution's.
+    Stock,
+    /// Our own, with DEBUG_VM and fault injection.
+    Own,
+}
+
+/// What becomes of a case.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum How {
+    /// It passes: the defect cannot be seen there, and the words say why.
+    Passes,
+    /// It fails, and the kernel does not complain.
+    Fails,
+    /// The kernel complains, and lives on.
+    Warns,
+    /// The kernel does not survive, or is not what it was.
+    Breaks,
+    /// The kernel dies, and had no time to say why; the words do.
+    Dies,
+    /// It does not end.
+    Hangs,
+}
+
+#[derive(Clone, Copy)]
+pub struct Shown {
+    pub how: How,
+    /// Words of the case, or of the kernel where that complains. Where a race decides, any of
+    /// these may come.
+    pub words: &'static [&'static str],
+    pub kernel: Kernel,
+    /// Needs devices with coherent memory.
+    pub coherent: bool,
+    /// Whether the race may also end with everybody waiting for ever.
+    pub may_hang: bool,
+    /// Arguments for the kernel.
+    pub append: &'static str,
+}
+
+impl Shown {
+    const fn new(how: How, words: &'static [&'static str]) -> Shown {
+        Shown {
+            how,
+            words,
+            kernel: Kernel::Stock,
+            coherent: false,
+            may_hang: false,
+            append: "",
+        }
+    }
+
+    pub const fn passes(why: &'static [&'static str]) -> Shown {
+        Shown::new(How::Passes, why)
+    }
+
+    pub const fn fails(words: &'static [&'static str]) -> Shown {
+        Shown::new(How::Fails, words)
+    }
+
+    pub const fn warns(words: &'static [&'static str]) -> Shown {
+        Shown::new(How::Warns, words)
+    }
+
+    pub const fn breaks(words: &'static [&'static str]) -> Shown {
+        Shown::new(How::Breaks, words)
+    }
+
+    pub const fn dies(why: &'static [&'static str]) -> Shown {
+        Shown::new(How::Dies, why)
+    }
+
+    pub const fn hangs() -> Shown {
+        Shown::new(How::Hangs, &[])
+    }
+
+    /// On our own kernel.
+    pub const fn on_own(mut self) -> Shown {
+        self.kernel = Kernel::Own;
+        self
+    }
+
+    pub const fn coherent(mut self) -> Shown {
+        self.coherent = true;
+        self
+    }
+
+    pub const fn or_hangs(mut self) -> Shown {
+        self.may_hang = true;
+        self
+    }
+
+    pub const fn append(mut self, arguments: &'static str) -> Shown {
+        self.append = arguments;
+        self
+    }
+
+    /// Whether nothing can run after the case on the same kernel.
+    pub fn destructive(&self) -> bool {
+        matches!(self.how, How::Breaks | How::Dies | How::Hangs)
+    }
+
+    /// For people.
+    pub fn text(&self) -> String {
+        let words = self.words.join(", or ");
+        match self.how {
+            How::Passes => format!("passed: {words}"),
+            How::Fails => format!("failed: {words}"),
+            How::Warns => format!("failed, warning: {words}"),
+            How::Breaks if self.may_hang => format!("broken kernel: {words}, or hang"),
+            How::Breaks => format!("broken kernel: {words}"),
+            How::Dies => format!("dead without a word: {words}"),
+            How::Hangs => "hang".into(),
+        }
+    }
+
+    /// Whether this is what was seen.
+    pub fn is(&self, seen: &Seen) -> bool {
+        let any = |text: &String| self.words.iter().any(|words| text.contains(words));
+        let quiet = seen.kernel.is_empty();
+        if self.may_hang && matches!(seen.end, End::Hung | End::None) && quiet {
+            return true;
+        }
+        match self.how {
+            How::Passes => quiet && seen.end == End::Passed,
+            How::Fails => quiet && seen.end == End::Failed && any(&seen.said),
+            How::Warns => seen.kernel.iter().any(any) && seen.end == End::Failed,
+            // Whether anything is left that could tell how the case ended is luck.
+            How::Breaks => seen.kernel.iter().any(any) && seen.end != End::Passed,
+            How::Dies => quiet && seen.end == End::None,
+            // The kernel may notice it, too.
+            How::Hangs => seen.end == End::Hung,
+        }
+    }
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum End {
+    Passed,
+    Failed,
+    Skipped,
+    Hung,
+    /// The kernel ended first.
+    None,
+}
+
+impl End {
+    /// The word for it in a test's diagnostics, which [`End::parse`] finds.
+    pub fn word(self) -> &'static str {
+        match self {
+            End::Passed => "passed",
+            End::Failed => "failed",
+            End::Skipped => "skipped",
+            End::Hung => "hang",
+            End::None => "nothing",
+        }
+    }
+
+    pub fn parse(line: &str) -> Option<End> {
+        let word = line.strip_prefix("seen: ")?;
+        [End::Passed, End::Failed, End::Skipped, End::Hung]
+            .into_iter()
+            .find(|end| end.word() == word)
+    }
+}
+
+/// What was seen of a case.
+#[derive(Debug)]
+pub struct Seen {
+    pub end: End,
+    /// What the case said.
+    pub said: String,
+    /// What the kernel complained of.
+    pub kernel: Vec<String>,
+}
+
+impl Seen {
+    /// For people.
+    pub fn text(&self) -> String {
+        // The case's own last words, before what is said about every case.
+        let about = ["exit status ", "took ", "kernel: ", "the kernel says: "];
+        let own = |line: &&str| !about.iter().any(|start| line.starts_with(start));
+        let said = self.said.lines().rfind(own).unwrap_or("").trim();
+        let or = |end: &str| match self.kernel.is_empty() {
+            false => format!("{end}, kernel: {}", self.kernel.join("; ")),
+            true => end.to_string(),
+        };
+        match self.end {
+            End::Passed => or("passed"),
+            End::Failed => or(&format!("failed: {said}")),
+            End::Skipped => format!("skipped: {said}"),
+            End::Hung => or("hang"),
+            End::None => or("the guest ended"),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn seen(end: End, said: &str, kernel: &[&str]) -> Seen {
+        Seen {
+            end,
+            said: said.into(),
+            kernel: kernel.iter().map(|k| k.to_string()).collect(),
+        }
+    }
+
+    #[test]
+    fn the_words_decide() {
+        let fails = Shown::fails(&["EINVAL", "ENOENT"]);
+        assert!(fails.is(&seen(End::Failed, "READ: ENOENT", &[])));
+        assert!(!fails.is(&seen(End::Failed, "READ: EFAULT", &[])));
+        assert!(!fails.is(&seen(End::Passed, "EINVAL", &[])));
+        assert!(!fails.is(&seen(End::Failed, "EINVAL", &["WARNING: x"])));
+        let breaks = Shown::breaks(&["NULL pointer"]);
+        let null = "BUG: NULL pointer";
+        assert!(breaks.is(&seen(End::None, "", &["WARNING: x", null])));
+        assert!(!breaks.is(&seen(End::Passed, "", &[null])));
+        assert!(!breaks.is(&seen(End::None, "", &["BUG: other"])));
+        assert!(!breaks.is(&seen(End::None, "NULL pointer", &[])));
+        let dies = Shown::dies(&["why"]);
+        assert!(dies.is(&seen(End::None, "", &[])));
+        assert!(!dies.is(&seen(End::None, "", &[null])));
+        assert!(!Shown::passes(&["why"]).is(&seen(End::Failed, "why", &[])));
+        assert!(!Shown::hangs().is(&seen(End::None, "", &[])));
+    }
+}
