@@ -55,7 +55,8 @@ struct Buffer(KVVec<u8>);
 impl Buffer {
     fn new(pages: Pages) -> Result<Self> {
         let len = pages.count().min(BUFFER_PAGES) * PAGE_SIZE;
-        Ok(Buffer(KVVec::from_elem(0, len, GFP_KERNEL)?))
+        // Who gets ENOMEM knows; the log need not.
+        Ok(Buffer(KVVec::from_elem(0, len, GFP_KERNEL | __GFP_NOWARN)?))
     }
 
     fn pages(&self) -> usize {

@@ -70,7 +70,7 @@ pub struct Batch {
 impl Batch {
     /// May sleep.
     pub fn new() -> Result<Self> {
-        let array = || KVVec::from_elem(0, 2 * HUGE_PAGES, GFP_KERNEL);
+        let array = || KVVec::from_elem(0, 2 * HUGE_PAGES, GFP_KERNEL | __GFP_NOWARN);
         Ok(Batch {
             src: array()?,
             dst: array()?,
