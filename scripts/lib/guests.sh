@@ -9,7 +9,7 @@
 #
 # A STEP is a file in scripts/guest/steps. It prints KTAP, or text if it is
 # listed in TEXT_STEPS, and then its exit status is the result. Set for one call:
-#   LIMIT=SECONDS  VM_MEMORY=3G  APPEND=KERNEL-ARGUMENTS  PARAMETERS=OF-THE-MODULE
+#   LIMIT=SECONDS  STRESS=ITS-OPTIONS  VM_MEMORY=3G  APPEND=KERNEL-ARGUMENTS  PARAMETERS=OF-THE-MODULE
 #   ALLOWED=COUNT:REGEX[newline...]   the kernel reports that this run provokes
 #   COHERENT=yes   with special purpose memory, and coherent devices on it
 
@@ -37,7 +37,7 @@ prepare_guest() {
 	MM_TESTS=()
 	[[ " $steps " != *' mm-selftests '* ]] || provide_mm_selftests
 	# The companion is built once for all guests of a run.
-	[ -n "${COMPANION:-}" ] || [[ ! " $steps " =~ ' '(demo|companion|mm-selftests)' ' && $steps != shell ]] ||
+	[ -n "${COMPANION:-}" ] || [[ ! " $steps " =~ ' '(demo|companion|mm-selftests|stress)' ' && $steps != shell ]] ||
 		provide_companion
 	choose_accel
 	# shellcheck disable=SC2086 # parameters are words

@@ -31,6 +31,7 @@ make_initramfs() {
 		echo "MODULE='/lib/$(basename "${MODULE:-none}")'"
 		echo "PARAMETERS='$*'"
 		echo "STEPS='$steps'"
+		echo "STRESS='${STRESS:-}'"
 		echo "HAS_KUNIT='$(! kernel_has KUNIT || echo yes)'"
 	} >"$dir/etc/run"
 	in_root sh -e -c '

@@ -203,7 +203,9 @@ pub const PROT_WRITE: u8 = 0x02;
 pub const PROT_PMD: u8 = 0x04;
 pub const PROT_KIND: u8 = 0xf0;
 pub const PROT_ERROR: u8 = 0xff;
+pub const PROT_ZERO: u8 = 0x10;
 pub const PROT_DEV_PRIVATE_LOCAL: u8 = 0x20;
+pub const PROT_DEV_PRIVATE_REMOTE: u8 = 0x30;
 pub const PROT_DEV_COHERENT_LOCAL: u8 = 0x40;
 pub const PROT_DEV_COHERENT_REMOTE: u8 = 0x50;
 

@@ -17,6 +17,7 @@ mod ledger;
 mod proc;
 mod stat;
 mod strand;
+mod stress;
 mod table;
 mod test;
 mod trace;
@@ -47,6 +48,8 @@ enum Command {
     Demo(Target),
     /// Run the selftest; KTAP on standard output
     Test(test::Options),
+    /// Let everything race, and compare all data with a model; KTAP on standard output
+    Stress(stress::Options),
     /// Show the counters of a device
     Stat(Target),
     /// Show the reference counts of one migration, stage by stage
@@ -80,6 +83,7 @@ fn run(command: Command) -> Result<u8> {
     match command {
         Command::Demo(target) => demo::run(target.device),
         Command::Test(options) => test::run(&options),
+        Command::Stress(options) => stress::run(&options),
         Command::Stat(target) => stat::run(target.device),
         Command::Trace { target, inject } => trace::run(target.device, &inject),
         Command::Strand(options) => strand::run(&options),

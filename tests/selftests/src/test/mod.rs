@@ -7,7 +7,7 @@ mod cases;
 mod check;
 mod child;
 mod filter;
-mod ktap;
+pub mod ktap;
 pub mod shown;
 
 pub use case::{Case, OnC};

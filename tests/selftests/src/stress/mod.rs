@@ -1,0 +1,181 @@
+// SPDX-License-Identifier: GPL-2.0
+
+//! `dmirror stress`: everything at once, from many threads, while a model says what each word of
+//! each page may be.
+//!
+//! The stressed process is a child, so that a crash or a hang of it is reported with the seed, the
+//! last operations of every thread, and the command that does the same again. What the threads do
+//! follows from the seed alone; how they meet does not.
+
+mod board;
+mod ground;
+mod model;
+mod ops;
+mod plan;
+mod signals;
+mod verdict;
+mod watch;
+mod worker;
+mod world;
+
+use std::{
+    io::{self, Write},
+    time::{SystemTime, UNIX_EPOCH},
+};
+
+use anyhow::{ensure, Context, Result};
+use clap::Args;
+use nix::unistd::{fork, setpgid, ForkResult, Pid};
+
+use crate::{
+    area::HUGE,
+    device::{Device, Driver},
+    ledger::Ledger,
+    proc::{khugepaged, kmsg::Kmsg},
+    test::ktap::Ktap,
+};
+use board::{leave, Board, MAX_AREAS, MAX_THREADS};
+use plan::{Op, Shape};
+use worker::Job;
+
+#[derive(Args)]
+pub struct Options {
+    /// How long
+    #[arg(long, default_value_t = 60)]
+    seconds: u64,
+    /// End after so many operations of each thread instead
+    #[arg(long, value_name = "N")]
+    ops: Option<u64>,
+    /// What decides which operations come; a new one each time if not given
+    #[arg(long, value_name = "N")]
+    seed: Option<u64>,
+    /// Threads
+    #[arg(long, value_name = "N", default_value_t = 4)]
+    threads: usize,
+    /// Areas of memory
+    #[arg(long, value_name = "N", default_value_t = 3)]
+    areas: usize,
+    /// Huge pages of each area
+    #[arg(long, value_name = "N", default_value_t = 2)]
+    blocks: usize,
+    /// Only these operations
+    #[arg(long, value_enum, value_delimiter = ',', value_name = "OP,...")]
+    only: Vec<Op>,
+    /// All but these operations
+    #[arg(long, value_enum, value_delimiter = ',', value_name = "OP,...")]
+    without: Vec<Op>,
+}
+
+/// Open files of the device.
+const FILES: usize = 3;
+
+fn job(options: &Options) -> Result<Job> {
+    ensure!(
+        (1..=MAX_THREADS).contains(&options.threads),
+        "--threads: 1 to {MAX_THREADS}"
+    );
+    ensure!(
+        (1..=MAX_AREAS).contains(&options.areas) && (1..=8).contains(&options.blocks),
+        "--areas: 1 to {MAX_AREAS}, --blocks: 1 to 8"
+    );
+    let mut chosen = [false; Op::COUNT];
+    for op in Op::ALL {
+        let wanted = options.only.is_empty() || options.only.contains(op);
+        chosen[*op as usize] = wanted && !options.without.contains(op);
+    }
+    ensure!(chosen.contains(&true), "no operation is left");
+    let now = || SystemTime::now().duration_since(UNIX_EPOCH);
+    let seed = match options.seed {
+        Some(seed) => seed,
+        // Short enough to be typed.
+        None => now().context("the clock")?.as_millis() as u64 % 1_000_000_000,
+    };
+    Ok(Job {
+        seed,
+        threads: options.threads,
+        seconds: options.seconds,
+        ops: options.ops,
+        chosen,
+        shape: Shape {
+            areas: options.areas,
+            pages: options.blocks * HUGE,
+            files: FILES,
+        },
+    })
+}
+
+/// The command that gives every thread the same operations.
+fn replay(job: &Job, options: &Options) -> String {
+    let names = |ops: &[Op]| ops.iter().map(|op| op.name()).collect::<Vec<_>>().join(",");
+    let mut line = format!(
+        "dmirror stress --seed {} --threads {} --areas {} --blocks {}",
+        job.seed, job.threads, options.areas, options.blocks
+    );
+    match job.ops {
+        Some(ops) => line += &format!(" --ops {ops}"),
+        None => line += &format!(" --seconds {}", job.seconds),
+    }
+    for (flag, ops) in [("only", &options.only), ("without", &options.without)] {
+        if !ops.is_empty() {
+            line += &format!(" --{flag} {}", names(ops));
+        }
+    }
+    line
+}
+
+/// Runs it and judges it; returns the exit code.
+pub fn run(options: &Options) -> Result<u8> {
+    let job = job(options)?;
+    let driver = match Device::open(0) {
+        Ok(device) => device.driver(),
+        Err(error) => {
+            println!("KTAP version 1\n1..0 # SKIP {error:#}");
+            return Ok(4);
+        }
+    };
+    ensure!(
+        driver == Driver::Rust,
+        "the C driver does not survive this: it has no counters, and loses races by design"
+    );
+    let mut ktap = Ktap::new(io::stdout(), verdict::CASES)?;
+    let replay = replay(&job, options);
+    ktap.diagnostic(&replay)?;
+    let eager = khugepaged::Busy::now();
+    let ledger = Ledger::enable();
+    if let Err(error) = &ledger {
+        ktap.diagnostic(&format!("reference counts go unchecked: {error:#}"))?;
+    }
+    let mut log = Kmsg::open();
+    let before = verdict::counters()?;
+    let board = Board::new()?;
+    io::stdout().flush()?;
+    // SAFETY: this program has one thread until now.
+    let seen = match unsafe { fork() }.context("fork")? {
+        ForkResult::Child => {
+            let _ = setpgid(Pid::from_raw(0), Pid::from_raw(0));
+            if let Err(error) = worker::run(board, &job) {
+                board.fail(format_args!("{error:#}"));
+            }
+            leave(0)
+        }
+        ForkResult::Parent { child } => watch::watch(
+            board,
+            child,
+            &job,
+            log.as_mut(),
+            ledger.as_ref().ok(),
+            &mut ktap,
+        )?,
+    };
+    verdict::Verdict {
+        board,
+        job: &job,
+        seen,
+        before,
+        has_log: log.is_some(),
+        has_ledger: ledger.is_ok(),
+        is_eager: eager.is_busy(),
+        replay,
+    }
+    .report(ktap)
+}
