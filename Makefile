@@ -2,7 +2,7 @@
 #
 # Doors to scripts/, no more. Kbuild, beside this file, builds the module.
 
-.PHONY: module run test test-all experiment defects shell format update clean clean-cache help
+.PHONY: module run test test-all experiment defects stress shell format update clean clean-cache help
 
 module:
 	@scripts/module.sh
@@ -22,6 +22,9 @@ experiment:
 defects:
 	@scripts/defects.sh
 
+stress:
+	@scripts/stress.sh
+
 shell:
 	@scripts/shell.sh
 
@@ -40,4 +43,4 @@ clean-cache:
 help:
 	@scripts/help.sh
 
-export KDIR DRIVER KERNEL
+export KDIR DRIVER KERNEL STRESS_SECONDS STRESS_SEED STRESS_OPTIONS

@@ -13,20 +13,23 @@ set -euo pipefail
 # provide_kernel (lib/kernel.sh), steps in guest/steps; guests of a list run side by side.
 GUESTS_TEST=(
 	"stock|stock|rust|load demo companion hmm-tests unload rmmod-busy"
-	"own|own|rust|load demo companion hmm-tests unload bad-parameters rmmod-busy||coherent"
+	"own|own|rust|load demo companion hmm-tests stress unload bad-parameters rmmod-busy||coherent"
 )
 # The C driver, for the record: where it is known wrong, cases fail as expected,
 # and three of them make it warn (K8, T19). The kernel "debug" takes its time.
 GUESTS_ALL=(
 	"c|stock|c|load companion unload|3:WARNING: .*dmirror_do_fault"
 	"debug|debug|rust|load companion hmm-tests unload rmmod-busy kmemleak||coherent|2700"
+	"stress|own|rust|load stress unload"
 )
 
+# run_guests SECONDS-OF-STRESS GUEST...
 run_guests() {
-	local entry name kernel driver steps allowed coherent limit
+	local entry name kernel driver steps allowed coherent limit seconds=$1
+	shift
 	for entry; do
 		IFS='|' read -r name kernel driver steps allowed coherent limit <<<"$entry"
-		LIMIT=${limit:-600} ALLOWED=$allowed COHERENT=$coherent guest "$name" "$kernel" "$driver" "$steps"
+		STRESS=$(stress_options "$seconds") LIMIT=$((${limit:-600} + seconds)) ALLOWED=$allowed COHERENT=$coherent guest "$name" "$kernel" "$driver" "$steps"
 	done
 	finish || true
 	judge_guests
@@ -71,7 +74,7 @@ test_everything() {
 	check "clippy, companion" clippy-companion clippy_companion
 	unit_tests
 	"$TOP/scripts/selftest.sh" || failed "runner: its own test" "ended before its end"
-	run_guests "${GUESTS_TEST[@]}"
+	run_guests "$STRESS_FAST" "${GUESTS_TEST[@]}"
 }
 
 # A script that counts into the same tally, as what it counted or as one failure.
@@ -88,11 +91,15 @@ other_script() {
 }
 
 test_slow_rest() {
-	run_guests "${GUESTS_ALL[@]}"
+	run_guests "${STRESS_SECONDS:-180}" "${GUESTS_ALL[@]}"
 	compare_mm
 	other_script experiment
 	other_script defects
 }
+
+# Hours are for the last stress of a run.
+STRESS_FAST=60
+[ "${1:-}" = --all ] || STRESS_FAST=${STRESS_SECONDS:-60}
 
 lock_cache
 open_results

@@ -39,6 +39,8 @@ prepare_guest() {
 	# The companion is built once for all guests of a run.
 	[ -n "${COMPANION:-}" ] || [[ ! " $steps " =~ ' '(demo|companion|mm-selftests|stress)' ' && $steps != shell ]] ||
 		provide_companion
+	SWAP_DISK=''
+	[[ " $steps " != *' stress '* ]] || provide_swap_disk
 	choose_accel
 	# shellcheck disable=SC2086 # parameters are words
 	make_initramfs "$name" "$driver" "$steps" ${PARAMETERS:-} ${COHERENT:+$COHERENT_PARAMETERS} ||
@@ -50,6 +52,9 @@ prepare_guest() {
 	GUEST_GUP[$name]=$(! kernel_has GUP_TEST || echo yes)
 	GUEST_KUNIT[$name]=$(! kernel_has KUNIT || [ "$driver" != rust ] || echo yes)
 }
+
+# stress_options SECONDS: with what the person wants besides.
+stress_options() { echo "--seconds $1${STRESS_SEED:+ --seed $STRESS_SEED}${STRESS_OPTIONS:+ $STRESS_OPTIONS}"; }
 
 guest() {
 	prepare_guest "$@"

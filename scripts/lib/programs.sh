@@ -106,6 +106,33 @@ provide_c_driver() {
 	fi
 }
 
+build_swap_disk() {
+	in_root sh -e -c '
+		source=$1 kout=$2 out=$3
+		shift 3
+		rm -rf "$out.new" && mkdir -p "$out.new"
+		cp "$source/drivers/block/brd.c" "$out.new/"
+		# One disk; its pages are allocated as they are written.
+		printf "%s\n" "obj-m := brd.o" "ccflags-y += -DCONFIG_BLK_DEV_RAM_COUNT=1 -DCONFIG_BLK_DEV_RAM_SIZE=262144" >"$out.new/Kbuild"
+		make -C "$kout" M="$out.new" "$@" modules
+		rm -rf "$out" && mv "$out.new" "$out"
+	' sh "/cache/${KPKG##*/}/source" "/cache/${KOUT##*/}" "/cache/${1##*/}" "${KMAKE[@]}"
+}
+
+# Sets SWAP_DISK to brd.ko, the kernel's own disk in memory, for a kernel that
+# has no disk to swap to.
+provide_swap_disk() {
+	local out
+	out=$CACHE/brd-$(digest "$KVERSION" "${KOUT##*/}")
+	SWAP_DISK=$out/brd.ko
+	if [ -f "$SWAP_DISK" ]; then
+		cached "a disk to swap to, for $KNAME"
+	else
+		step "building a disk to swap to, for $KNAME" "brd-$KNAME" build_swap_disk "$out" ||
+			die "brd.ko could not be built" "look at $LOGS/brd-$KNAME.log"
+	fi
+}
+
 # Sets MODULE to rust_dmirror.ko, built from this tree for that same kernel.
 provide_rust_driver() {
 	MODULE=$BUILD/$KNAME/module/rust_dmirror.ko

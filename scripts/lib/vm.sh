@@ -22,7 +22,7 @@ make_initramfs() {
 	for file in "${HMM_TESTS:-}" "${COMPANION:-}" ${MM_TESTS:+"${MM_TESTS[@]}"}; do
 		[ -z "$file" ] || cp "$file" "$dir/bin/"
 	done
-	for file in ${MODULE:+"$MODULE"} ${EXTRA_MODULES:+"${EXTRA_MODULES[@]}"}; do
+	for file in ${MODULE:+"$MODULE"} ${SWAP_DISK:+"$SWAP_DISK"} ${EXTRA_MODULES:+"${EXTRA_MODULES[@]}"}; do
 		cp "$file" "$dir/lib/"
 	done
 	# The guest's shell reads this file.

@@ -147,6 +147,7 @@ pub fn run(options: &Options) -> Result<u8> {
     }
     let mut log = Kmsg::open();
     let before = verdict::counters()?;
+    let swapped_before = verdict::swapped_out();
     let board = Board::new()?;
     io::stdout().flush()?;
     // SAFETY: this program has one thread until now.
@@ -175,6 +176,7 @@ pub fn run(options: &Options) -> Result<u8> {
         has_log: log.is_some(),
         has_ledger: ledger.is_ok(),
         is_eager: eager.is_busy(),
+        swapped_before,
         replay,
     }
     .report(ktap)

@@ -30,6 +30,9 @@ pub const CASES: usize = 9;
 /// An operation that came so often without ever being done does not work.
 const OFTEN: u64 = 50;
 
+/// Less is no proof that nothing can be swapped: what was asked for may have been on the device.
+const FEW: u64 = 10;
+
 pub struct Verdict<'a> {
     pub board: &'a Board,
     pub job: &'a Job,
@@ -39,6 +42,7 @@ pub struct Verdict<'a> {
     pub has_log: bool,
     pub has_ledger: bool,
     pub is_eager: bool,
+    pub swapped_before: Option<u64>,
     pub replay: String,
 }
 
@@ -97,7 +101,8 @@ impl Verdict<'_> {
             false => Outcome::Skip("khugepaged cannot be made busy".into()),
         };
         ktap.result("stress.khugepaged", &eager)?;
-        ktap.result("stress.swap", &swap())?;
+        let swap = self.swap(&mut ktap)?;
+        ktap.result("stress.swap", &swap)?;
         Ok(ktap.finish()?)
     }
 
@@ -183,6 +188,18 @@ impl Verdict<'_> {
         Ok(ktap.result("stress.kernel_log", &outcome)?)
     }
 
+    fn swap<W: Write>(&self, ktap: &mut Ktap<W>) -> Result<Outcome> {
+        let (Some(before), Some(after)) = (self.swapped_before, swapped_out()) else {
+            return Ok(Outcome::Skip("no swap is active".into()));
+        };
+        let asked = self.board.done(Op::Pageout);
+        ktap.diagnostic(&format!("{} pages were swapped out", after - before))?;
+        Ok(match after > before || asked < FEW {
+            true => Outcome::Pass,
+            false => Outcome::Fail,
+        })
+    }
+
     fn coverage(&self) -> Result<()> {
         for op in Op::ALL {
             let came: u64 = self.board.ends(*op).iter().map(|(_, count)| count).sum();
@@ -212,10 +229,13 @@ fn say<W: Write>(ktap: &mut Ktap<W>, name: &str, result: Result<()>) -> Result<(
     Ok(ktap.result(&format!("stress.{name}"), &outcome)?)
 }
 
-fn swap() -> Outcome {
-    let devices = fs::read_to_string("/proc/swaps").unwrap_or_default();
-    match devices.lines().count() {
-        0 | 1 => Outcome::Skip("no swap is active".into()),
-        _ => Outcome::Pass,
+/// Pages that were swapped out since boot, if the kernel counts them and may swap at all.
+pub fn swapped_out() -> Option<u64> {
+    let disks = fs::read_to_string("/proc/swaps").ok()?;
+    if disks.lines().count() < 2 {
+        return None;
     }
+    let counters = fs::read_to_string("/proc/vmstat").ok()?;
+    let line = counters.lines().find_map(|l| l.strip_prefix("pswpout "))?;
+    line.trim().parse().ok()
 }
