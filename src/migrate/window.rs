@@ -36,7 +36,9 @@ use crate::{
         migrate::{
             Batch,
             Outcome, //
-        }, //
+        },
+        HUGE_ORDER,
+        HUGE_SIZE, //
     },
 };
 use core::ops::Range;
@@ -160,7 +162,7 @@ impl Window<'_> {
             *extra = None;
         }
         let blocker = match faults.fires(Point::FolioLock) {
-            true => self.lock_source(range.start),
+            true => self.lock_source(&range, attempts.compound()),
             false => None,
         };
         let mmap = MmapReadLock::new(self.mm)?;
@@ -274,13 +276,25 @@ impl Window<'_> {
     }
 
     /// For injection: what it is like if somebody else has the first page's folio locked.
-    fn lock_source(&self, address: usize) -> Option<LockedFolio> {
-        let range = address..address + (1 << PAGE_SHIFT);
+    ///
+    /// The collector only tries to lock what it takes as it is, but waits for the lock of a large
+    /// folio that it must split first: for ever, if the lock is ours. So a large folio is locked only
+    /// where it is to be collected whole.
+    fn lock_source(&self, range: &Range<usize>, compound: bool) -> Option<LockedFolio> {
+        let is_whole = compound && range.len() == HUGE_SIZE;
+        let first = range.start..range.start + (1 << PAGE_SHIFT);
         let mut folio = None;
         self.file
             .mirror()
-            .fill(range, Want::Look, true, |_, seen| {
-                folio = seen.page().and_then(|page| page.folio());
+            .fill(first, Want::Look, true, |_, seen| {
+                let is_taken_as_it_is = |order| match order {
+                    0 => true,
+                    _ => is_whole && seen.pfn().map_order() >= HUGE_ORDER,
+                };
+                folio = seen
+                    .page()
+                    .filter(|page| is_taken_as_it_is(page.counts().order))
+                    .and_then(|page| page.folio());
             })
             .ok()?;
         folio?.try_lock().ok()
