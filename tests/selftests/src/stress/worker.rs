@@ -41,6 +41,9 @@ pub struct Job {
 /// Anonymous pages that this process may have more than before: stacks, and what the allocator kept.
 const RSS_SLACK: usize = 512;
 
+/// How long references may be held that somebody took for a moment.
+const SETTLES: Duration = Duration::from_secs(10);
+
 /// Checks that come after the threads' end, as counted by [`Board::checked`].
 pub const CHECKS: u32 = 2;
 
@@ -83,7 +86,7 @@ pub fn run(board: &'static Board, job: &Job) -> Result<()> {
     for file in 0..job.shape.files {
         world.file(file).inject(Point::All, 0, 0)?;
     }
-    if let Err(error) = final_data(&world) {
+    if let Err(error) = final_data(&world).and_then(|()| final_references(&world)) {
         board.data.fill(format_args!("{error:#}"));
     }
     board.checked.fetch_add(1, SeqCst);
@@ -147,6 +150,36 @@ fn final_data(world: &World) -> Result<()> {
             seen.swap,
             ground.npages()
         );
+    }
+    Ok(())
+}
+
+/// With nobody else about, nobody but the mappings holds a page: a reference that was forgotten shows
+/// here, if its page is still mapped.
+fn final_references(world: &World) -> Result<()> {
+    let device = world.file(0);
+    let limit = Instant::now() + SETTLES;
+    for ground in &world.grounds {
+        let mut page = 0;
+        while page < ground.npages() {
+            let seen = device
+                .page(ground.addr(page))
+                .context("RUST_DMIRROR_PAGE")?;
+            if seen.refs == seen.expected {
+                page += 1;
+                continue;
+            }
+            ensure!(
+                Instant::now() < limit,
+                "page {}: {} references, {} are accounted for",
+                ground.id(page),
+                seen.refs,
+                seen.expected
+            );
+            // On its way to the LRU, or khugepaged looks at it.
+            proc::drain_lru();
+            thread::sleep(Duration::from_millis(100));
+        }
     }
     Ok(())
 }
