@@ -19,7 +19,7 @@ GUESTS_TEST=(
 # and three of them make it warn (K8, T19). The kernel "debug" takes its time.
 GUESTS_ALL=(
 	"c|stock|c|load companion unload|3:WARNING: .*dmirror_do_fault"
-	"debug|debug|rust|load companion hmm-tests unload rmmod-busy kmemleak||coherent|2700"
+	"debug|debug|rust|load companion hmm-tests stress unload rmmod-busy kmemleak||coherent|2700"
 	"stress|own|rust|load stress unload"
 )
 
