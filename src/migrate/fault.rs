@@ -66,7 +66,7 @@ enum Done {
 pub fn on_fault(memory: &Memory, fault: &Fault<'_>) -> core::result::Result<(), FaultError> {
     let core = memory.data().core();
     let mut batch = Batch::new()?;
-    let mut attempts = Attempts::new(fault.is_huge());
+    let mut attempts = Attempts::patient();
     loop {
         match attempt(memory, fault, &mut batch)? {
             Done::Yes => break,

@@ -76,7 +76,9 @@ pub enum Next {
 /// How often what was refused is tried again: 15 ms in all.
 pub const RETRIES: u32 = 4;
 
-/// How often where pages must go, and nobody waits for a single one: half a second in all.
+/// How often where pages must go, for an eviction or a CPU fault: half a second in all. Whoever takes
+/// a reference for a moment, as a collector does, may lose its processor meanwhile; what a fault is
+/// refused for good is a signal.
 pub const PATIENT_RETRIES: u32 = 9;
 
 /// The attempts at one window.
@@ -96,7 +98,7 @@ impl Attempts {
         }
     }
 
-    /// For eviction.
+    /// For eviction and CPU faults.
     pub fn patient() -> Self {
         Attempts {
             compound: true,

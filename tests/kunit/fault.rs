@@ -120,7 +120,7 @@ mod tests {
     fn refused_ends_and_loses_nothing() -> Result {
         let (log, faults) = refused()?;
         assert!(faults > 0);
-        let tries = faults * (policy::RETRIES as usize + 1);
+        let tries = faults * (policy::PATIENT_RETRIES as usize + 1);
         assert!(log.is(&[
             huge("setup", 3, 0).locked().times(tries),
             huge("filled", 1, 0).locked().times(tries),
