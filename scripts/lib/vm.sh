@@ -137,6 +137,12 @@ boot() {
 		echo "QEMU emulator fault (Oops: int3 in the scheduler); booting once more" | tee "$VM/$name/retried"
 		rc=0
 		boot_once "$name" "$limit" "$ACCEL" "$append" "$@" || rc=$?
+	elif [ "$ACCEL" = tcg ] && [ "$rc" = 124 ] && [ ! -s "$VM/$name/output.log" ]; then
+		# On a busy machine, TCG was seen to stand still while the kernel sets up its timers.
+		cp "$VM/$name/console.log" "$VM/$name/console.stuck.log"
+		echo "QEMU stood still before user space; booting once more" | tee "$VM/$name/retried"
+		rc=0
+		boot_once "$name" "$limit" "$ACCEL" "$append" "$@" || rc=$?
 	fi
 	return "$rc"
 }

@@ -8,7 +8,7 @@ use anyhow::{Context, Result};
 
 use crate::{
     proc::kmsg,
-    test::shown::{End, Seen},
+    test::shown::{last_words, End, Seen},
 };
 
 pub const RESULT_PASSED: &str = "passed";
@@ -68,7 +68,10 @@ impl Results {
         match case.line.split_once(" # ") {
             Some((_, directive)) => directive.to_string(),
             None if case.line.starts_with("ok ") => RESULT_PASSED.into(),
-            None => format!("failed: {}", case.said.last().map_or("", |line| line)),
+            None => format!(
+                "failed: {}",
+                last_words(case.said.iter().map(String::as_str))
+            ),
         }
     }
 }

@@ -23,8 +23,6 @@ pub enum How {
     Warns,
     /// The kernel does not survive, or is not what it was.
     Breaks,
-    /// The kernel dies, and had no time to say why; the words do.
-    Dies,
     /// It does not end.
     Hangs,
 }
@@ -38,8 +36,8 @@ pub struct Shown {
     pub kernel: Kernel,
     /// Needs devices with coherent memory.
     pub coherent: bool,
-    /// Whether the race may also end with everybody waiting for ever.
-    pub may_hang: bool,
+    /// Whether it is luck that the kernel still says something.
+    pub or_silent: bool,
     /// Arguments for the kernel.
     pub append: &'static str,
 }
@@ -51,7 +49,7 @@ impl Shown {
             words,
             kernel: Kernel::Stock,
             coherent: false,
-            may_hang: false,
+            or_silent: false,
             append: "",
         }
     }
@@ -72,10 +70,6 @@ impl Shown {
         Shown::new(How::Breaks, words)
     }
 
-    pub const fn dies(why: &'static [&'static str]) -> Shown {
-        Shown::new(How::Dies, why)
-    }
-
     pub const fn hangs() -> Shown {
         Shown::new(How::Hangs, &[])
     }
@@ -91,8 +85,8 @@ impl Shown {
         self
     }
 
-    pub const fn or_hangs(mut self) -> Shown {
-        self.may_hang = true;
+    pub const fn or_silent(mut self) -> Shown {
+        self.or_silent = true;
         self
     }
 
@@ -103,7 +97,7 @@ impl Shown {
 
     /// Whether nothing can run after the case on the same kernel.
     pub fn destructive(&self) -> bool {
-        matches!(self.how, How::Breaks | How::Dies | How::Hangs)
+        matches!(self.how, How::Breaks | How::Hangs)
     }
 
     /// For people.
@@ -113,9 +107,10 @@ impl Shown {
             How::Passes => format!("passed: {words}"),
             How::Fails => format!("failed: {words}"),
             How::Warns => format!("failed, warning: {words}"),
-            How::Breaks if self.may_hang => format!("broken kernel: {words}, or hang"),
+            How::Breaks if self.or_silent => {
+                format!("broken kernel: {words}, or nothing more is heard of it")
+            }
             How::Breaks => format!("broken kernel: {words}"),
-            How::Dies => format!("dead without a word: {words}"),
             How::Hangs => "hang".into(),
         }
     }
@@ -124,7 +119,7 @@ impl Shown {
     pub fn is(&self, seen: &Seen) -> bool {
         let any = |text: &String| self.words.iter().any(|words| text.contains(words));
         let quiet = seen.kernel.is_empty();
-        if self.may_hang && matches!(seen.end, End::Hung | End::None) && quiet {
+        if self.or_silent && matches!(seen.end, End::Hung | End::None) && quiet {
             return true;
         }
         match self.how {
@@ -133,7 +128,6 @@ impl Shown {
             How::Warns => seen.kernel.iter().any(any) && seen.end == End::Failed,
             // Whether anything is left that could tell how the case ended is luck.
             How::Breaks => seen.kernel.iter().any(any) && seen.end != End::Passed,
-            How::Dies => quiet && seen.end == End::None,
             // The kernel may notice it, too.
             How::Hangs => seen.end == End::Hung,
         }
@@ -183,10 +177,7 @@ pub struct Seen {
 impl Seen {
     /// For people.
     pub fn text(&self) -> String {
-        // The case's own last words, before what is said about every case.
-        let about = ["exit status ", "took ", "kernel: ", "the kernel says: "];
-        let own = |line: &&str| !about.iter().any(|start| line.starts_with(start));
-        let said = self.said.lines().rfind(own).unwrap_or("").trim();
+        let said = last_words(self.said.lines());
         let or = |end: &str| match self.kernel.is_empty() {
             false => format!("{end}, kernel: {}", self.kernel.join("; ")),
             true => end.to_string(),
@@ -199,6 +190,13 @@ impl Seen {
             End::None => or("the guest ended"),
         }
     }
+}
+
+/// A case's own last words, before what is said about every case.
+pub fn last_words<'a>(mut lines: impl DoubleEndedIterator<Item = &'a str>) -> &'a str {
+    let about = ["exit status ", "took ", "kernel: ", "the kernel says: "];
+    let own = |line: &&str| !about.iter().any(|start| line.starts_with(start));
+    lines.rfind(own).unwrap_or("").trim()
 }
 
 #[cfg(test)]
@@ -226,9 +224,11 @@ mod tests {
         assert!(!breaks.is(&seen(End::Passed, "", &[null])));
         assert!(!breaks.is(&seen(End::None, "", &["BUG: other"])));
         assert!(!breaks.is(&seen(End::None, "NULL pointer", &[])));
-        let dies = Shown::dies(&["why"]);
-        assert!(dies.is(&seen(End::None, "", &[])));
-        assert!(!dies.is(&seen(End::None, "", &[null])));
+        let silent = breaks.or_silent();
+        assert!(silent.is(&seen(End::None, "", &[])));
+        assert!(silent.is(&seen(End::Hung, "", &[])));
+        assert!(!silent.is(&seen(End::Failed, "", &[])));
+        assert!(!silent.is(&seen(End::None, "", &["BUG: other"])));
         assert!(!Shown::passes(&["why"]).is(&seen(End::Failed, "why", &[])));
         assert!(!Shown::hangs().is(&seen(End::None, "", &[])));
     }

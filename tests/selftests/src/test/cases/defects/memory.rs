@@ -59,7 +59,9 @@ pub const CASES: &[Case] = &[
     Case::defect(
         "t24.evict_after_split",
         "a file is closed after a part of a huge page has left the device",
-        Shown::dies(&["folio_copy() of a backing page with a head flag and no size never ends"]),
+        // folio_copy() of a backing page with a head flag and no size writes over all of memory.
+        Shown::breaks(&["BUG: unable to handle page fault in dmirror_device_evict_chunk"])
+            .or_silent(),
         evict_after_split,
     ),
     Case::defect(

@@ -41,14 +41,14 @@ pub const CASES: &[Case] = &[
     Case::defect(
         "t6.close_beside_release",
         "files are closed while another thread does RELEASE",
-        Shown::breaks(&["BUG: unable to handle page fault"]).or_hangs(),
+        Shown::breaks(&["BUG: unable to handle page fault"]).or_silent(),
         close_beside_release,
     )
     .races(),
     Case::defect(
         "t7.growth_beside_release",
         "device memory grows while another thread does RELEASE",
-        Shown::breaks(&["BUG: unable to handle page fault"]).or_hangs(),
+        Shown::breaks(&["BUG: unable to handle page fault"]).or_silent(),
         |ctx| growth_beside_release(ctx, Area::huge(1)?),
     )
     .races(),
@@ -217,8 +217,9 @@ fn migrate_much(kill_after: Option<Duration>) -> Result<Duration> {
         thread::sleep(after);
         kill(peer.pid(), Signal::SIGKILL)?;
     }
+    // A signal that comes late finds it finished, which is no better than going on.
     let end = peer.finish();
-    ensure!(end.is_ok() != kill_after.is_some(), "it ended with {end:?}");
+    ensure!(end.is_ok() || kill_after.is_some(), "it ended with {end:?}");
     Ok(start.elapsed())
 }
 
