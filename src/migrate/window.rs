@@ -35,6 +35,7 @@ use crate::{
         },
         migrate::{
             Batch,
+            Collected,
             Outcome, //
         },
         HUGE_ORDER,
@@ -61,8 +62,17 @@ const COLLECT_TRIES: u32 = 10;
 /// For injection: a reference that somebody else holds on a source.
 struct Extra {
     index: usize,
-    #[expect(dead_code, reason = "it is held, not used")]
     folio: Folio,
+}
+
+impl Extra {
+    /// Whether that source is still the one there: between two attempts, another folio may have come
+    /// in its place, of which nothing is held.
+    fn is_of(&self, collected: &Collected<'_>) -> bool {
+        collected
+            .source(self.index)
+            .is_some_and(|source| source.counts().pfn == self.folio.counts().pfn)
+    }
 }
 
 struct Window<'a> {
@@ -201,7 +211,10 @@ impl Window<'_> {
         let log = Logbook {
             core,
             direction: self.direction,
-            extra_at: extra.as_ref().map(|extra| extra.index),
+            extra_at: extra
+                .as_ref()
+                .filter(|extra| extra.is_of(&collected))
+                .map(|extra| extra.index),
         };
         log.collected(&collected);
 
