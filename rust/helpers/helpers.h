@@ -74,6 +74,7 @@ bool rust_dmirror_fatal_signal_pending(void);
 bool rust_dmirror_ratelimit(void);
 unsigned long rust_dmirror_task_size(const struct mm_struct *mm);
 bool rust_dmirror_vma_is_anonymous(struct vm_area_struct *vma);
+bool rust_dmirror_mm_is_alone(const struct mm_struct *mm);
 unsigned long rust_dmirror_mm_rss(struct mm_struct *mm, int member);
 
 /* For KUnit cases only; see testing.rs. */

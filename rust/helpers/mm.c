@@ -47,6 +47,12 @@ bool rust_dmirror_vma_is_anonymous(struct vm_area_struct *vma)
 	return vma_is_anonymous(vma);
 }
 
+/* The caller holds one user beside those of the tasks. */
+bool rust_dmirror_mm_is_alone(const struct mm_struct *mm)
+{
+	return current->mm == mm && atomic_read(&mm->mm_users) == 2;
+}
+
 unsigned long rust_dmirror_mm_rss(struct mm_struct *mm, int member)
 {
 	return get_mm_counter_sum(mm, member);

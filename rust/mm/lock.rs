@@ -13,6 +13,7 @@ use kernel::{
         MmWithUser, //
     },
     prelude::*,
+    sync::aref::ARef,
     types::NotThreadSafe, //
 };
 
@@ -82,6 +83,14 @@ pub fn check_killed() -> Result {
 pub fn anon_rss(mm: &MmWithUser) -> usize {
     // SAFETY: The pointer is valid since `mm` is a reference.
     unsafe { bindings::rust_dmirror_mm_rss(mm.as_raw(), bindings::RSS_ANON as i32) }
+}
+
+/// Whether the current thread is the only one that uses an address space, and nobody looks at it from
+/// outside, for which the one reference of `mm` is not counted. True for the moment only, but what
+/// could come later comes from outside.
+pub fn is_alone(mm: &ARef<MmWithUser>) -> bool {
+    // SAFETY: The pointer is valid since `mm` is a reference.
+    unsafe { bindings::rust_dmirror_mm_is_alone(mm.as_raw()) }
 }
 
 /// The end of the addresses that a process may use. C: `mm->task_size`.

@@ -31,6 +31,7 @@ use crate::{
         hmm::Want,
         lock::{
             check_killed,
+            is_alone,
             MmapReadLock, //
         },
         migrate::{
@@ -50,6 +51,7 @@ use kernel::{
     },
     page::PAGE_SHIFT,
     prelude::*,
+    sync::aref::ARef,
     time::{
         delay::fsleep,
         Delta, //
@@ -77,7 +79,7 @@ impl Extra {
 
 struct Window<'a> {
     file: &'a File,
-    mm: &'a MmWithUser,
+    mm: &'a ARef<MmWithUser>,
     direction: Direction,
 }
 
@@ -85,7 +87,7 @@ struct Window<'a> {
 /// that part.
 pub fn run(
     file: &File,
-    mm: &MmWithUser,
+    mm: &ARef<MmWithUser>,
     batch: &mut Batch,
     range: Range<usize>,
     direction: Direction,
@@ -292,9 +294,9 @@ impl Window<'_> {
     ///
     /// The collector only tries to lock what it takes as it is, but waits for the lock of a large
     /// folio that it must split first: for ever, if the lock is ours. So a large folio is locked only
-    /// where it is to be collected whole.
+    /// where it is to be collected whole, and no other thread could split the mapping before.
     fn lock_source(&self, range: &Range<usize>, compound: bool) -> Option<LockedFolio> {
-        let is_whole = compound && range.len() == HUGE_SIZE;
+        let is_whole = compound && range.len() == HUGE_SIZE && is_alone(self.mm);
         let first = range.start..range.start + (1 << PAGE_SHIFT);
         let mut folio = None;
         self.file
