@@ -16,7 +16,10 @@ use crate::{
         pagemap::OwnerId, //
     },
     ledger::Ledger,
-    migrate,
+    migrate::{
+        self,
+        patience::Patience, //
+    },
     stats::Stats, //
 };
 use kernel::{
@@ -57,6 +60,9 @@ pub struct Core {
     /// For eviction.
     #[pin]
     pub reserve: Reserve,
+    /// With what CPU faults are refused.
+    #[pin]
+    pub patience: Patience,
     /// What the last eviction had to leave, the first of it.
     #[pin]
     pub stuck: Mutex<KVec<Counts>>,
@@ -105,6 +111,7 @@ impl Device {
                 stats: Stats::default(),
                 inject <- Points::new(),
                 reserve <- Reserve::new(),
+                patience <- Patience::new(),
                 stuck <- new_mutex!(KVec::new(), "dmirror_stuck"),
                 ledger,
             }),

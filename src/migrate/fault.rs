@@ -3,9 +3,9 @@
 //! CPU faults on private memory of the device: the page must come back.
 //!
 //! The core holds the folio's lock and a reference while this runs, and other CPUs that fault on a
-//! huge entry spin meanwhile (K2), so the pauses between attempts are short. A fault that moved
-//! nothing is not just taken again: after the last attempt the process gets a signal, since for ever
-//! is no answer. The data stays on the device.
+//! huge entry spin meanwhile (K2). A fault that is refused gives up both and is taken again, for some
+//! time (see `patience`); then the process gets a signal, since for ever is no answer. The data stays
+//! on the device.
 
 use super::{
     fates::Fate,
@@ -15,10 +15,8 @@ use super::{
         system_folio, //
     },
     logbook::Logbook,
+    patience::Verdict,
     policy::{
-        self,
-        Attempts,
-        Next,
         Path,
         Plan, //
     },
@@ -65,35 +63,35 @@ enum Done {
 /// Handles a fault.
 pub fn on_fault(memory: &Memory, fault: &Fault<'_>) -> core::result::Result<(), FaultError> {
     let core = memory.data().core();
-    let mut batch = Batch::new()?;
-    let mut attempts = Attempts::patient();
-    loop {
-        match attempt(memory, fault, &mut batch)? {
-            Done::Yes => break,
-            Done::Refused => {}
-        }
-        if fatal_signal_pending() {
+    let before = fault.counts();
+    match attempt(memory, fault, &mut Batch::new()?)? {
+        Done::Yes => {
+            core.patience.settled(before.pfn);
             return Ok(());
         }
-        let refused = policy::Result {
-            refused: true,
-            ..policy::Result::default()
-        };
-        match attempts.after(refused) {
-            Next::Pause(milliseconds) => fsleep(Delta::from_millis(milliseconds.into())),
-            Next::Again => {}
-            Next::Done => {
-                core.stats.split_refused.add(1);
-                warn_limited!(
-                    "hmm_dmirror{}: somebody holds a page that a CPU fault needs back\n",
-                    core.id()
-                );
-                return Err(FaultError::Bus);
-            }
+        Done::Refused => {}
+    }
+    // Somebody else has unmapped it, or mapped it otherwise: it will not be found here again.
+    let after = fault.counts();
+    let is_changed = (before.order, before.mapcount) != (after.order, after.mapcount);
+    if is_changed || fatal_signal_pending() {
+        return Ok(());
+    }
+    match core.patience.refused(before.pfn) {
+        Verdict::Again(milliseconds) => {
+            core.stats.retries.add(1);
+            fsleep(Delta::from_millis(milliseconds.into()));
+            Ok(())
+        }
+        Verdict::Over => {
+            core.stats.split_refused.add(1);
+            warn_limited!(
+                "hmm_dmirror{}: somebody holds a page that a CPU fault needs back\n",
+                core.id()
+            );
+            Err(FaultError::Bus)
         }
     }
-    core.stats.retries.add(attempts.retries().into());
-    Ok(())
 }
 
 fn attempt(

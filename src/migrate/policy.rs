@@ -11,7 +11,7 @@
 //! | eviction | none | any | leave it, try again later: nothing can split without an address (K6) |
 //!
 //! What is refused, because somebody holds a reference, is tried again a few times with a pause, then
-//! left where it is, and reported.
+//! left where it is, and reported; how often a CPU fault is, is in `patience.rs`.
 
 use kernel::prelude::kunit_tests;
 
@@ -76,9 +76,7 @@ pub enum Next {
 /// How often what was refused is tried again: 15 ms in all.
 pub const RETRIES: u32 = 4;
 
-/// How often where pages must go, for an eviction or a CPU fault: half a second in all. Whoever takes
-/// a reference for a moment, as a collector does, may lose its processor meanwhile; what a fault is
-/// refused for good is a signal.
+/// How often where pages must go, and nobody waits for a single one: half a second in all.
 pub const PATIENT_RETRIES: u32 = 9;
 
 /// The attempts at one window.
@@ -98,7 +96,7 @@ impl Attempts {
         }
     }
 
-    /// For eviction and CPU faults.
+    /// For eviction.
     pub fn patient() -> Self {
         Attempts {
             compound: true,

@@ -37,6 +37,14 @@ pub fn available() -> Result<usize> {
     Ok(kb * 1024 / PAGE_SIZE)
 }
 
+/// Whether the kernel has a function of this name; those of our patches tell our own kernels.
+pub fn has_symbol(name: &str) -> Result<bool> {
+    let symbols = fs::read_to_string("/proc/kallsyms").context("/proc/kallsyms")?;
+    Ok(symbols
+        .lines()
+        .any(|line| line.split_whitespace().nth(2) == Some(name)))
+}
+
 /// Empties the per-CPU lists of pages on their way to the LRU, each of which holds a reference.
 /// Needs root; without it nothing happens, and a count may be one too high.
 pub fn drain_lru() {

@@ -10,14 +10,18 @@ use std::{
 };
 
 use anyhow::{anyhow, bail, ensure, Context, Result};
-use nix::errno::Errno;
+use nix::{errno::Errno, sys::mman::MmapAdvise};
 
 use crate::{
     abi::{self, Point},
     area::{pattern_bytes, Area, HUGE},
     check_eq,
     device::{Device, PAGE_SIZE},
-    test::case::{Case, Ctx, OnC, NEW_ABI},
+    proc,
+    test::{
+        case::{Case, Ctx, OnC, NEW_ABI},
+        child::Skip,
+    },
 };
 
 pub const CASES: &[Case] = &[
@@ -61,6 +65,13 @@ pub const CASES: &[Case] = &[
         "forks while another thread migrates: every child sees the data",
         OnC::Skip("T1, K3: oopses the kernel"),
         fork,
+    )
+    .races(),
+    Case::new(
+        "stress.zap",
+        "K12: huge device pages are zapped while they migrate",
+        OnC::Skip("K12: a bug of the core, mended in our own kernels; T9, T10: C loses races"),
+        zap,
     )
     .races(),
 ];
@@ -323,4 +334,37 @@ fn fork(ctx: &Ctx) -> Result<()> {
         },
     )?;
     area.verify(103)
+}
+
+/// The core takes a migration entry of a device folio for a device entry when it zaps it: the kernel
+/// does not survive that, whoever migrates. One of our patches mends it.
+fn zap(ctx: &Ctx) -> Result<()> {
+    if !proc::has_symbol("dup_mm_for_tests")? {
+        return Err(Skip("K12: this kernel would not survive".into()).into());
+    }
+    let area = Area::huge(1)?;
+    race(
+        1,
+        |_, running| {
+            while running() {
+                area.advise(MmapAdvise::MADV_DONTNEED)?;
+                thread::sleep(Duration::from_micros(900));
+            }
+            Ok(())
+        },
+        |running| {
+            let mut moved = 0;
+            while running() {
+                for page in (0..HUGE).step_by(64) {
+                    area.set_word(page, 0, 1);
+                }
+                for direction in [abi::TO_DEVICE, abi::TO_SYSTEM] {
+                    moved += ctx.dev.migrate(direction, area.addr(), HUGE)?.moved();
+                }
+            }
+            println!("{moved} pages migrated");
+            ensure!(moved > 0, "nothing migrated");
+            Ok(())
+        },
+    )
 }

@@ -1,0 +1,197 @@
+// SPDX-License-Identifier: GPL-2.0
+
+//! How long CPU faults are refused a folio before somebody gets a signal.
+//!
+//! A fault must not wait for a folio while it has its lock and a reference: who has taken a
+//! reference may be waiting for that very lock, as a collector does that is to split the folio, and
+//! two such faults would refuse each other. So a fault that is refused lets go of both and is taken
+//! again by the CPU. That this ends is what is kept here: by folio, since when and how often.
+
+use super::{
+    nanos_since,
+    now, //
+};
+use kernel::{
+    new_spinlock,
+    prelude::*,
+    sync::{
+        atomic::{
+            Atomic,
+            Relaxed, //
+        },
+        SpinLock, //
+    },
+    time::{
+        Instant,
+        Monotonic, //
+    }, //
+};
+
+/// A folio is given up when it was refused for so many milliseconds.
+const LIMIT_MS: u64 = 500;
+
+/// And so often: on a machine that stands still for a while, time alone says nothing.
+const LIMIT_TIMES: u32 = 10;
+
+/// After so many milliseconds without a refusal all is forgotten.
+const FORGET_MS: u64 = 1000;
+
+/// The longest pause in a fault, in milliseconds.
+const LONGEST_PAUSE_MS: u32 = 32;
+
+/// Folios that are kept. With more of them at a time, the one that was refused longest ago begins anew.
+const PLACES: usize = 64;
+
+#[derive(Clone, Copy)]
+struct Refusal {
+    pfn: usize,
+    since: u64,
+    last: u64,
+    times: u32,
+}
+
+/// What a refused fault does.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Verdict {
+    /// Let so many milliseconds pass, and be taken again.
+    Again(u32),
+    /// Give up.
+    Over,
+}
+
+struct Refusals([Option<Refusal>; PLACES]);
+
+impl Refusals {
+    fn refused(&mut self, pfn: usize, ms: u64) -> Verdict {
+        let is_known = |slot: &Option<Refusal>| {
+            slot.is_some_and(|one| one.pfn == pfn && ms.saturating_sub(one.last) < FORGET_MS)
+        };
+        let at = match self.0.iter().position(is_known) {
+            Some(at) => at,
+            None => {
+                // An empty place, or the one that was not asked for longest.
+                let age = |slot: &Option<Refusal>| slot.map_or(0, |one| one.last + 1);
+                let oldest = (0..PLACES).min_by_key(|at| age(&self.0[*at])).unwrap_or(0);
+                self.0[oldest] = None;
+                oldest
+            }
+        };
+        let one = self.0[at].get_or_insert(Refusal {
+            pfn,
+            since: ms,
+            last: ms,
+            times: 0,
+        });
+        one.last = ms;
+        one.times = one.times.saturating_add(1);
+        if one.times >= LIMIT_TIMES && ms - one.since >= LIMIT_MS {
+            self.0[at] = None;
+            return Verdict::Over;
+        }
+        Verdict::Again(LONGEST_PAUSE_MS.min(1 << (one.times - 1).min(16)))
+    }
+
+    fn settled(&mut self, pfn: usize) {
+        for slot in &mut self.0 {
+            *slot = slot.filter(|one| one.pfn != pfn);
+        }
+    }
+
+    fn is_empty(&self) -> bool {
+        self.0.iter().all(Option::is_none)
+    }
+}
+
+/// The refusals of a device.
+#[pin_data]
+pub struct Patience {
+    begin: Instant<Monotonic>,
+    /// Whether there are any: almost never.
+    any: Atomic<bool>,
+    #[pin]
+    refusals: SpinLock<Refusals>,
+}
+
+impl Patience {
+    /// None yet.
+    pub fn new() -> impl PinInit<Self> {
+        pin_init!(Patience {
+            begin: now(),
+            any: Atomic::new(false),
+            refusals <- new_spinlock!(Refusals([None; PLACES]), "dmirror_patience"),
+        })
+    }
+
+    /// A fault was refused this folio.
+    pub fn refused(&self, pfn: usize) -> Verdict {
+        let mut refusals = self.refusals.lock();
+        let verdict = refusals.refused(pfn, nanos_since(self.begin) / 1_000_000);
+        self.any.store(!refusals.is_empty(), Relaxed);
+        verdict
+    }
+
+    /// A fault has got what it wanted of this folio.
+    pub fn settled(&self, pfn: usize) {
+        if !self.any.load(Relaxed) {
+            return;
+        }
+        let mut refusals = self.refusals.lock();
+        refusals.settled(pfn);
+        self.any.store(!refusals.is_empty(), Relaxed);
+    }
+}
+
+#[kunit_tests(rust_dmirror_patience)]
+mod tests {
+    use super::*;
+
+    const NONE: Refusals = Refusals([None; PLACES]);
+
+    /// When a folio that is refused every so many milliseconds is given up, if ever.
+    fn end(every: u64) -> Option<u64> {
+        let mut refusals = NONE;
+        (0..1000)
+            .map(|round| 7 + round * every)
+            .find(|ms| refusals.refused(3, *ms) == Verdict::Over)
+            .map(|ms| ms - 7)
+    }
+
+    #[test]
+    fn it_ends_after_time_and_tries() {
+        assert_eq!(end(1), Some(LIMIT_MS));
+        assert_eq!(end(100), Some(900));
+        // Each by itself is no refusal that lasts.
+        assert_eq!(end(FORGET_MS), None);
+    }
+
+    #[test]
+    fn pauses_grow_up_to_a_bound() {
+        let mut refusals = NONE;
+        for pause in [1, 2, 4, 8, 16, 32, 32] {
+            assert_eq!(refusals.refused(3, 0), Verdict::Again(pause));
+        }
+    }
+
+    #[test]
+    fn success_begins_anew() {
+        let mut refusals = NONE;
+        for ms in 0..LIMIT_MS {
+            assert_ne!(refusals.refused(3, ms), Verdict::Over);
+        }
+        refusals.settled(3);
+        assert!(refusals.is_empty());
+        assert_eq!(refusals.refused(3, LIMIT_MS), Verdict::Again(1));
+    }
+
+    #[test]
+    fn folios_do_not_concern_each_other() {
+        let mut refusals = NONE;
+        for pfn in 0..PLACES {
+            assert_eq!(refusals.refused(pfn, pfn as u64), Verdict::Again(1));
+        }
+        assert_eq!(refusals.refused(PLACES, 100), Verdict::Again(1));
+        // The oldest went for it, no other.
+        assert_eq!(refusals.refused(1, 101), Verdict::Again(2));
+        assert_eq!(refusals.refused(0, 102), Verdict::Again(1));
+    }
+}
