@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: GPL-2.0
 #include <linux/highmem.h>
+#include <linux/memcontrol.h>
 #include <linux/memremap.h>
 #include <linux/mm.h>
 #include <linux/pagemap.h>
@@ -41,6 +42,15 @@ void rust_dmirror_folio_counts(const struct folio *folio, struct rust_dmirror_fo
 	/* ZONE_DEVICE keeps its pgmap where others have their LRU links. */
 	counts->lru = !folio_is_zone_device(folio) && folio_test_lru(folio);
 	counts->anon = folio_test_anon(folio);
+}
+
+/*
+ * Migration takes the charge from the source. What has none any more has been
+ * migrated away, and whoever did that is about to put it.
+ */
+bool rust_dmirror_folio_is_left(const struct folio *folio)
+{
+	return !mem_cgroup_disabled() && !folio_memcg_charged((struct folio *)folio);
 }
 
 struct folio *rust_dmirror_page_folio(struct page *page)

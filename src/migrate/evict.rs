@@ -182,7 +182,8 @@ impl Eviction<'_> {
 /// Gives destinations to all entries for which there is one.
 fn fill(core: &Core, faults: &Faults<'_>, collected: &mut Collected<'_>) {
     for index in 0..collected.len() {
-        let Some(source) = collected.source(index) else {
+        // What was just migrated away will be gone at the next look.
+        let Some(source) = collected.source(index).filter(|source| !source.is_left()) else {
             continue;
         };
         let is_huge = matches!(collected.kind(index), Kind::Huge { .. });

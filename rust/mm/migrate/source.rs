@@ -68,6 +68,15 @@ impl<'a> Source<'a> {
         unsafe { Counts::read(bindings::rust_dmirror_pfn_folio(self.pfn)) }
     }
 
+    /// Whether it was migrated away already: somebody has unlocked it and not yet put it, so that it
+    /// could be collected by its number once more. There is nothing to be brought anywhere, and the
+    /// core complains of a source that is charged to nobody. Known only where there are memory
+    /// cgroups; elsewhere nobody complains.
+    pub fn is_left(&self) -> bool {
+        // SAFETY: By the type invariants, the folio is referenced and locked.
+        unsafe { bindings::rust_dmirror_folio_is_left(bindings::rust_dmirror_pfn_folio(self.pfn)) }
+    }
+
     /// Another reference on its folio. While it is held, the core refuses to split or migrate it.
     pub fn hold(&self) -> Option<Folio> {
         // SAFETY: It has a `struct page`.
