@@ -31,7 +31,7 @@ use crate::{
     area::HUGE,
     device::{Device, Driver},
     ledger::Ledger,
-    proc::{khugepaged, kmsg::Kmsg},
+    proc::{self, khugepaged, kmsg::Kmsg},
     test::ktap::Ktap,
 };
 use board::{leave, Board, MAX_AREAS, MAX_THREADS};
@@ -144,6 +144,10 @@ pub fn run(options: &Options) -> Result<u8> {
     let ledger = Ledger::enable();
     if let Err(error) = &ledger {
         ktap.diagnostic(&format!("reference counts go unchecked: {error:#}"))?;
+    }
+    if !proc::mends_k12() {
+        ktap.diagnostic("K12: this kernel may die of a huge page that is zapped while it migrates;")?;
+        ktap.diagnostic("see tests/kernel/patches, or leave discard, remap, punch and fork out")?;
     }
     let mut log = Kmsg::open();
     let before = verdict::counters()?;

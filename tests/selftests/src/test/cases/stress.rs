@@ -339,7 +339,7 @@ fn fork(ctx: &Ctx) -> Result<()> {
 /// The core takes a migration entry of a device folio for a device entry when it zaps it: the kernel
 /// does not survive that, whoever migrates. One of our patches mends it.
 fn zap(ctx: &Ctx) -> Result<()> {
-    if !proc::has_symbol("dup_mm_for_tests")? {
+    if !proc::mends_k12() {
         return Err(Skip("K12: this kernel would not survive".into()).into());
     }
     let area = Area::huge(1)?;
