@@ -146,7 +146,9 @@ pub fn run(options: &Options) -> Result<u8> {
         ktap.diagnostic(&format!("reference counts go unchecked: {error:#}"))?;
     }
     if !proc::mends_k12() {
-        ktap.diagnostic("K12: this kernel may die of a huge page that is zapped while it migrates;")?;
+        ktap.diagnostic(
+            "K12: this kernel may die of a huge page that is zapped while it migrates;",
+        )?;
         ktap.diagnostic("see tests/kernel/patches, or leave discard, remap, punch and fork out")?;
     }
     let mut log = Kmsg::open();
