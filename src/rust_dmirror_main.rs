@@ -5,6 +5,16 @@
 //!
 //! Each device node, `/dev/hmm_dmirror0` and on, mirrors the address space of the process that opens
 //! it, moves pages of it to the device and back, and treats a refused split as an outcome.
+//!
+//! # Lock order
+//!
+//! 1. `dmirror_growing`: held while a chunk is made, which waits for memory hotplug; with nothing held
+//! 2. the layer's (`rust/mm/mod.rs`): `mmap_lock`, a mirror's table
+//! 3. `dmirror_chunks`: the list of chunks, taken with folios locked; no chunk is made or freed below it
+//! 4. leaves, below which nothing is taken but the layer's spinlock: `DEVICES`, `dmirror_reserve`, `dmirror_stuck`,
+//!    and the spinlocks `dmirror_backing`, `dmirror_inject`, `dmirror_patience`, `dmirror_ledger`
+//!
+//! lockdep watches it in the kernels own and debug.
 
 #[path = "../rust/lib.rs"]
 pub mod layer;

@@ -7,13 +7,13 @@
 use std::cell::Cell;
 
 use anyhow::{bail, ensure, Context, Result};
-use nix::errno::Errno;
+use nix::{errno::Errno, sys::mman::MapFlags};
 
 use crate::{
     abi::{self, Point},
     area::{pattern_bytes, verify_bytes, Area, HUGE},
     check_eq,
-    device::Device,
+    device::{Device, PAGE_SIZE},
     proc::fail_nth::FailNth,
     test::{
         case::{Case, Ctx, NEW_ABI},
@@ -43,6 +43,12 @@ pub const CASES: &[Case] = &[
         NEW_ABI,
         |ctx| migrate(ctx, abi::TO_SYSTEM, true),
     ),
+    Case::new(
+        "nth.old_migrations",
+        "MIGRATE_TO_DEV and MIGRATE_TO_SYS, with the data read back",
+        NEW_ABI,
+        old_migrations,
+    ),
     Case::new("nth.fault", "a CPU fault on a huge page", NEW_ABI, |ctx| {
         fault(ctx, false)
     }),
@@ -54,7 +60,13 @@ pub const CASES: &[Case] = &[
     ),
     Case::new("nth.access", "READ, WRITE, SNAPSHOT", NEW_ABI, access),
     Case::new("nth.exclusive", "EXCLUSIVE", NEW_ABI, exclusive),
-    Case::new("nth.queries", "PAGE, STATS, INJECT", NEW_ABI, queries),
+    Case::new(
+        "nth.queries",
+        "PAGE, STATS, INJECT, CHECK_EXCLUSIVE, FLAGS",
+        NEW_ABI,
+        queries,
+    ),
+    Case::new("nth.mmap", "mapping the node", NEW_ABI, map),
     Case::new("nth.open", "opening the node", NEW_ABI, open),
     Case::new(
         "nth.close",
@@ -153,6 +165,40 @@ fn migrate(ctx: &Ctx, direction: u32, split: bool) -> Result<()> {
     )
 }
 
+/// They say `ENOENT` where not all pages moved.
+fn old_migrations(ctx: &Ctx) -> Result<()> {
+    for (code, direction) in [
+        (abi::MIGRATE_TO_DEV, abi::TO_DEVICE),
+        (abi::MIGRATE_TO_SYS, abi::TO_SYSTEM),
+    ] {
+        let next = || source(ctx, direction, 318).map(Some);
+        let area = Cell::new(next()?);
+        let mut data = vec![0; HUGE * PAGE_SIZE];
+        sweep(
+            || {
+                let ptr = data.as_mut_ptr() as usize;
+                let taken = area.take();
+                let result = taken
+                    .as_ref()
+                    .map(|area| ctx.dev.command(code, area.addr(), ptr, HUGE as u64));
+                (taken, result)
+            },
+            |(taken, result), failed| {
+                match result.context("no result")? {
+                    Ok(_) => {}
+                    Err(Errno::ENOMEM | Errno::ENOENT) if failed => {}
+                    Err(errno) => bail!("{errno}"),
+                }
+                taken.context("no area")?.verify(318)?;
+                area.set(next()?);
+                Ok(())
+            },
+        )
+        .with_context(|| format!("ioctl {code:#x}"))?;
+    }
+    Ok(())
+}
+
 fn fault(ctx: &Ctx, small: bool) -> Result<()> {
     let next = || -> Result<Option<Area>> {
         let area = match small {
@@ -240,7 +286,7 @@ fn access(ctx: &Ctx) -> Result<()> {
 
 fn exclusive(ctx: &Ctx) -> Result<()> {
     let area = Area::filled_small(16, 314)?;
-    let mut data = vec![0; 16 * crate::device::PAGE_SIZE];
+    let mut data = vec![0; 16 * PAGE_SIZE];
     sweep(
         || {
             let ptr = data.as_mut_ptr() as usize;
@@ -261,10 +307,16 @@ fn queries(ctx: &Ctx) -> Result<()> {
     )
     .context("PAGE")?;
     sweep(|| ctx.dev.stats(), |result, _| answered(result).map(drop)).context("STATS")?;
-    // This needs no memory at all.
+    // These need no memory at all.
     let fail = FailNth::new()?.context("fail-nth")?;
     let (inject, _) = fail.run(1, || ctx.dev.inject(Point::Copy, 0, 0))?;
     inject.context("INJECT")?;
+    let check = || {
+        ctx.dev
+            .command(abi::CHECK_EXCLUSIVE, area.addr(), 0, HUGE as u64)
+    };
+    fail.run(1, check)?.0.context("CHECK_EXCLUSIVE")?;
+    fail.run(1, || ctx.dev.set_flags(0))?.0.context("FLAGS")?;
     area.verify(315)
 }
 
@@ -274,6 +326,23 @@ fn open(_: &Ctx) -> Result<()> {
         |result, failed| {
             ensure!(failed || result.is_ok(), "cannot be opened");
             Ok(())
+        },
+    )
+}
+
+fn map(ctx: &Ctx) -> Result<()> {
+    sweep(
+        || Area::file(16, ctx.dev.file(), MapFlags::MAP_PRIVATE),
+        |mapped, failed| match mapped {
+            Ok(area) => {
+                area.touch();
+                Ok(())
+            }
+            Err(error) if failed => {
+                println!("{error:#}");
+                Ok(())
+            }
+            Err(error) => Err(error),
         },
     )
 }
