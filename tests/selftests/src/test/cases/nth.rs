@@ -104,7 +104,7 @@ fn sweep<T>(
         failures += 1;
         ensure!(n < MOST, "allocation {n} and no end");
         // All of the first; then, where pages are allocated one by one, some.
-        n += 1 + n / 8;
+        n += 1 + n / 4;
     }
     println!("{failures} failures, none from the {n}th allocation on");
     ensure!(failures > 0, "nothing was made to fail");
