@@ -30,21 +30,23 @@ impl Batch {
     /// Collects, locks and unmaps device pages, wherever they are mapped. C:
     /// `migrate_device_pfns()`. Sleeps.
     ///
-    /// `pfns` are at most [`HUGE_PAGES`] pages of `pagemap`: one that is the first of a huge folio,
+    /// The batch must be for a huge page, and `pfns` are at most as many pages of `pagemap`: one that is the first of a huge folio,
     /// or single ones. What they are may have changed since they were listed; pages that are free
     /// again, locked or pinned are left alone.
     ///
     /// # Errors
     ///
-    /// `EINVAL` if there is none, there are too many, or one is not of `pagemap`.
+    /// `EINVAL` if there is none, there are too many, one is not of `pagemap`, or the batch is too small.
     pub fn setup_device<T: Driver>(
         &mut self,
         pagemap: &Pagemap<T>,
         pfns: &[usize],
     ) -> Result<Collected<'_>> {
         let range = pagemap.pfns();
-        if pfns.is_empty() || pfns.len() > HUGE_PAGES || !pfns.iter().all(|pfn| range.contains(pfn))
-        {
+        let is_good = (1..=HUGE_PAGES).contains(&pfns.len())
+            && self.room() >= HUGE_PAGES
+            && pfns.iter().all(|pfn| range.contains(pfn));
+        if !is_good {
             return Err(EINVAL);
         }
         // A huge folio needs entries for all its pages. They are filled with its pages, so that it

@@ -46,6 +46,7 @@ use crate::{
     layer::ratelimit::warn_limited,
 };
 use kernel::{
+    page::PAGE_SHIFT,
     time::{
         delay::fsleep,
         Delta, //
@@ -64,7 +65,9 @@ enum Done {
 pub fn on_fault(memory: &Memory, fault: &Fault<'_>) -> core::result::Result<(), FaultError> {
     let core = memory.data().core();
     let before = fault.counts();
-    match attempt(memory, fault, &mut Batch::new()?)? {
+    // Most faults are of single pages, and there may be many.
+    let mut batch = Batch::for_pages(fault.range().len() >> PAGE_SHIFT)?;
+    match attempt(memory, fault, &mut batch)? {
         Done::Yes => {
             core.patience.settled(before.pfn);
             return Ok(());

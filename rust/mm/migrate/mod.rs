@@ -68,9 +68,15 @@ pub struct Batch {
 }
 
 impl Batch {
-    /// May sleep.
+    /// For migrations of up to a huge page. May sleep.
     pub fn new() -> Result<Self> {
-        let array = || KVVec::from_elem(0, 2 * HUGE_PAGES, GFP_KERNEL | __GFP_NOWARN);
+        Self::for_pages(HUGE_PAGES)
+    }
+
+    /// For migrations of up to so many pages. May sleep.
+    pub fn for_pages(npages: usize) -> Result<Self> {
+        let len = npages.min(HUGE_PAGES) * 2;
+        let array = || KVVec::from_elem(0, len, GFP_KERNEL | __GFP_NOWARN);
         Ok(Batch {
             src: array()?,
             dst: array()?,
@@ -78,9 +84,14 @@ impl Batch {
         })
     }
 
+    /// The pages of the largest migration.
+    pub(super) fn room(&self) -> usize {
+        self.src.len() / 2
+    }
+
     /// Collects, locks and unmaps the pages at `range`. C: `migrate_vma_setup()`. Sleeps.
     ///
-    /// `range` must be within `vma` and within one huge page. With `compound`, huge folios are
+    /// `range` must be within `vma` and within one huge page, and not more than the batch is for. With `compound`, huge folios are
     /// collected whole; without, the core splits them first, in every process that maps them.
     /// `fault` is the CPU fault on private memory that is being handled, if this is for one: its
     /// folio is locked already.
@@ -101,6 +112,7 @@ impl Batch {
         fault: Option<&'a Fault<'a>>,
     ) -> Result<Collected<'a>> {
         let is_good = range.start < range.end
+            && (range.end - range.start) >> PAGE_SHIFT <= self.room()
             && range.start % PAGE_SIZE == 0
             && range.end % PAGE_SIZE == 0
             && range.start / HUGE_SIZE == (range.end - 1) / HUGE_SIZE;
