@@ -2,7 +2,7 @@
 #
 # Doors to scripts/, no more. Kbuild, beside this file, builds the module.
 
-.PHONY: module run test test-all experiment defects stress shell format update clean clean-cache help
+.PHONY: module run test test-all experiment defects mm-selftests stress shell format update clean clean-cache help
 
 module:
 	@scripts/module.sh
@@ -21,6 +21,9 @@ experiment:
 
 defects:
 	@scripts/defects.sh
+
+mm-selftests:
+	@scripts/test.sh --mm
 
 stress:
 	@scripts/stress.sh

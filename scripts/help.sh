@@ -8,6 +8,7 @@ make test         everything that checks the project before a commit
 make test-all     that, and what takes longer
 make experiment   the refused split, stage by stage, with both drivers
 make defects      what is wrong with the C driver, done to both drivers: tests/defects.md
+make mm-selftests other mm selftests of the kernel, without the driver and with it busy: the same results
 make stress       everything races, all data compared with a model: STRESS_SECONDS=7200
                   STRESS_SEED=N STRESS_OPTIONS="--without fork" KERNEL=stock
 make shell        a shell in the guest with the module loaded (DRIVER=c, KERNEL=own)

@@ -33,7 +33,7 @@ prepare_guest() {
 	local name=$1 kernel=$2 driver=$3 steps=$4
 	provide_kernel "$kernel"
 	provide_driver "$driver"
-	[[ " $steps " != *' hmm-tests '* && $steps != shell ]] || provide_hmm_tests
+	[[ " $steps" != *' hmm-tests'* && $steps != shell ]] || provide_hmm_tests
 	MM_TESTS=()
 	[[ " $steps " != *' mm-selftests '* ]] || provide_mm_selftests
 	# The companion is built once for all guests of a run.

@@ -87,11 +87,11 @@ count_mm() {
 # if something differs one more without it, which shows what is unsteady by itself.
 compare_mm() {
 	local alone=$VM/mm-alone/mm-selftests.out busy=$VM/mm-busy/mm-selftests.out table=$BUILD/mm-selftests.txt
-	run_guests "mm-alone|own|none|mm-selftests|||2400" "mm-busy|own|rust|load mm-selftests unload|||2400"
+	run_guests 0 "mm-alone|own|none|mm-selftests|||2400" "mm-busy|own|rust|load mm-selftests unload|||2400"
 	mm_table "$alone" "$alone" "$busy" >"$table"
 	if grep -q '^FAIL' "$table"; then
 		say "something differs; once more without the driver"
-		run_guests "mm-again|own|none|mm-selftests|||2400"
+		run_guests 0 "mm-again|own|none|mm-selftests|||2400"
 		mm_table "$alone" "$VM/mm-again/mm-selftests.out" "$busy" >"$table"
 	fi
 	count_mm "$table"
