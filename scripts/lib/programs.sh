@@ -77,16 +77,25 @@ provide_mm_selftests() {
 		die "the mm selftests could not be built" "look at $LOGS/mm-selftests.log"
 }
 
-build_c_driver() {
+# build_of_source OUT MODULE CCFLAGS FILE...: a module of the kernel's own, from
+# FILEs of the packaged source, for the kernel that was chosen last.
+build_of_source() {
+	local out=$1 module=$2 ccflags=$3
+	shift 3
 	in_root sh -e -c '
-		source=$1 kout=$2 out=$3
-		shift 3
+		source=$1 kout=$2 out=$3 module=$4 ccflags=$5 files=$6
+		shift 6
 		rm -rf "$out.new" && mkdir -p "$out.new"
-		cp "$source/lib/test_hmm.c" "$source/lib/test_hmm_uapi.h" "$out.new/"
-		printf "%s\n" "obj-m := test_hmm.o" "ccflags-y += -I\$(src)" >"$out.new/Kbuild"
+		for file in $files; do cp "$source/$file" "$out.new/"; done
+		printf "%s\n" "obj-m := $module.o" "ccflags-y += $ccflags" >"$out.new/Kbuild"
 		make -C "$kout" M="$out.new" "$@" modules
 		rm -rf "$out" && mv "$out.new" "$out"
-	' sh "/cache/${KPKG##*/}/source" "/cache/${KOUT##*/}" "/cache/${1##*/}" "${KMAKE[@]}"
+	' sh "/cache/${KPKG##*/}/source" "/cache/${KOUT##*/}" "/cache/${out##*/}" "$module" "$ccflags" "$*" "${KMAKE[@]}"
+}
+
+build_c_driver() {
+	# shellcheck disable=SC2016 # for make
+	build_of_source "$1" test_hmm '-I$(src)' lib/test_hmm.c lib/test_hmm_uapi.h
 }
 
 # Sets MODULE to the C driver, test_hmm.ko, for the kernel that provide_stock
@@ -106,17 +115,9 @@ provide_c_driver() {
 	fi
 }
 
+# One disk; its pages are allocated as they are written.
 build_swap_disk() {
-	in_root sh -e -c '
-		source=$1 kout=$2 out=$3
-		shift 3
-		rm -rf "$out.new" && mkdir -p "$out.new"
-		cp "$source/drivers/block/brd.c" "$out.new/"
-		# One disk; its pages are allocated as they are written.
-		printf "%s\n" "obj-m := brd.o" "ccflags-y += -DCONFIG_BLK_DEV_RAM_COUNT=1 -DCONFIG_BLK_DEV_RAM_SIZE=262144" >"$out.new/Kbuild"
-		make -C "$kout" M="$out.new" "$@" modules
-		rm -rf "$out" && mv "$out.new" "$out"
-	' sh "/cache/${KPKG##*/}/source" "/cache/${KOUT##*/}" "/cache/${1##*/}" "${KMAKE[@]}"
+	build_of_source "$1" brd '-DCONFIG_BLK_DEV_RAM_COUNT=1 -DCONFIG_BLK_DEV_RAM_SIZE=262144' drivers/block/brd.c
 }
 
 # Sets SWAP_DISK to brd.ko, the kernel's own disk in memory, for a kernel that

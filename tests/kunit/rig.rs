@@ -101,8 +101,14 @@ impl Rig {
         testing::unmap(area, 2 * HUGE_SIZE)?;
         log.check(rig.watch.rss() == 0, "no page is counted after unmap")?;
         log.check(rig.ledger.totals().1 == 0, "the ledger found no mismatch")?;
-        let Rig { file, device, .. } = rig;
-        drop(file);
+        let Rig {
+            file,
+            device,
+            watch,
+            ..
+        } = rig;
+        // It knows the device's memory, which is to go below.
+        drop((file, watch));
         let is_free = device.memory.usage().1 == 0;
         log.check(is_free, "no folio is missing from the device")?;
         if is_free {

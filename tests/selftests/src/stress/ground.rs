@@ -8,6 +8,7 @@
 
 use std::{
     num::NonZeroUsize,
+    ops::Range,
     ptr::NonNull,
     sync::{
         atomic::{
@@ -166,6 +167,13 @@ impl Ground {
 
     pub fn lock(&self, page: usize) -> &RwLock<()> {
         &self.locks[page]
+    }
+
+    /// Keeps everybody else from writing to pages, and from discarding them.
+    pub fn alone(&self, pages: Range<usize>) -> Vec<RwLockWriteGuard<'_, ()>> {
+        pages
+            .map(|page| despite_panics!(self.lock(page).write()))
+            .collect()
     }
 
     /// What the CPU may do with a page, as long as the shape holds still.

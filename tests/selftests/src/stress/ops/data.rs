@@ -104,15 +104,7 @@ pub fn device_write(worker: &mut Worker<'_>, step: &Step) -> Result<Done> {
     let file = worker.world.file(step.file);
     let still = ground.still();
     let pages = step.first..step.first + npages;
-    let _alone: Vec<_> = pages
-        .clone()
-        .map(|page| {
-            ground
-                .lock(page)
-                .write()
-                .unwrap_or_else(PoisonError::into_inner)
-        })
-        .collect();
+    let _alone = ground.alone(pages.clone());
     let before = worker.before(step, npages);
     let model = &worker.world.model;
     for (page, bytes) in pages.clone().zip(worker.buffer.chunks_exact_mut(PAGE_SIZE)) {
@@ -182,15 +174,7 @@ pub fn discard(worker: &mut Worker<'_>, step: &Step) -> Result<Done> {
     let (ground, model) = (worker.ground(step), &worker.world.model);
     let still = ground.still();
     let pages = step.first..step.first + step.npages;
-    let _alone: Vec<_> = pages
-        .clone()
-        .map(|page| {
-            ground
-                .lock(page)
-                .write()
-                .unwrap_or_else(PoisonError::into_inner)
-        })
-        .collect();
+    let _alone = ground.alone(pages.clone());
     for page in pages.clone() {
         model.discarding(ground.id(page));
     }
