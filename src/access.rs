@@ -2,8 +2,9 @@
 
 //! The device's own accesses: it reads and writes through its page table, and faults like a CPU.
 //!
-//! Data goes through a buffer, because user memory cannot be touched under the table's lock: that
-//! could fault, and a fault invalidates. Every loop either gets further or counts.
+//! Data goes straight between the device's pages and user memory, under the lock of the table; there
+//! no fault may be taken, so user memory that is not at hand is faulted in outside, and the copy is
+//! tried again. Every loop either gets further or counts.
 
 use crate::{
     device::Device,
@@ -12,12 +13,14 @@ use crate::{
     layer::mm::{
         hmm::Want,
         lock::check_killed,
-        mirror::{
+        mapped::{
             Access,
-            Locked,
             Mapped,
+            Memory,
             Seen, //
         },
+        mirror::Room,
+        user::UserPages,
         HUGE_ORDER,
         HUGE_PAGES, //
     },
@@ -44,76 +47,97 @@ use kernel::{
     }, //
 };
 
-/// Pages that the buffer takes.
-const BUFFER_PAGES: usize = 64;
+/// Pages that are copied at one go: for so long, others wait for the table.
+const AT_ONCE: usize = 64;
 
-/// How often in a row an access may find nothing after having faulted everything in.
+/// How often in a row an access may get no further after having faulted everything in.
 const TRIES: u32 = 100;
 
-struct Buffer(KVVec<u8>);
+/// Counts what brings an access no further.
+#[derive(Default)]
+struct Tries(u32);
 
-impl Buffer {
-    fn new(pages: Pages) -> Result<Self> {
-        let len = pages.count().min(BUFFER_PAGES) * PAGE_SIZE;
-        // Who gets ENOMEM knows; the log need not.
-        Ok(Buffer(KVVec::from_elem(0, len, GFP_KERNEL | __GFP_NOWARN)?))
-    }
-
-    fn pages(&self) -> usize {
-        self.0.len() / PAGE_SIZE
-    }
-
-    fn page(&mut self, at: usize) -> &mut [u8] {
-        &mut self.0[at * PAGE_SIZE..(at + 1) * PAGE_SIZE]
+impl Tries {
+    fn again(&mut self) -> Result {
+        self.0 += 1;
+        match self.0 > TRIES {
+            true => Err(EBUSY),
+            false => Ok(()),
+        }
     }
 }
 
-/// Whether a page is memory of this device.
-pub fn is_own(device: &Device, page: &Mapped<'_>) -> bool {
-    page.device::<Chunk>()
+/// Whether pages are memory of this device.
+pub fn is_own(device: &Device, pages: &Mapped<'_>) -> bool {
+    pages
+        .device::<Chunk>()
         .is_some_and(|(memory, _)| core::ptr::eq(&**memory.data().core(), &**device.core()))
 }
 
-fn read_page(page: &Mapped<'_>, to: &mut [u8]) -> Result {
-    match page.device::<Chunk>() {
+fn copy_to_user(run: &Mapped<'_>, to: &UserPages, at: usize) -> Result {
+    match run.device::<Chunk>() {
         Some((memory, offset)) if memory.data().core().is_private() => {
-            memory.data().read(offset, to)
+            memory.data().copy_to_user(offset, run.pages(), to, at)
         }
-        _ => page.read(to),
+        _ => run.copy_to_user(to, at),
     }
 }
 
-fn write_page(page: &Mapped<'_>, from: &[u8]) -> Result {
-    match page.device::<Chunk>() {
+fn copy_from_user(run: &Mapped<'_>, from: &UserPages, at: usize) -> Result {
+    match run.device::<Chunk>() {
         Some((memory, offset)) if memory.data().core().is_private() => {
-            memory.data().write(offset, from)
+            memory.data().copy_from_user(offset, run.pages(), from, at)
         }
-        _ => page.write(from),
+        _ => run.copy_from_user(from, at),
     }
 }
 
-/// Calls `each` for up to `most` pages from `at` on, until one is not mapped as wanted. Gives the
-/// number of pages done.
-fn for_mapped(
-    locked: &Locked<'_>,
+/// How far one look at the table brought an access.
+enum Step {
+    /// So many pages.
+    Copied(usize),
+    /// The next page is not mapped as wanted.
+    NotMapped,
+    /// User memory is not at hand.
+    NotAtHand,
+}
+
+/// Copies what is mapped as wanted from page `at` of the range on.
+fn step(
+    file: &File,
+    pages: Pages,
     at: usize,
-    most: usize,
     is_wanted: impl Fn(&Mapped<'_>) -> bool,
-    mut each: impl FnMut(usize, &Mapped<'_>) -> Result,
-) -> Result<usize> {
-    for done in 0..most {
-        match locked.page(at + (done << PAGE_SHIFT)) {
-            Some(page) if is_wanted(&page) => each(done, &page)?,
-            _ => return Ok(done),
+    copy: impl Fn(&Mapped<'_>, usize) -> Result,
+) -> Result<Step> {
+    let locked = file.mirror().lock();
+    let end = pages.count().min(at + AT_ONCE);
+    let mut next = at;
+    while next < end {
+        let run = locked.run(pages.start() + (next << PAGE_SHIFT), end - next);
+        let Some(run) = run.filter(&is_wanted) else {
+            break;
+        };
+        match copy(&run, next) {
+            Ok(()) => next += run.pages(),
+            // What was copied before counts.
+            Err(error) if error == EFAULT && next > at => break,
+            Err(error) if error == EFAULT => return Ok(Step::NotAtHand),
+            Err(error) => return Err(error),
         }
     }
-    Ok(most)
+    Ok(match next - at {
+        0 => Step::NotMapped,
+        copied => Step::Copied(copied),
+    })
 }
 
 /// Faults pages in, as a device would. Does not touch pages that the process has not, beyond that.
-fn fault_in(file: &File, pages: Pages, from: usize, want: Want, keep_lock: bool) -> Result {
-    for window in pages.windows(from) {
-        file.mirror().fill(window, want, keep_lock, |_, _| {})?;
+fn fault_in(file: &File, pages: Pages, at: usize, want: Want, keep_lock: bool) -> Result {
+    let mut room = Room::new()?;
+    for window in pages.windows(pages.start() + (at << PAGE_SHIFT)) {
+        file.mirror()
+            .fill(&mut room, window, want, keep_lock, |_, _| {})?;
     }
     Ok(())
 }
@@ -122,87 +146,67 @@ fn fault_in(file: &File, pages: Pages, from: usize, want: Want, keep_lock: bool)
 pub fn read(
     file: &File,
     pages: Pages,
-    user: UserSlice,
+    to: &UserPages,
     keep_lock: bool,
     cmd: &mut uapi::Command,
 ) -> Result {
-    let mut to = user.writer();
-    let mut buffer = Buffer::new(pages)?;
-    let mut at = pages.start();
-    let mut tries = 0;
-    while at < pages.end() {
+    let (mut at, mut tries) = (0, Tries::default());
+    while at < pages.count() {
         check_killed()?;
-        let most = ((pages.end() - at) >> PAGE_SHIFT).min(buffer.pages());
-        let done = for_mapped(
-            &file.mirror().lock(),
+        match step(
+            file,
+            pages,
             at,
-            most,
             |_| true,
-            |i, page| read_page(page, buffer.page(i)),
-        )?;
-        to.write_slice(&buffer.0[..done * PAGE_SIZE])?;
-        at += done << PAGE_SHIFT;
-        cmd.cpages += done as u64;
-        if done > 0 {
-            tries = 0;
-            continue;
+            |run, at| copy_to_user(run, to, at),
+        )? {
+            Step::Copied(copied) => {
+                at += copied;
+                cmd.cpages += copied as u64;
+                tries = Tries::default();
+                continue;
+            }
+            Step::NotAtHand => to.fault_in_writeable(at, AT_ONCE.min(pages.count() - at))?,
+            Step::NotMapped => {
+                fault_in(file, pages, at, Want::Read, keep_lock)?;
+                cmd.faults += 1;
+            }
         }
-        tries += 1;
-        if tries > TRIES {
-            return Err(EBUSY);
-        }
-        fault_in(file, pages, at, Want::Read, keep_lock)?;
-        cmd.faults += 1;
+        tries.again()?;
     }
     Ok(())
 }
 
 /// The device writes data of user space to `pages`.
-pub fn write(file: &File, pages: Pages, user: UserSlice, cmd: &mut uapi::Command) -> Result {
-    let mut from = user.reader();
-    let mut buffer = Buffer::new(pages)?;
-    let mut at = pages.start();
-    while at < pages.end() {
-        let most = ((pages.end() - at) >> PAGE_SHIFT).min(buffer.pages());
-        from.read_slice(&mut buffer.0[..most * PAGE_SIZE])?;
-        write_buffer(file, pages, at, most, &mut buffer, cmd)?;
-        at += most << PAGE_SHIFT;
-    }
-    Ok(())
-}
-
-fn write_buffer(
-    file: &File,
-    pages: Pages,
-    start: usize,
-    most: usize,
-    buffer: &mut Buffer,
-    cmd: &mut uapi::Command,
-) -> Result {
-    let (mut written, mut tries) = (0, 0);
-    while written < most {
+pub fn write(file: &File, pages: Pages, from: &UserPages, cmd: &mut uapi::Command) -> Result {
+    let is_writable = |run: &Mapped<'_>| run.access() == Access::Write;
+    let (mut at, mut tries) = (0, Tries::default());
+    let mut looked = 0;
+    while at < pages.count() {
         check_killed()?;
-        let at = start + (written << PAGE_SHIFT);
-        let done = for_mapped(
-            &file.mirror().lock(),
-            at,
-            most - written,
-            |page| page.access() == Access::Write,
-            |i, page| write_page(page, buffer.page(written + i)),
-        )?;
-        written += done;
-        cmd.cpages += done as u64;
-        if done > 0 {
-            tries = 0;
-            continue;
+        let at_once = AT_ONCE.min(pages.count() - at);
+        if looked < at + at_once {
+            // A pointer that is wrong is found before anything is written with it.
+            from.fault_in_readable(at, at_once)?;
+            looked = at + at_once;
         }
-        tries += 1;
-        if tries > TRIES {
-            return Err(EBUSY);
+        match step(file, pages, at, is_writable, |run, at| {
+            copy_from_user(run, from, at)
+        })? {
+            Step::Copied(copied) => {
+                at += copied;
+                cmd.cpages += copied as u64;
+                tries = Tries::default();
+                continue;
+            }
+            Step::NotAtHand => from.fault_in_readable(at, at_once)?,
+            Step::NotMapped => {
+                fault_in(file, pages, at, Want::Write, true)?;
+                cmd.faults += 1;
+                unshare(file, pages.start() + (at << PAGE_SHIFT))?;
+            }
         }
-        fault_in(file, pages, at, Want::Write, true)?;
-        cmd.faults += 1;
-        unshare(file, at)?;
+        tries.again()?;
     }
     Ok(())
 }
@@ -210,14 +214,14 @@ fn write_buffer(
 /// A write request for a read-only page of our own private memory is answered without a fault and
 /// without write permission (K8). Such a page is shared by fork, or write-protected: it goes back, so
 /// that the next fault is one like any other.
-fn unshare(file: &File, at: usize) -> Result {
+fn unshare(file: &File, address: usize) -> Result {
     let is_stuck = file
         .mirror()
         .lock()
-        .page(at)
-        .is_some_and(|page| page.access() == Access::Read && page.counts().device_private);
+        .page(address)
+        .is_some_and(|page| page.access() == Access::Read && page.memory() == Memory::Private);
     if is_stuck {
-        let page = Pages::new(at as u64, 1, usize::MAX)?;
+        let page = Pages::new(address as u64, 1, usize::MAX)?;
         migrate::migrate(file, page, Direction::ToSystem, &mut Report::default())?;
     }
     Ok(())
@@ -225,43 +229,47 @@ fn unshare(file: &File, at: usize) -> Result {
 
 /// Copies the pages of the range that are on the device to user space, up to the first that is not.
 /// Gives their number.
-pub fn read_back(file: &File, pages: Pages, user: UserSlice) -> Result<usize> {
-    let mut to = user.writer();
-    let mut buffer = Buffer::new(pages)?;
-    let mut total = 0;
-    let mut tries = 0;
-    while total < pages.count() {
+pub fn read_back(file: &File, pages: Pages, to: &UserPages) -> Result<usize> {
+    let is_wanted = |run: &Mapped<'_>| is_own(file.device(), run);
+    let (mut at, mut tries) = (0, Tries::default());
+    while at < pages.count() {
         check_killed()?;
-        let at = pages.start() + (total << PAGE_SHIFT);
-        let done = for_mapped(
-            &file.mirror().lock(),
-            at,
-            (pages.count() - total).min(buffer.pages()),
-            |page| is_own(file.device(), page),
-            |i, page| read_page(page, buffer.page(i)),
-        )?;
-        to.write_slice(&buffer.0[..done * PAGE_SIZE])?;
-        total += done;
-        if done > 0 {
-            tries = 0;
-            continue;
+        match step(file, pages, at, is_wanted, |run, at| {
+            copy_to_user(run, to, at)
+        })? {
+            Step::Copied(copied) => {
+                at += copied;
+                tries = Tries::default();
+                continue;
+            }
+            Step::NotAtHand => to.fault_in_writeable(at, AT_ONCE.min(pages.count() - at))?,
+            Step::NotMapped => {
+                if !find_own(file, pages, at)? {
+                    break;
+                }
+            }
         }
-        // Not in the table, or not on the device: look, without faulting it away from there.
-        let mut is_there = false;
-        if let Some(window) = pages.windows(at).next() {
-            file.mirror()
-                .fill(window, Want::Look, true, |address, seen| {
-                    if address == at {
-                        is_there = seen.page().is_some_and(|page| is_own(file.device(), &page));
-                    }
-                })?;
-        }
-        tries += 1;
-        if !is_there || tries > TRIES {
+        if tries.again().is_err() {
             break;
         }
     }
-    Ok(total)
+    Ok(at)
+}
+
+/// Looks whether page `at` of the range is on the device, without faulting it away from there.
+fn find_own(file: &File, pages: Pages, at: usize) -> Result<bool> {
+    let address = pages.start() + (at << PAGE_SHIFT);
+    let mut is_there = false;
+    if let Some(window) = pages.windows(address).next() {
+        let look = |range: core::ops::Range<usize>, seen: Seen<'_>| {
+            if range.contains(&address) {
+                is_there = seen.page().is_some_and(|page| is_own(file.device(), &page));
+            }
+        };
+        file.mirror()
+            .fill(&mut Room::new()?, window, Want::Look, true, look)?;
+    }
+    Ok(is_there)
 }
 
 fn describe(device: &Device, seen: &Seen<'_>) -> u8 {
@@ -272,14 +280,13 @@ fn describe(device: &Device, seen: &Seen<'_>) -> u8 {
     let Some(page) = seen.page() else {
         return prot::NONE;
     };
-    let counts = page.counts();
-    let place = match (counts.device_private, counts.device_coherent) {
-        (true, _) if is_own(device, &page) => prot::PRIVATE_LOCAL,
-        (true, _) => prot::PRIVATE_REMOTE,
-        (_, true) if is_own(device, &page) => prot::COHERENT_LOCAL,
-        (_, true) => prot::COHERENT_REMOTE,
-        _ if page.is_zero() => prot::ZERO,
-        _ => prot::NONE,
+    let place = match page.memory() {
+        Memory::Private if is_own(device, &page) => prot::PRIVATE_LOCAL,
+        Memory::Private => prot::PRIVATE_REMOTE,
+        Memory::Coherent if is_own(device, &page) => prot::COHERENT_LOCAL,
+        Memory::Coherent => prot::COHERENT_REMOTE,
+        Memory::System if page.is_zero() => prot::ZERO,
+        Memory::System => prot::NONE,
     };
     let access = match pfn.writable() {
         true => prot::WRITE,
@@ -298,12 +305,14 @@ pub fn snapshot(file: &File, pages: Pages, ptr: u64, cmd: &mut uapi::Command) ->
     let ptr = usize::try_from(ptr).map_err(|_| EFAULT)?;
     let mut to = UserSlice::new(UserPtr::from_addr(ptr), pages.count()).writer();
     let mut bytes = KVVec::from_elem(0u8, HUGE_PAGES, GFP_KERNEL)?;
+    let mut room = Room::new()?;
     for window in pages.windows(0) {
         check_killed()?;
-        let nr = window.len() >> PAGE_SHIFT;
+        let (start, nr) = (window.start, window.len() >> PAGE_SHIFT);
         file.mirror()
-            .fill(window.clone(), Want::Look, true, |address, seen| {
-                bytes[(address - window.start) >> PAGE_SHIFT] = describe(file.device(), &seen);
+            .fill(&mut room, window, Want::Look, true, |range, seen| {
+                let index = |address: usize| (address - start) >> PAGE_SHIFT;
+                bytes[index(range.start)..index(range.end)].fill(describe(file.device(), &seen));
             })?;
         to.write_slice(&bytes[..nr])?;
         cmd.cpages += nr as u64;
@@ -312,7 +321,7 @@ pub fn snapshot(file: &File, pages: Pages, ptr: u64, cmd: &mut uapi::Command) ->
 }
 
 /// Makes the pages exclusive to the device, and copies them to user space.
-pub fn exclusive(file: &File, pages: Pages, user: UserSlice, cmd: &mut uapi::Command) -> Result {
+pub fn exclusive(file: &File, pages: Pages, to: &UserPages, cmd: &mut uapi::Command) -> Result {
     let mm = file.mm()?;
     for address in (pages.start()..pages.end()).step_by(PAGE_SIZE) {
         let made = check_killed().and_then(|()| file.mirror().make_exclusive(&mm, address));
@@ -323,23 +332,24 @@ pub fn exclusive(file: &File, pages: Pages, user: UserSlice, cmd: &mut uapi::Com
         }
     }
     drop(mm);
-    let mut to = user.writer();
-    let mut buffer = Buffer::new(pages)?;
-    while (cmd.cpages as usize) < pages.count() {
-        let total = cmd.cpages as usize;
-        let done = for_mapped(
-            &file.mirror().lock(),
-            pages.start() + (total << PAGE_SHIFT),
-            (pages.count() - total).min(buffer.pages()),
+    let (mut at, mut tries) = (0, Tries::default());
+    while at < pages.count() {
+        match step(
+            file,
+            pages,
+            at,
             |_| true,
-            |i, page| read_page(page, buffer.page(i)),
-        )?;
-        if done == 0 {
+            |run, at| copy_to_user(run, to, at),
+        )? {
+            Step::Copied(copied) => at += copied,
             // The CPU took it back already.
-            return Err(ENOENT);
+            Step::NotMapped => return Err(ENOENT),
+            Step::NotAtHand => {
+                tries.again()?;
+                to.fault_in_writeable(at, AT_ONCE.min(pages.count() - at))?;
+            }
         }
-        to.write_slice(&buffer.0[..done * PAGE_SIZE])?;
-        cmd.cpages += done as u64;
+        cmd.cpages = at as u64;
     }
     Ok(())
 }
@@ -367,35 +377,37 @@ pub fn page(file: &File, page: Pages, arg: &mut uapi::Page) -> Result {
     };
     arg.place = place::NOWHERE;
     let range = page.start()..page.end();
-    file.mirror().fill(range, Want::Look, true, |_, seen| {
-        if seen.pfn().is_error() {
-            arg.place = place::UNREADABLE;
-            return;
-        }
-        let Some(page) = seen.page() else {
-            return;
-        };
-        let counts = page.counts();
-        arg.place = match (is_own(file.device(), &page), page.is_zero()) {
-            (true, _) => place::DEVICE,
-            (_, true) => place::ZERO,
-            _ => place::SYSTEM,
-        };
-        arg.pfn = page.pfn() as u64;
-        arg.order = counts.order;
-        arg.map_order = seen.pfn().map_order();
-        arg.refs = counts.refs as u32;
-        arg.expected = counts.expected as u32;
-        arg.mapcount = counts.mapcount as u32;
-        arg.flags = [
-            (seen.pfn().writable(), page_flag::WRITE),
-            (counts.anon, page_flag::ANON),
-            (counts.locked, page_flag::LOCKED),
-            (counts.lru, page_flag::LRU),
-            (counts.device_private, page_flag::PRIVATE),
-            (counts.device_coherent, page_flag::COHERENT),
-        ]
-        .iter()
-        .fold(0, |flags, (is, flag)| flags | if *is { *flag } else { 0 });
-    })
+    let mut room = Room::new()?;
+    file.mirror()
+        .fill(&mut room, range, Want::Look, true, |_, seen| {
+            if seen.pfn().is_error() {
+                arg.place = place::UNREADABLE;
+                return;
+            }
+            let Some(page) = seen.page() else {
+                return;
+            };
+            let counts = page.counts();
+            arg.place = match (is_own(file.device(), &page), page.is_zero()) {
+                (true, _) => place::DEVICE,
+                (_, true) => place::ZERO,
+                _ => place::SYSTEM,
+            };
+            arg.pfn = page.pfn() as u64;
+            arg.order = counts.order;
+            arg.map_order = seen.pfn().map_order();
+            arg.refs = counts.refs as u32;
+            arg.expected = counts.expected as u32;
+            arg.mapcount = counts.mapcount as u32;
+            arg.flags = [
+                (seen.pfn().writable(), page_flag::WRITE),
+                (counts.anon, page_flag::ANON),
+                (counts.locked, page_flag::LOCKED),
+                (counts.lru, page_flag::LRU),
+                (counts.device_private, page_flag::PRIVATE),
+                (counts.device_coherent, page_flag::COHERENT),
+            ]
+            .iter()
+            .fold(0, |flags, (is, flag)| flags | if *is { *flag } else { 0 });
+        })
 }

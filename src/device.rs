@@ -18,6 +18,7 @@ use crate::{
     ledger::Ledger,
     migrate::{
         self,
+        around::Most,
         patience::Patience, //
     },
     stats::Stats, //
@@ -26,6 +27,10 @@ use kernel::{
     new_mutex,
     prelude::*,
     sync::{
+        atomic::{
+            Atomic,
+            Relaxed, //
+        },
         Arc,
         Mutex, //
     },
@@ -60,6 +65,8 @@ pub struct Core {
     /// For eviction.
     #[pin]
     pub reserve: Reserve,
+    /// How many pages a CPU fault may bring back.
+    around: Atomic<usize>,
     /// With what CPU faults are refused.
     #[pin]
     pub patience: Patience,
@@ -79,6 +86,16 @@ impl Core {
     /// What memory it has.
     pub fn kind(&self) -> Kind {
         self.kind
+    }
+
+    /// How many pages a CPU fault may bring back.
+    pub fn around(&self) -> Most {
+        Most::new(self.around.load(Relaxed) as u64).unwrap_or(Most::DEFAULT)
+    }
+
+    /// Sets it.
+    pub fn set_around(&self, most: Most) {
+        self.around.store(most.pages(), Relaxed);
     }
 
     /// Whether its memory is private.
@@ -111,6 +128,7 @@ impl Device {
                 stats: Stats::default(),
                 inject <- Points::new(),
                 reserve <- Reserve::new(),
+                around: Atomic::new(Most::DEFAULT.pages()),
                 patience <- Patience::new(),
                 stuck <- new_mutex!(KVec::new(), "dmirror_stuck"),
                 ledger,

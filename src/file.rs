@@ -15,7 +15,8 @@ use crate::{
             check_killed,
             task_size, //
         },
-        mirror::Mirror, //
+        mirror::Mirror,
+        user::UserPages, //
     },
     layer::ratelimit::warn_limited,
     migrate::{
@@ -120,17 +121,17 @@ impl File {
             _ => {}
         }
         let pages = self.pages(cmd.addr, cmd.npages)?;
-        let user = user_pages(cmd.ptr, pages.count());
+        let user = UserPages::new(cmd.ptr, pages.count());
         match number {
-            uapi::READ => access::read(self, pages, user?, true, cmd),
-            uapi::READ_UNLOCKED => access::read(self, pages, user?, false, cmd),
-            uapi::WRITE => access::write(self, pages, user?, cmd),
+            uapi::READ => access::read(self, pages, &user?, true, cmd),
+            uapi::READ_UNLOCKED => access::read(self, pages, &user?, false, cmd),
+            uapi::WRITE => access::write(self, pages, &user?, cmd),
             uapi::SNAPSHOT => access::snapshot(self, pages, cmd.ptr, cmd),
-            uapi::EXCLUSIVE => access::exclusive(self, pages, user?, cmd),
+            uapi::EXCLUSIVE => access::exclusive(self, pages, &user?, cmd),
             uapi::CHECK_EXCLUSIVE => access::check_exclusive(self, pages),
             uapi::MIGRATE_TO_DEV => {
                 migrate::migrate(self, pages, Direction::ToDevice, &mut Report::default())?;
-                cmd.cpages = access::read_back(self, pages, user?)? as u64;
+                cmd.cpages = access::read_back(self, pages, &user?)? as u64;
                 // The ABI's answer where not all of the range is on the device.
                 match cmd.cpages == pages.count() as u64 {
                     true => Ok(()),
@@ -157,7 +158,7 @@ impl File {
         let pages = self.pages(arg.addr, arg.npages)?;
         let user = match arg.ptr {
             0 => None,
-            ptr => Some(user_pages(ptr, pages.count())?),
+            ptr => Some(UserPages::new(ptr, pages.count())?),
         };
         let mut report = Report::default();
         let done = migrate::migrate(self, pages, direction, &mut report);
@@ -165,7 +166,7 @@ impl File {
         done?;
         if let Some(user) = user {
             let begin = migrate::now();
-            arg.read_back = access::read_back(self, pages, user)? as u64;
+            arg.read_back = access::read_back(self, pages, &user)? as u64;
             arg.ns_readback = migrate::nanos_since(begin);
         }
         Ok(())
@@ -214,13 +215,6 @@ impl File {
         };
         Ok(())
     }
-}
-
-/// A buffer of user space for that many pages.
-fn user_pages(ptr: u64, count: usize) -> Result<UserSlice> {
-    let ptr = usize::try_from(ptr).map_err(|_| EFAULT)?;
-    let bytes = count.checked_mul(PAGE_SIZE).ok_or(EINVAL)?;
-    Ok(UserSlice::new(UserPtr::from_addr(ptr), bytes))
 }
 
 fn check(version: u32, reserved: &[u64]) -> Result {
@@ -287,6 +281,9 @@ impl MiscDevice for File {
 #[pinned_drop]
 impl PinnedDrop for File {
     fn drop(self: Pin<&mut Self>) {
+        if !self.owner.has_used() {
+            return;
+        }
         // Its own pages only: nobody else's business is touched by a close (T14).
         if let Err(error) = migrate::evict(&self.device, Some(&self.owner)) {
             warn_limited!(

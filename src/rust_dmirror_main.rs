@@ -10,7 +10,7 @@
 //!
 //! 1. `dmirror_growing`: held while a chunk is made, which waits for memory hotplug; with nothing held
 //! 2. the layer's (`rust/mm/mod.rs`): `mmap_lock`, a mirror's table
-//! 3. `dmirror_chunks`: the list of chunks, taken with folios locked; no chunk is made or freed below it
+//! 3. `dmirror_chunks`: the list of chunks, held to copy it or to change it; no chunk is made or freed below it
 //! 4. leaves, below which nothing is taken but the layer's spinlock: `DEVICES`, `dmirror_reserve`, `dmirror_stuck`,
 //!    and the spinlocks `dmirror_backing`, `dmirror_inject`, `dmirror_patience`, `dmirror_ledger`
 //!
@@ -57,6 +57,7 @@ use kernel::{
     sync::Arc, //
 };
 use ledger::Ledger;
+use migrate::around::Most;
 
 module! {
     type: Dmirror,
@@ -77,6 +78,10 @@ module! {
         private_mib: u64 {
             default: 4096,
             description: "The most MiB of private memory of each device, in steps of 256",
+        },
+        fault_around: u64 {
+            default: 64,
+            description: "The most pages that a CPU fault brings back while a process reads on: a power of two up to 512",
         },
         spm_size_mib: u64 {
             default: 256,
@@ -107,6 +112,7 @@ pub struct Dmirror {
     nodes: KVec<Node>,
     ledger: Arc<Ledger>,
     limit: Limit,
+    around: Most,
     files: Pin<KBox<Files>>,
 }
 
@@ -138,6 +144,7 @@ impl Dmirror {
         self.nodes.reserve(1, GFP_KERNEL)?;
         let device = Device::new(id, kind, self.ledger.clone())?;
         device.memory.set_limit(self.limit);
+        device.core().set_around(self.around);
         if let Kind::Coherent(span) = kind {
             // What is wrong with it is to be heard by who gave the address, not by who opens the node.
             let core = device.core();
@@ -187,12 +194,15 @@ impl kernel::Module for Dmirror {
                 Limit::MOST_MIB
             )
         })?;
+        let around = Most::new(module_parameters::fault_around.value())
+            .inspect_err(|_| pr_err!("fault_around must be a power of two, up to 512\n"))?;
         let ledger = Ledger::new()?;
         let mut this = Dmirror {
             nodes: KVec::new(),
             files: Files::new(&ledger)?,
             ledger,
             limit,
+            around,
         };
         this.add(Kind::Private)?;
         this.add(Kind::Private)?;

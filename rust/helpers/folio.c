@@ -5,6 +5,7 @@
 #include <linux/mm.h>
 #include <linux/pagemap.h>
 #include <linux/slab.h>
+#include <linux/uaccess.h>
 #include <linux/vmalloc.h>
 
 #include "helpers.h"
@@ -137,12 +138,38 @@ void rust_dmirror_clear_pages(unsigned long pfn, unsigned long nr)
 		clear_highpage(pfn_to_page(pfn));
 }
 
-void rust_dmirror_memcpy_from_page(void *dst, unsigned long pfn)
+int rust_dmirror_pages_to_user(unsigned long to, unsigned long pfn, unsigned long nr)
 {
-	memcpy_from_page(dst, pfn_to_page(pfn), 0, PAGE_SIZE);
+	int ret = 0;
+
+	for (; nr && !ret; nr--, pfn++, to += PAGE_SIZE) {
+		void *from = kmap_local_page(pfn_to_page(pfn));
+
+		ret = copy_to_user_nofault((void __user *)to, from, PAGE_SIZE);
+		kunmap_local(from);
+	}
+	return ret;
 }
 
-void rust_dmirror_memcpy_to_page(unsigned long pfn, const void *src)
+int rust_dmirror_pages_from_user(unsigned long pfn, unsigned long from, unsigned long nr)
 {
-	memcpy_to_page(pfn_to_page(pfn), 0, src, PAGE_SIZE);
+	int ret = 0;
+
+	for (; nr && !ret; nr--, pfn++, from += PAGE_SIZE) {
+		void *to = kmap_local_page(pfn_to_page(pfn));
+
+		ret = copy_from_user_nofault(to, (const void __user *)from, PAGE_SIZE);
+		kunmap_local(to);
+	}
+	return ret;
+}
+
+int rust_dmirror_copy_to_user(unsigned long to, const void *from, unsigned long size)
+{
+	return copy_to_user_nofault((void __user *)to, from, size);
+}
+
+int rust_dmirror_copy_from_user(void *to, unsigned long from, unsigned long size)
+{
+	return copy_from_user_nofault(to, (const void __user *)from, size);
 }

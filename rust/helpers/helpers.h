@@ -18,6 +18,7 @@ struct page;
 struct range;
 struct resource;
 struct vm_area_struct;
+struct vm_fault;
 
 /* What can be read of a folio; see folio.rs. */
 struct rust_dmirror_folio_counts {
@@ -51,13 +52,19 @@ void *rust_dmirror_backing_alloc(unsigned long size);
 void rust_dmirror_copy_from_pages(void *dst, unsigned long pfn, unsigned long nr);
 void rust_dmirror_copy_to_pages(unsigned long pfn, const void *src, unsigned long nr);
 void rust_dmirror_copy_pages(unsigned long dst, unsigned long src, unsigned long nr);
-void rust_dmirror_memcpy_from_page(void *dst, unsigned long pfn);
-void rust_dmirror_memcpy_to_page(unsigned long pfn, const void *src);
+int rust_dmirror_pages_to_user(unsigned long to, unsigned long pfn, unsigned long nr);
+int rust_dmirror_pages_from_user(unsigned long pfn, unsigned long from, unsigned long nr);
+int rust_dmirror_copy_to_user(unsigned long to, const void *from, unsigned long size);
+int rust_dmirror_copy_from_user(void *to, unsigned long from, unsigned long size);
 void rust_dmirror_clear_pages(unsigned long pfn, unsigned long nr);
 
 void rust_dmirror_zone_device_folio_init(struct folio *folio, struct dev_pagemap *pgmap,
 					 unsigned int order);
 struct dev_pagemap *rust_dmirror_folio_pgmap(const struct folio *folio);
+unsigned long rust_dmirror_fault_run(const struct vm_fault *vmf, unsigned long first,
+				     unsigned long last, unsigned long most);
+struct dev_pagemap *rust_dmirror_pfn_pgmap(unsigned long pfn);
+unsigned int rust_dmirror_pfn_memory(unsigned long pfn);
 void rust_dmirror_folio_inherit(struct folio *head, struct folio *tail);
 void rust_dmirror_pagemap_set_range(struct dev_pagemap *pgmap, u64 start, u64 end);
 struct resource *rust_dmirror_request_free_region(unsigned long size, const char *name);

@@ -1,7 +1,10 @@
 // SPDX-License-Identifier: GPL-2.0
 #include <linux/err.h>
 #include <linux/ioport.h>
+#include <linux/leafops.h>
 #include <linux/memremap.h>
+#include <linux/mm.h>
+#include <linux/pgtable.h>
 #include <linux/topology.h>
 
 #include "helpers.h"
@@ -15,6 +18,24 @@ void rust_dmirror_zone_device_folio_init(struct folio *folio, struct dev_pagemap
 struct dev_pagemap *rust_dmirror_folio_pgmap(const struct folio *folio)
 {
 	return folio->pgmap;
+}
+
+/* Of device memory that processes can have; NULL if it is none. */
+struct dev_pagemap *rust_dmirror_pfn_pgmap(unsigned long pfn)
+{
+	struct folio *folio = page_folio(pfn_to_page(pfn));
+
+	if (folio_is_device_private(folio) || folio_is_device_coherent(folio))
+		return folio->pgmap;
+	return NULL;
+}
+
+/* enum memory_type, or 0 for what is no device's. */
+unsigned int rust_dmirror_pfn_memory(unsigned long pfn)
+{
+	struct dev_pagemap *pgmap = rust_dmirror_pfn_pgmap(pfn);
+
+	return pgmap ? pgmap->type : 0;
 }
 
 /* What a folio_split callback owes the tail: it starts like its head. */
@@ -74,4 +95,37 @@ void rust_dmirror_release_region(u64 start, u64 size)
 int rust_dmirror_numa_mem_id(void)
 {
 	return numa_mem_id();
+}
+
+/*
+ * How many entries there are, from the one that faulted on and @most at most, for small folios of private
+ * memory among the pages from @first to @last. All must be in one page table. No lock is taken, and
+ * none would help: what is seen may be gone when it is collected. But what is seen to be a small
+ * folio does not become a large one that is mapped by such an entry while mmap_lock is held: large
+ * folios of a device are mapped as a whole, and only split.
+ */
+unsigned long rust_dmirror_fault_run(const struct vm_fault *vmf, unsigned long first,
+				     unsigned long last, unsigned long most)
+{
+	unsigned long nr = 0;
+	pmd_t pmd;
+	pte_t *pte;
+
+	/* As in pte_offset_map(), which is not exported: it keeps the page table from being freed. */
+	rcu_read_lock();
+	pmd = pmdp_get_lockless(vmf->pmd);
+	if (pmd_present(pmd) && !pmd_leaf(pmd) && !pmd_bad(pmd)) {
+		for (pte = pte_offset_kernel(&pmd, vmf->address); nr < most; nr++, pte++) {
+			softleaf_t entry = softleaf_from_pte(ptep_get_lockless(pte));
+			unsigned long pfn;
+
+			if (!softleaf_is_device_private(entry))
+				break;
+			pfn = softleaf_to_pfn(entry);
+			if (pfn < first || pfn > last || PageCompound(pfn_to_page(pfn)))
+				break;
+		}
+	}
+	rcu_read_unlock();
+	return nr;
 }

@@ -8,6 +8,7 @@
 
 use super::{
     bindings,
+    user::UserPages,
     HUGE_PAGES,
     HUGE_SIZE, //
 };
@@ -16,6 +17,7 @@ use core::{
     ptr::NonNull, //
 };
 use kernel::{
+    error::to_result,
     ffi::c_void,
     page::PAGE_SHIFT,
     prelude::*, //
@@ -92,6 +94,26 @@ impl Backing {
         // SAFETY: `dst` has room for `nr` pages.
         unsafe { core::ptr::write_bytes(dst.cast::<u8>(), 0, nr << PAGE_SHIFT) };
         Ok(())
+    }
+
+    /// Copies `nr` pages from page `first` on to user memory, page `at` of it and on. Does not fault.
+    ///
+    /// # Errors
+    ///
+    /// `EFAULT` if user memory is not at hand, or must not be written: then some may have been copied;
+    /// `EINVAL` if that is past the end of either.
+    pub fn copy_to_user(&self, first: usize, nr: usize, to: &UserPages, at: usize) -> Result {
+        let (src, to) = (self.pages(first, nr)?, to.part(at, nr)?);
+        // SAFETY: `src` is readable for as many bytes; user memory is checked by the function.
+        to_result(unsafe { bindings::rust_dmirror_copy_to_user(to, src, nr << PAGE_SHIFT) })
+    }
+
+    /// As [`Backing::copy_to_user`], the other way.
+    pub fn copy_from_user(&self, first: usize, nr: usize, from: &UserPages, at: usize) -> Result {
+        let (dst, from) = (self.pages(first, nr)?, from.part(at, nr)?);
+        // SAFETY: `dst` is ours, to which no reference exists, and writable for as many bytes; user
+        // memory is checked by the function.
+        to_result(unsafe { bindings::rust_dmirror_copy_from_user(dst, from, nr << PAGE_SHIFT) })
     }
 
     /// Copies bytes out, from `offset` on.

@@ -12,7 +12,10 @@ use super::{
         check_killed,
         MmapReadLock, //
     },
-    mirror::Mirror,
+    mirror::{
+        Mirror,
+        Room, //
+    },
     table::Spare, //
 };
 use core::ptr::NonNull;
@@ -70,7 +73,8 @@ impl Mirror {
                 // try reads its sequence number.
                 drop(locked);
                 drop(folio);
-                self.fill(address..address + PAGE_SIZE, Want::Write, true, |_, _| {})?;
+                let page = address..address + PAGE_SIZE;
+                self.fill(&mut Room::new()?, page, Want::Write, true, |_, _| {})?;
                 continue;
             }
             // SAFETY: Nothing changed since the page was made exclusive, and what changes it from

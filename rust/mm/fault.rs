@@ -14,6 +14,7 @@ use kernel::{
     mm::virt::VmaRef,
     page::{
         PAGE_MASK,
+        PAGE_SHIFT,
         PAGE_SIZE, //
     },
     prelude::*, //
@@ -109,5 +110,29 @@ impl<'a> Fault<'a> {
             let start = address & PAGE_MASK;
             start..start + PAGE_SIZE
         }
+    }
+
+    /// The addresses that can be brought back together, from the page that faulted on, `most` pages at
+    /// most: those mapped by entries for single pages of private memory with these page frame numbers.
+    /// Of the page alone, if it is part of a huge folio. At least [`Fault::range`].
+    ///
+    /// To collect a page of a huge folio that is mapped page by page, the core waits for its lock and
+    /// splits it, for a page that nobody may want, and makes others' attempts at it fail meanwhile: none
+    /// of these pages is part of such a folio, and none becomes so while `mmap_lock` is held.
+    pub fn around(&self, pfns: &Range<usize>, most: usize) -> Range<usize> {
+        let range = self.range();
+        if self.counts().order != 0 {
+            return range;
+        }
+        let huge_end = (range.start | (HUGE_SIZE - 1)).saturating_add(1);
+        let end = self.vma().end().min(huge_end);
+        let most = most.min((end - range.start) >> PAGE_SHIFT);
+        // SAFETY: By the type invariants, the page table is that of a fault that is being handled, with
+        // `mmap_lock` held, and the addresses are all in that table and in the VMA. Page frame numbers
+        // that are not among `pfns` are not looked at; those that are have a `struct page`.
+        let nr = unsafe {
+            bindings::rust_dmirror_fault_run(self.0, pfns.start, pfns.end.saturating_sub(1), most)
+        };
+        range.start..range.start + (nr.max(1) << PAGE_SHIFT)
     }
 }

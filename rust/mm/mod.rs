@@ -21,6 +21,7 @@ pub mod gate;
 pub mod hmm;
 pub mod interval;
 pub mod lock;
+pub mod mapped;
 pub mod migrate;
 pub mod mirror;
 pub mod mpfn;
@@ -29,6 +30,7 @@ pub mod slots;
 pub mod table;
 #[cfg(CONFIG_KUNIT = "y")]
 pub mod testing;
+pub mod user;
 
 use super::bindings;
 use kernel::page::PAGE_SHIFT;

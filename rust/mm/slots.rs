@@ -1,11 +1,14 @@
 // SPDX-License-Identifier: GPL-2.0
 
-//! Which pages of a range of device memory are in use.
+//! Which pages of a range of device memory are in use, and whose they are.
 //!
 //! The kernel migrates device folios of two orders, so the range is an array of huge blocks, each
 //! free, in use as one huge folio, or handed out page by page. A block whose last page comes back is
 //! free as a whole again: small pages never keep huge ones from being made for longer than they
-//! live. Pure: nothing here touches a page. All numbers are pages, counted from the range's start.
+//! live. A block has one owner, and so does the memory behind it: what an owner has is found, counted
+//! and brought back without a look at the pages of others, for less than a block that may be left
+//! unused per owner. Pure: nothing here touches a page. All numbers are pages, counted from the
+//! range's start.
 
 use super::HUGE_PAGES;
 use kernel::prelude::*;
@@ -56,21 +59,38 @@ impl Bitmap {
     }
 }
 
-enum Block {
+enum Block<T> {
     Free,
-    Huge,
-    Small(Bitmap),
+    Huge(T),
+    Small(T, Bitmap),
 }
 
-/// The pages of a range of device memory.
-pub struct Slots {
-    blocks: KVVec<Block>,
+impl<T> Block<T> {
+    fn owner(&self) -> Option<&T> {
+        match self {
+            Block::Free => None,
+            Block::Huge(owner) | Block::Small(owner, _) => Some(owner),
+        }
+    }
+
+    fn used(&self) -> usize {
+        match self {
+            Block::Free => 0,
+            Block::Huge(_) => HUGE_PAGES,
+            Block::Small(_, map) => map.used,
+        }
+    }
+}
+
+/// The pages of a range of device memory, and whose they are.
+pub struct Slots<T> {
+    blocks: KVVec<Block<T>>,
     /// A block that may have room for a small page, to begin the search with.
     hint: usize,
     used: usize,
 }
 
-impl Slots {
+impl<T: Clone + PartialEq> Slots<T> {
     /// `nr` huge blocks, all free. May sleep.
     pub fn new(nr: usize) -> Result<Self> {
         let mut blocks = KVVec::with_capacity(nr, GFP_KERNEL)?;
@@ -94,23 +114,36 @@ impl Slots {
         self.used
     }
 
+    /// Pages in use by an owner.
+    pub fn used_by(&self, owner: &T) -> usize {
+        self.blocks
+            .iter()
+            .filter(|block| block.owner() == Some(owner))
+            .map(Block::used)
+            .sum()
+    }
+
     /// Takes a huge block or a single page; gives the number of its first page.
-    pub fn take(&mut self, huge: bool) -> Option<usize> {
+    pub fn take(&mut self, huge: bool, owner: &T) -> Option<usize> {
         if huge {
             let block = self.find(|block| matches!(block, Block::Free))?;
-            self.blocks[block] = Block::Huge;
+            self.blocks[block] = Block::Huge(owner.clone());
             self.used += HUGE_PAGES;
             return Some(block * HUGE_PAGES);
         }
+        let has_room = |block: &Block<T>| match block {
+            Block::Small(is, map) => map.used < HUGE_PAGES && is == owner,
+            _ => false,
+        };
         // A block that is broken up already comes first, to keep whole ones whole.
         let block = self
-            .find(|block| matches!(block, Block::Small(map) if map.used < HUGE_PAGES))
+            .find(has_room)
             .or_else(|| self.find(|block| matches!(block, Block::Free)))?;
         self.hint = block;
         if let Block::Free = self.blocks[block] {
-            self.blocks[block] = Block::Small(Bitmap::EMPTY);
+            self.blocks[block] = Block::Small(owner.clone(), Bitmap::EMPTY);
         }
-        let Block::Small(map) = &mut self.blocks[block] else {
+        let Block::Small(_, map) = &mut self.blocks[block] else {
             return None;
         };
         let page = map.take()?;
@@ -118,7 +151,7 @@ impl Slots {
         Some(block * HUGE_PAGES + page)
     }
 
-    fn find(&self, is: impl Fn(&Block) -> bool) -> Option<usize> {
+    fn find(&self, is: impl Fn(&Block<T>) -> bool) -> Option<usize> {
         let (before, after) = self.blocks.split_at(self.hint.min(self.blocks.len()));
         after
             .iter()
@@ -127,21 +160,21 @@ impl Slots {
             .or_else(|| before.iter().position(&is))
     }
 
-    /// Gives back the `nr` pages from `first` on: a huge block, or pages of one block.
+    /// Gives back the `nr` pages from `first` on: a huge block, or pages of one block. With the last
+    /// page of a block, its owner comes back, to be dropped where that is allowed.
     ///
     /// # Errors
     ///
     /// `EINVAL` if one of them is not in use like that. Those before it are given back.
-    pub fn put(&mut self, first: usize, nr: usize) -> Result {
-        let block = first / HUGE_PAGES;
-        match self.blocks.get_mut(block).ok_or(EINVAL)? {
-            Block::Free => return Err(EINVAL),
-            Block::Huge if first % HUGE_PAGES == 0 && nr == HUGE_PAGES => {
-                self.blocks[block] = Block::Free;
+    pub fn put(&mut self, first: usize, nr: usize) -> Result<Option<T>> {
+        let at = first / HUGE_PAGES;
+        let block = self.blocks.get_mut(at).ok_or(EINVAL)?;
+        match block {
+            Block::Huge(_) if first % HUGE_PAGES == 0 && nr == HUGE_PAGES => {
                 self.used -= HUGE_PAGES;
             }
-            Block::Huge => return Err(EINVAL),
-            Block::Small(map) => {
+            Block::Free | Block::Huge(_) => return Err(EINVAL),
+            Block::Small(_, map) => {
                 let start = first % HUGE_PAGES;
                 if nr > HUGE_PAGES - start {
                     return Err(EINVAL);
@@ -152,14 +185,16 @@ impl Slots {
                     }
                     self.used -= 1;
                 }
-                if map.used == 0 {
-                    self.blocks[block] = Block::Free;
-                } else {
-                    self.hint = block;
+                if map.used > 0 {
+                    self.hint = at;
+                    return Ok(None);
                 }
             }
         }
-        Ok(())
+        match core::mem::replace(block, Block::Free) {
+            Block::Huge(owner) | Block::Small(owner, _) => Ok(Some(owner)),
+            Block::Free => Ok(None),
+        }
     }
 
     /// Makes a huge block that is in use one whose pages are in use singly.
@@ -168,12 +203,21 @@ impl Slots {
     ///
     /// `EINVAL` if `first` is not the first page of such a block.
     pub fn split(&mut self, first: usize) -> Result {
-        match self.blocks.get_mut(first / HUGE_PAGES) {
-            Some(block @ Block::Huge) if first % HUGE_PAGES == 0 => {
-                *block = Block::Small(Bitmap::FULL);
+        let block = self.blocks.get_mut(first / HUGE_PAGES).ok_or(EINVAL)?;
+        match block {
+            Block::Huge(owner) if first % HUGE_PAGES == 0 => {
+                *block = Block::Small(owner.clone(), Bitmap::FULL);
                 Ok(())
             }
             _ => Err(EINVAL),
+        }
+    }
+
+    /// Whose a page is that is in use.
+    pub fn owner(&self, page: usize) -> Option<&T> {
+        match self.blocks.get(page / HUGE_PAGES)? {
+            Block::Small(_, map) if !map.contains(page % HUGE_PAGES) => None,
+            block => block.owner(),
         }
     }
 
@@ -187,15 +231,20 @@ impl Slots {
         matches!(self.blocks.get(block), Some(Block::Free))
     }
 
-    /// The first page of the first folio in use at or after `from`, and whether it is huge.
-    pub fn next_used(&self, from: usize) -> Option<(usize, bool)> {
+    /// The first page of the first folio in use at or after `from`, of an owner if one is given, and
+    /// whether it is huge.
+    pub fn next_used(&self, from: usize, owner: Option<&T>) -> Option<(usize, bool)> {
         let mut page = from;
         while let Some(block) = self.blocks.get(page / HUGE_PAGES) {
+            let is_other = owner.is_some() && block.owner() != owner;
             match block {
-                Block::Huge if page % HUGE_PAGES == 0 => return Some((page, true)),
-                Block::Small(map) if map.contains(page % HUGE_PAGES) => return Some((page, false)),
-                Block::Small(_) => page += 1,
-                Block::Huge | Block::Free => page = (page / HUGE_PAGES + 1) * HUGE_PAGES,
+                _ if is_other => page = (page / HUGE_PAGES + 1) * HUGE_PAGES,
+                Block::Huge(_) if page % HUGE_PAGES == 0 => return Some((page, true)),
+                Block::Small(_, map) if map.contains(page % HUGE_PAGES) => {
+                    return Some((page, false))
+                }
+                Block::Small(..) => page += 1,
+                Block::Huge(_) | Block::Free => page = (page / HUGE_PAGES + 1) * HUGE_PAGES,
             }
         }
         None
@@ -206,62 +255,65 @@ impl Slots {
 mod tests {
     use super::*;
 
+    const ME: u8 = 1;
+    const OTHER: u8 = 2;
+
     #[test]
     fn huge_blocks_until_exhausted() -> Result {
-        let mut slots = Slots::new(2)?;
-        let a = slots.take(true);
-        let b = slots.take(true);
+        let mut slots = Slots::<u8>::new(2)?;
+        let a = slots.take(true, &ME);
+        let b = slots.take(true, &ME);
         assert!(a != b && a.is_some() && b.is_some());
-        assert_eq!(slots.take(true), None);
-        assert_eq!(slots.take(false), None);
+        assert_eq!(slots.take(true, &ME), None);
+        assert_eq!(slots.take(false, &ME), None);
         assert_eq!(slots.used(), slots.total());
         slots.put(a.ok_or(ENOENT)?, HUGE_PAGES)?;
-        assert_eq!(slots.take(true), a);
+        assert_eq!(slots.take(true, &ME), a);
         Ok(())
     }
 
     #[test]
     fn small_pages_merge_to_a_block() -> Result {
-        let mut slots = Slots::new(1)?;
+        let mut slots = Slots::<u8>::new(1)?;
         for _ in 0..HUGE_PAGES {
-            assert!(slots.take(false).is_some());
+            assert!(slots.take(false, &ME).is_some());
         }
-        assert_eq!(slots.take(false), None);
-        assert_eq!(slots.take(true), None);
+        assert_eq!(slots.take(false, &ME), None);
+        assert_eq!(slots.take(true, &ME), None);
         for page in (0..HUGE_PAGES).rev() {
             assert!(!slots.is_free(0));
             slots.put(page, 1)?;
         }
         assert!(slots.is_free(0));
-        assert_eq!(slots.take(true), Some(0));
+        assert_eq!(slots.take(true, &ME), Some(0));
         Ok(())
     }
 
     #[test]
     fn small_pages_share_a_block() -> Result {
-        let mut slots = Slots::new(3)?;
-        let first = slots.take(false).ok_or(ENOENT)?;
-        assert_eq!(slots.take(true), Some(HUGE_PAGES));
-        let second = slots.take(false).ok_or(ENOENT)?;
+        let mut slots = Slots::<u8>::new(3)?;
+        let first = slots.take(false, &ME).ok_or(ENOENT)?;
+        assert_eq!(slots.take(true, &ME), Some(HUGE_PAGES));
+        let second = slots.take(false, &ME).ok_or(ENOENT)?;
         assert_eq!(first / HUGE_PAGES, second / HUGE_PAGES);
-        assert_eq!(slots.take(true), Some(2 * HUGE_PAGES));
-        assert_eq!(slots.take(true), None);
+        assert_eq!(slots.take(true, &ME), Some(2 * HUGE_PAGES));
+        assert_eq!(slots.take(true, &ME), None);
         assert_eq!(slots.used(), 2 * HUGE_PAGES + 2);
         Ok(())
     }
 
     #[test]
     fn split_block_comes_back_page_by_page() -> Result {
-        let mut slots = Slots::new(1)?;
+        let mut slots = Slots::<u8>::new(1)?;
         assert_eq!(slots.split(0), Err(EINVAL));
-        let huge = slots.take(true).ok_or(ENOENT)?;
+        let huge = slots.take(true, &ME).ok_or(ENOENT)?;
         assert_eq!(slots.put(huge, 1), Err(EINVAL));
         assert_eq!(slots.split(huge + 1), Err(EINVAL));
         slots.split(huge)?;
         assert_eq!(slots.used(), HUGE_PAGES);
         assert_eq!(slots.split(huge), Err(EINVAL));
         slots.put(huge, 1)?;
-        assert_eq!(slots.take(false), Some(huge));
+        assert_eq!(slots.take(false, &ME), Some(huge));
         slots.put(huge, HUGE_PAGES)?;
         assert!(slots.is_free(0));
         assert_eq!(slots.used(), 0);
@@ -270,14 +322,14 @@ mod tests {
 
     #[test]
     fn what_is_not_in_use_cannot_be_put() -> Result {
-        let mut slots = Slots::new(2)?;
+        let mut slots = Slots::<u8>::new(2)?;
         assert_eq!(slots.put(0, 1), Err(EINVAL));
         assert_eq!(slots.put(0, HUGE_PAGES), Err(EINVAL));
         assert_eq!(slots.put(2 * HUGE_PAGES, 1), Err(EINVAL));
-        let page = slots.take(false).ok_or(ENOENT)?;
+        let page = slots.take(false, &ME).ok_or(ENOENT)?;
         slots.put(page, 1)?;
         assert_eq!(slots.put(page, 1), Err(EINVAL));
-        let page = slots.take(false).ok_or(ENOENT)?;
+        let page = slots.take(false, &ME).ok_or(ENOENT)?;
         assert_eq!(slots.put(page + 1, 1), Err(EINVAL));
         assert_eq!(slots.put(page, HUGE_PAGES + 1), Err(EINVAL));
         Ok(())
@@ -285,13 +337,37 @@ mod tests {
 
     #[test]
     fn walk_finds_folios_in_use() -> Result {
-        let mut slots = Slots::new(3)?;
-        assert_eq!(slots.next_used(0), None);
-        let small = slots.take(false).ok_or(ENOENT)?;
-        let huge = slots.take(true).ok_or(ENOENT)?;
-        assert_eq!(slots.next_used(0), Some((small, false)));
-        assert_eq!(slots.next_used(small + 1), Some((huge, true)));
-        assert_eq!(slots.next_used(huge + 1), None);
+        let mut slots = Slots::<u8>::new(3)?;
+        assert_eq!(slots.next_used(0, None), None);
+        let small = slots.take(false, &ME).ok_or(ENOENT)?;
+        let huge = slots.take(true, &ME).ok_or(ENOENT)?;
+        assert_eq!(slots.next_used(0, None), Some((small, false)));
+        assert_eq!(slots.next_used(small + 1, None), Some((huge, true)));
+        assert_eq!(slots.next_used(huge + 1, None), None);
+        Ok(())
+    }
+
+    #[test]
+    fn blocks_have_one_owner() -> Result {
+        let mut slots = Slots::<u8>::new(3)?;
+        let mine = slots.take(false, &ME).ok_or(ENOENT)?;
+        let theirs = slots.take(false, &OTHER).ok_or(ENOENT)?;
+        assert!(mine / HUGE_PAGES != theirs / HUGE_PAGES);
+        assert_eq!(slots.take(false, &ME), Some(mine + 1));
+        let huge = slots.take(true, &ME).ok_or(ENOENT)?;
+        assert_eq!(slots.used_by(&ME), HUGE_PAGES + 2);
+        assert_eq!(slots.used_by(&OTHER), 1);
+        assert_eq!(slots.owner(theirs), Some(&OTHER));
+        assert_eq!(slots.owner(theirs + 1), None);
+        assert_eq!(slots.next_used(0, Some(&OTHER)), Some((theirs, false)));
+        assert_eq!(slots.next_used(theirs + 1, Some(&OTHER)), None);
+        // No block is free, and a part of somebody else's is not lent.
+        assert_eq!(slots.take(false, &3), None);
+        slots.split(huge)?;
+        assert_eq!(slots.owner(huge + 7), Some(&ME));
+        assert_eq!(slots.put(huge, HUGE_PAGES - 1)?, None);
+        assert_eq!(slots.put(huge + HUGE_PAGES - 1, 1)?, Some(ME));
+        assert_eq!(slots.put(theirs, 1)?, Some(OTHER));
         Ok(())
     }
 }

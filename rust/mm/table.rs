@@ -64,6 +64,8 @@ pub struct Hit {
     pub word: Word,
     /// How many pages the page is behind the first one that the word covers.
     pub offset: usize,
+    /// How many pages there are from it on that the word covers, or whose words count up from it.
+    pub nr: usize,
 }
 
 /// A device page table.
@@ -81,15 +83,31 @@ impl Default for Table {
 }
 
 impl Table {
-    /// What `page` is mapped to.
-    pub fn get(&self, page: usize) -> Option<Hit> {
+    /// What `page` is mapped to, and how many pages there are, `most` at most, that are mapped to what
+    /// follows it, in the same leaf. `None` also if `most` is 0.
+    pub fn run(&self, page: usize, most: usize) -> Option<Hit> {
         let offset = page % HUGE_PAGES;
+        let most = most.min(HUGE_PAGES - offset);
         match self.leaves.get(&(page / HUGE_PAGES))? {
-            Leaf::Huge(word) => Some(Hit {
+            Leaf::Huge(word) => (most > 0).then_some(Hit {
                 word: *word,
                 offset,
+                nr: most,
             }),
-            Leaf::Small(words) => words[offset].map(|word| Hit { word, offset: 0 }),
+            Leaf::Small(words) => {
+                let words = &words[offset..offset + most];
+                let word = (*words.first()?)?;
+                let follows = |(at, next): (usize, &Option<Word>)| *next == word.checked_add(at);
+                Some(Hit {
+                    word,
+                    offset: 0,
+                    nr: words
+                        .iter()
+                        .enumerate()
+                        .take_while(|pair| follows(*pair))
+                        .count(),
+                })
+            }
         }
     }
 
@@ -107,23 +125,45 @@ impl Table {
         Ok(())
     }
 
-    /// Maps one page. Takes `spare` where it needs memory; fails with `ENOMEM` if there is none.
-    pub fn set(&mut self, page: usize, word: Word, spare: &mut Option<Spare>) -> Result {
-        let (key, at) = (page / HUGE_PAGES, page % HUGE_PAGES);
+    /// Maps the pages from `page` on, those that have a word; they must be of one leaf. Takes `spare`
+    /// where it needs memory; fails with `ENOMEM` if there is none.
+    pub fn set_all(
+        &mut self,
+        page: usize,
+        words: impl Iterator<Item = Option<Word>>,
+        spare: &mut Option<Spare>,
+    ) -> Result {
+        let mut words = words.enumerate().filter_map(|(at, word)| Some((at, word?)));
+        let mut next = words.next();
+        // A leaf is made for something only.
+        if next.is_none() {
+            return Ok(());
+        }
+        let leaf = self.small_leaf(page / HUGE_PAGES, spare)?;
+        while let Some((at, word)) = next {
+            *leaf.get_mut(page % HUGE_PAGES + at).ok_or(EINVAL)? = Some(word);
+            next = words.next();
+        }
+        Ok(())
+    }
+
+    fn small_leaf(
+        &mut self,
+        key: usize,
+        spare: &mut Option<Spare>,
+    ) -> Result<&mut [Option<Word>; HUGE_PAGES]> {
         match self.leaves.get_mut(&key) {
-            Some(Leaf::Small(words)) => words[at] = Some(word),
-            Some(leaf) => {
-                let mut words = spare.take().ok_or(ENOMEM)?.small;
-                words[at] = Some(word);
-                *leaf = Leaf::Small(words);
-            }
+            Some(Leaf::Small(_)) => {}
+            Some(leaf) => *leaf = Leaf::Small(spare.take().ok_or(ENOMEM)?.small),
             None => {
-                let Spare { node, mut small } = spare.take().ok_or(ENOMEM)?;
-                small[at] = Some(word);
+                let Spare { node, small } = spare.take().ok_or(ENOMEM)?;
                 self.leaves.insert(node.into_node(key, Leaf::Small(small)));
             }
         }
-        Ok(())
+        match self.leaves.get_mut(&key) {
+            Some(Leaf::Small(words)) => Ok(words),
+            _ => Err(EINVAL),
+        }
     }
 
     /// Forgets `pages`, and the whole leaf where one is covered by one word.
@@ -165,14 +205,18 @@ mod tests {
     }
 
     fn word_at(table: &Table, page: usize) -> Option<(usize, usize)> {
-        table.get(page).map(|hit| (hit.word.get(), hit.offset))
+        table.run(page, 1).map(|hit| (hit.word.get(), hit.offset))
+    }
+
+    fn set(table: &mut Table, page: usize, value: usize, spare: &mut Option<Spare>) -> Result {
+        table.set_all(page, [Some(word(value))].into_iter(), spare)
     }
 
     #[test]
     fn pages_are_found_one_by_one() -> Result {
         let mut table = Table::default();
-        table.set(7, word(70), &mut spare()?)?;
-        table.set(8, word(80), &mut None)?;
+        set(&mut table, 7, 70, &mut spare()?)?;
+        set(&mut table, 8, 80, &mut None)?;
         assert_eq!(word_at(&table, 6), None);
         assert_eq!(word_at(&table, 7), Some((70, 0)));
         assert_eq!(word_at(&table, 8), Some((80, 0)));
@@ -212,7 +256,7 @@ mod tests {
     fn a_range_is_cleared_across_leaves() -> Result {
         let mut table = Table::default();
         for leaf in 0..4 {
-            table.set(leaf * HUGE_PAGES + 10, word(leaf + 1), &mut spare()?)?;
+            set(&mut table, leaf * HUGE_PAGES + 10, leaf + 1, &mut spare()?)?;
         }
         table.set_huge(4 * HUGE_PAGES, word(9), &mut spare()?)?;
         table.clear(11..3 * HUGE_PAGES + 10);
@@ -230,14 +274,44 @@ mod tests {
     fn small_replaces_huge_and_back() -> Result {
         let mut table = Table::default();
         table.set_huge(0, word(5), &mut spare()?)?;
-        assert_eq!(table.set(3, word(6), &mut None), Err(ENOMEM));
+        assert_eq!(set(&mut table, 3, 6, &mut None), Err(ENOMEM));
         assert_eq!(word_at(&table, 3), Some((5, 3)));
-        table.set(3, word(6), &mut spare()?)?;
+        set(&mut table, 3, 6, &mut spare()?)?;
         assert_eq!(word_at(&table, 3), Some((6, 0)));
         assert_eq!(word_at(&table, 4), None);
         table.set_huge(4, word(7), &mut None)?;
         assert_eq!(word_at(&table, 3), Some((7, 3)));
         assert_eq!(table.set_huge(HUGE_PAGES, word(8), &mut None), Err(ENOMEM));
+        Ok(())
+    }
+
+    #[test]
+    fn runs_end_where_words_do_not_follow() -> Result {
+        let mut table = Table::default();
+        let words = [10, 11, 12, 14, 0, 16].map(Word::new);
+        table.set_all(2, words.into_iter(), &mut spare()?)?;
+        let length = |page, most| table.run(page, most).map(|hit| hit.nr);
+        assert_eq!(length(2, 9), Some(3));
+        assert_eq!(length(3, 9), Some(2));
+        assert_eq!(length(2, 2), Some(2));
+        assert_eq!(length(2, 0), None);
+        assert_eq!(length(5, 9), Some(1));
+        assert_eq!(length(6, 9), None);
+        Ok(())
+    }
+
+    #[test]
+    fn a_run_ends_with_its_leaf() -> Result {
+        let mut table = Table::default();
+        table.set_huge(0, word(5), &mut spare()?)?;
+        set(&mut table, HUGE_PAGES, 5 + HUGE_PAGES, &mut spare()?)?;
+        let length = |page, most| table.run(page, most).map(|hit| hit.nr);
+        assert_eq!(length(1, usize::MAX), Some(HUGE_PAGES - 1));
+        assert_eq!(length(1, 3), Some(3));
+        assert_eq!(length(1, 0), None);
+        assert_eq!(table.set_all(1, [None].into_iter(), &mut None), Ok(()));
+        let too_long = (0..HUGE_PAGES + 1).map(|_| Some(word(1)));
+        assert_eq!(table.set_all(HUGE_PAGES, too_long, &mut None), Err(EINVAL));
         Ok(())
     }
 }

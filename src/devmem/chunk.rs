@@ -18,19 +18,23 @@ use crate::{
             Driver,
             Pagemap, //
         },
+        user::UserPages,
         HUGE_PAGES,
         HUGE_SIZE, //
     },
-    migrate, //
+    migrate::{
+        self,
+        around::Streams, //
+    }, //
 };
 use kernel::{
     new_spinlock,
-    page::{
-        PAGE_SHIFT,
-        PAGE_SIZE, //
-    },
     prelude::*,
     sync::{
+        atomic::{
+            Atomic,
+            Relaxed, //
+        },
         Arc,
         SpinLock, //
     }, //
@@ -47,12 +51,33 @@ pub struct Owner {
     /// What is to fail.
     #[pin]
     pub inject: Points,
+    /// Whether it ever had a page.
+    used: Atomic<bool>,
+    /// Where its process is expected to fault next.
+    pub streams: Streams,
 }
 
 impl Owner {
     /// A new one.
     pub fn new() -> Result<Arc<Self>> {
-        Arc::pin_init(pin_init!(Owner { inject <- Points::new() }), GFP_KERNEL)
+        Arc::pin_init(
+            pin_init!(Owner {
+                inject <- Points::new(),
+                used: Atomic::new(false),
+                streams: Streams::new(),
+            }),
+            GFP_KERNEL,
+        )
+    }
+
+    /// Notes that it gets a page.
+    pub fn note_use(&self) {
+        self.used.store(true, Relaxed);
+    }
+
+    /// Whether it ever had a page: who had none has nothing to be looked for.
+    pub fn has_used(&self) -> bool {
+        self.used.load(Relaxed)
     }
 }
 
@@ -119,19 +144,17 @@ impl Chunk {
         Ok(Some((block, offset % HUGE_PAGES)))
     }
 
-    /// Copies a page of private memory out.
-    pub fn read(&self, offset: usize, to: &mut [u8]) -> Result {
-        let (backing, page) = self.place(offset).ok_or(EIO)?;
-        backing.read(page << PAGE_SHIFT, to)
+    /// Copies `nr` pages of private memory, all of one block, to user memory, page `at` of it and on.
+    /// Does not fault; see [`Backing::copy_to_user`].
+    pub fn copy_to_user(&self, offset: usize, nr: usize, to: &UserPages, at: usize) -> Result {
+        let (backing, first) = self.place(offset).ok_or(EIO)?;
+        backing.copy_to_user(first, nr, to, at)
     }
 
-    /// Copies a page of private memory in.
-    pub fn write(&self, offset: usize, from: &[u8]) -> Result {
-        if from.len() != PAGE_SIZE {
-            return Err(EINVAL);
-        }
-        let (backing, page) = self.place(offset).ok_or(EIO)?;
-        backing.write(page << PAGE_SHIFT, from)
+    /// As [`Chunk::copy_to_user`], the other way.
+    pub fn copy_from_user(&self, offset: usize, nr: usize, from: &UserPages, at: usize) -> Result {
+        let (backing, first) = self.place(offset).ok_or(EIO)?;
+        backing.copy_from_user(first, nr, from, at)
     }
 
     /// Frees what stands behind blocks of which no page is in use.

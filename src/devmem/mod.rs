@@ -31,6 +31,7 @@ use crate::{
     },
     layer::ratelimit::warn_limited, //
 };
+use core::cell::Cell;
 use kernel::{
     new_mutex,
     prelude::*,
@@ -174,15 +175,13 @@ impl DeviceMemory {
         refused.map_err(|_| ENOMEM)
     }
 
-    /// A new folio, locked and not filled. Does not sleep for long.
-    pub fn alloc(&self, huge: bool, owner: &Arc<Owner>) -> Result<NewFolio> {
-        let folio = self
-            .chunks
-            .lock()
-            .iter()
-            .find_map(|chunk| chunk.alloc(huge, owner.clone()))
-            .ok_or(ENOMEM)?;
-        Ok(NewFolio(folio))
+    /// What there is at this moment, to allocate from. Not to be dropped with locks held: it may be the
+    /// last to know a chunk that is given up meanwhile.
+    pub fn supply(&self) -> Result<Supply> {
+        Ok(Supply {
+            chunks: self.chunks()?,
+            at: Cell::new(0),
+        })
     }
 
     /// Takes the chunks away that have no page in use. Returns how many pages keep others.
@@ -193,9 +192,9 @@ impl DeviceMemory {
             let mut chunks = self.chunks.lock();
             let mut at = 0;
             while at < chunks.len() {
-                // Nobody finds it while the list is locked, so what is empty stays so.
-                match chunks[at].usage().0 {
-                    0 if empty.len() < MOST => {
+                // Who found it in the list before gets no folio of it any more.
+                match chunks[at].retire() {
+                    0 => {
                         let chunk = chunks.remove(at).map_err(|_| EINVAL)?;
                         empty.push_within_capacity(chunk).map_err(|_| EINVAL)?;
                     }
@@ -215,6 +214,28 @@ impl DeviceMemory {
         for chunk in self.chunks.lock().iter() {
             Chunk::trim(chunk);
         }
+    }
+}
+
+/// Chunks to allocate from, without a look at the list each time.
+pub struct Supply {
+    chunks: KVec<Arc<Memory>>,
+    /// The one that had something last.
+    at: Cell<usize>,
+}
+
+impl Supply {
+    /// A new folio, locked and not filled. Does not sleep.
+    pub fn alloc(&self, huge: bool, owner: &Arc<Owner>) -> Result<NewFolio> {
+        let nr = self.chunks.len();
+        let first = self.at.get();
+        let (at, folio) = (0..nr)
+            .map(|step| (first + step) % nr)
+            .find_map(|at| Some((at, self.chunks[at].alloc(huge, owner)?)))
+            .ok_or(ENOMEM)?;
+        self.at.set(at);
+        owner.note_use();
+        Ok(NewFolio(folio))
     }
 }
 

@@ -12,7 +12,8 @@ use super::{
     fill::{
         copy_back,
         copy_to,
-        system_folio, //
+        system_folio,
+        take_data, //
     },
     logbook::Logbook,
     patience::Verdict,
@@ -23,7 +24,10 @@ use super::{
     Direction, //
 };
 use crate::{
-    devmem::Memory,
+    devmem::{
+        Memory,
+        Owner, //
+    },
     inject::{
         Faults,
         Point, //
@@ -38,6 +42,7 @@ use crate::{
         migrate::{
             Batch,
             Collected,
+            Destination,
             Kind,
             Outcome,
             Select, //
@@ -45,8 +50,10 @@ use crate::{
     },
     layer::ratelimit::warn_limited,
 };
+use core::ops::Range;
 use kernel::{
     page::PAGE_SHIFT,
+    sync::Arc,
     time::{
         delay::fsleep,
         Delta, //
@@ -66,8 +73,13 @@ pub fn on_fault(memory: &Memory, fault: &Fault<'_>) -> core::result::Result<(), 
     let core = memory.data().core();
     let before = fault.counts();
     // Most faults are of single pages, and there may be many.
-    let mut batch = Batch::for_pages(fault.range().len() >> PAGE_SHIFT)?;
-    match attempt(memory, fault, &mut batch)? {
+    let owner = memory.owner(before.pfn - memory.pfns().start);
+    let owner = owner.as_ref();
+    let first = fault.range().start >> PAGE_SHIFT;
+    let most = owner.map_or(1, |owner| owner.streams.pages(first, core.around()));
+    let range = fault.around(&memory.pfns(), most);
+    let mut batch = Batch::for_pages(range.len() >> PAGE_SHIFT)?;
+    match attempt(memory, fault, owner, range, &mut batch)? {
         Done::Yes => {
             core.patience.settled(before.pfn);
             return Ok(());
@@ -100,15 +112,17 @@ pub fn on_fault(memory: &Memory, fault: &Fault<'_>) -> core::result::Result<(), 
 fn attempt(
     memory: &Memory,
     fault: &Fault<'_>,
+    owner: Option<&Arc<Owner>>,
+    range: Range<usize>,
     batch: &mut Batch,
 ) -> core::result::Result<Done, FaultError> {
     let core = memory.data().core();
-    let owner = memory.owner(fault.counts().pfn - memory.pfns().start);
-    let faults = Faults::new(owner.as_ref().map(|owner| &owner.inject), &core.inject);
+    let faults = Faults::new(owner.map(|owner| &owner.inject), &core.inject);
+    let first = range.start >> PAGE_SHIFT;
     // Without COMPOUND a huge mapping would never make progress (K5).
     let mut collected = batch.setup(
         fault.vma(),
-        fault.range(),
+        range,
         Select::DevicePrivate,
         fault.is_huge(),
         core.owner(),
@@ -129,15 +143,22 @@ fn attempt(
     let committed = collected.commit();
     let mut done = Done::Refused;
     let mut moved = 0;
-    committed.outcomes(|_, nr, outcome| {
+    let mut in_a_row = 0;
+    committed.outcomes(|index, nr, outcome| {
         if outcome.is_migrated() {
             moved += nr as u64;
+            in_a_row += if index == in_a_row { nr } else { 0 };
         }
-        // Somebody unmapped it before the locks were taken: the access decides what comes next.
-        if outcome.is_migrated() || outcome == Outcome::Empty {
+        // The page that faulted is the first. If somebody unmapped it before the locks were taken, the
+        // access decides what comes next.
+        if index == 0 && (outcome.is_migrated() || outcome == Outcome::Empty) {
             done = Done::Yes;
         }
     });
+    // A fault that is refused comes again, and that is no stream.
+    if let Some(owner) = owner.filter(|_| in_a_row > 0) {
+        owner.streams.brought(first, in_a_row);
+    }
     log.committed(&committed);
     drop(extra);
     drop(committed);
@@ -163,6 +184,7 @@ fn fill(
         Ok(destination) => {
             // Refused only if it is not what was asked for, which the types above exclude.
             let _ = collected.give(0, destination);
+            fill_around(fault, collected);
             Ok(false)
         }
         Err(Fate::CopyFailed) => Err(FaultError::Bus),
@@ -180,5 +202,24 @@ fn fill(
             Ok(true)
         }
         Err(_) => Err(FaultError::OutOfMemory),
+    }
+}
+
+/// Gives destinations to the pages behind the one that faulted, as far as they are easily had: nobody
+/// waits for these.
+fn fill_around(fault: &Fault<'_>, collected: &mut Collected<'_>) {
+    for index in 1..collected.len() {
+        let (Kind::Page, Some(source)) = (collected.kind(index), collected.source(index)) else {
+            continue;
+        };
+        let address = fault.range().start + (index << PAGE_SHIFT);
+        let filled = SystemFolio::for_vma(fault.vma(), address, false)
+            .ok()
+            .and_then(|folio| take_data(&source, folio).ok());
+        let Some(folio) = filled else {
+            return;
+        };
+        // What does not fit is freed, and the page stays.
+        let _ = collected.give(index, Destination::System(folio));
     }
 }

@@ -12,7 +12,10 @@ use super::{
     }, //
 };
 use crate::{
-    devmem::Chunk,
+    devmem::{
+        Chunk,
+        Supply, //
+    },
     file::File,
     inject::{
         Faults,
@@ -57,6 +60,8 @@ pub struct Filler<'a> {
     pub range: Range<usize>,
     /// What is to fail.
     pub faults: Faults<'a>,
+    /// Where device memory comes from.
+    pub supply: &'a Supply,
 }
 
 impl Filler<'_> {
@@ -140,8 +145,8 @@ impl Filler<'_> {
         if self.faults.fires(alloc_point(huge)) {
             return Err(Fate::NoMemory);
         }
-        let memory = &self.file.device().memory;
-        let folio = memory
+        let folio = self
+            .supply
             .alloc(huge, self.file.owner())
             .map_err(|_| Fate::NoMemory)?;
         if self.faults.fires(Point::Copy) {
@@ -185,14 +190,15 @@ pub fn copy_back(
 }
 
 /// Fills a folio with the data of a source on the device.
-pub fn copy_to(
-    faults: &Faults<'_>,
-    source: &Source<'_>,
-    mut folio: SystemFolio,
-) -> Made<SystemFolio> {
+pub fn copy_to(faults: &Faults<'_>, source: &Source<'_>, folio: SystemFolio) -> Made<SystemFolio> {
     if faults.fires(Point::Copy) {
         return Err(Fate::CopyFailed);
     }
+    take_data(source, folio)
+}
+
+/// As [`copy_to`], and nobody makes it fail.
+pub fn take_data(source: &Source<'_>, mut folio: SystemFolio) -> Made<SystemFolio> {
     let (memory, offset) = Pagemap::<Chunk>::of_source(source).ok_or(Fate::CopyFailed)?;
     let copied = match memory.data().place(offset) {
         Some((backing, first)) => folio.fill(&backing, first),

@@ -13,7 +13,10 @@ use crate::{
             Committed,
             Outcome, //
         },
-        mirror::Mirror, //
+        mirror::{
+            Mirror,
+            Room, //
+        }, //
     },
     ledger::{
         Record,
@@ -43,9 +46,11 @@ impl Logbook<'_> {
         });
     }
 
-    /// References on a source: the migration's, the fault's, the injected one.
+    /// References on a source: the migration's, the fault's (on the page that faulted, which is the
+    /// first), the injected one.
     fn held(&self, index: usize) -> i32 {
-        1 + i32::from(self.direction == Direction::Fault) + i32::from(self.extra_at == Some(index))
+        let is_faulting = self.direction == Direction::Fault && index == 0;
+        1 + i32::from(is_faulting) + i32::from(self.extra_at == Some(index))
     }
 
     /// Sources, after setup.
@@ -99,7 +104,10 @@ impl Logbook<'_> {
         }
         let mut last = None;
         // What cannot be looked up is not told.
-        let _ = mirror.fill(range, Want::Look, true, |_, seen| {
+        let Ok(mut room) = Room::new() else {
+            return;
+        };
+        let _ = mirror.fill(&mut room, range, Want::Look, true, |_, seen| {
             let counts = seen.page().map(|page| page.counts());
             if let Some(counts) = counts.filter(|counts| last != Some(counts.pfn)) {
                 last = Some(counts.pfn);

@@ -5,6 +5,7 @@
 //! Lock order: `mmap_lock`, then folio locks, which are only tried. Memory of the device is made
 //! before any is taken. Nothing sleeps for long with a folio locked but allocations.
 
+pub mod around;
 pub mod evict;
 pub mod fates;
 pub mod fault;

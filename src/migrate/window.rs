@@ -39,6 +39,7 @@ use crate::{
             Collected,
             Outcome, //
         },
+        mirror::Room,
         HUGE_ORDER,
         HUGE_SIZE, //
     },
@@ -177,6 +178,8 @@ impl Window<'_> {
             true => self.lock_source(&range, attempts.compound()),
             false => None,
         };
+        // Before the lock, and so dropped after it.
+        let supply = self.file.device().memory.supply()?;
         let mmap = MmapReadLock::new(self.mm)?;
         let vma = mmap.vma(range.start).ok_or(EINVAL)?;
         if vma.flags() & flags::READ == 0 {
@@ -226,6 +229,7 @@ impl Window<'_> {
             vma,
             range: range.clone(),
             faults,
+            supply: &supply,
         };
         let filled = match self.direction {
             Direction::ToDevice => filler.to_device(&mut collected),
@@ -271,12 +275,14 @@ impl Window<'_> {
             return false;
         }
         let mut left = false;
-        let looked = self
-            .file
-            .mirror()
-            .fill(range.clone(), Want::Look, true, |address, seen| {
-                let index = (address - range.start) >> PAGE_SHIFT;
-                let Some(page) = seen.page().filter(|_| fates.is_uncollected(index)) else {
+        let start = range.start;
+        let looked = Room::new().and_then(|mut room| {
+            let mirror = self.file.mirror();
+            mirror.fill(&mut room, range, Want::Look, true, |part, seen| {
+                let index = |address: usize| (address - start) >> PAGE_SHIFT;
+                let mut part = index(part.start)..index(part.end);
+                let is_uncollected = part.any(|index| fates.is_uncollected(index));
+                let Some(page) = seen.page().filter(|_| is_uncollected) else {
                     return;
                 };
                 let counts = page.counts();
@@ -286,7 +292,8 @@ impl Window<'_> {
                         Direction::ToDevice => !on_device,
                         _ => on_device && is_own(self.file.device(), &page),
                     };
-            });
+            })
+        });
         looked.is_ok() && left
     }
 
@@ -299,9 +306,10 @@ impl Window<'_> {
         let is_whole = compound && range.len() == HUGE_SIZE && is_alone(self.mm);
         let first = range.start..range.start + (1 << PAGE_SHIFT);
         let mut folio = None;
+        let mut room = Room::new().ok()?;
         self.file
             .mirror()
-            .fill(first, Want::Look, true, |_, seen| {
+            .fill(&mut room, first, Want::Look, true, |_, seen| {
                 let is_taken_as_it_is = |order| match order {
                     0 => true,
                     _ => is_whole && seen.pfn().map_order() >= HUGE_ORDER,

@@ -22,7 +22,11 @@ use kernel::prelude::*;
 fn orders() -> Result<Log> {
     Rig::run(|rig, log| {
         let alloc = |huge| {
-            let folio = rig.device.memory.alloc(huge, rig.file().owner())?;
+            let folio = rig
+                .device
+                .memory
+                .supply()?
+                .alloc(huge, rig.file().owner())?;
             folio.fill(None)
         };
         let first = alloc(true)?;
@@ -56,6 +60,7 @@ fn leak() -> Result<(usize, Log)> {
         let mut leaked: Option<Folio> = None;
         let start = rig.base;
         rig.file().mirror().fill(
+            &mut crate::layer::mm::mirror::Room::new()?,
             start..start + kernel::page::PAGE_SIZE,
             crate::layer::mm::hmm::Want::Look,
             true,

@@ -30,6 +30,7 @@ use crate::{
             Select,
             Source, //
         },
+        mirror::Room,
         testing,
         HUGE_PAGES,
         HUGE_SIZE, //
@@ -191,12 +192,17 @@ impl Rig {
     pub(super) fn note_mapped(&self, log: &mut Log, stage: &'static str, page: usize) -> Result {
         let start = self.base + page * PAGE_SIZE;
         let mut line = Err(ENOENT);
-        self.file
-            .mirror()
-            .fill(start..start + PAGE_SIZE, Want::Look, true, |_, seen| {
+        let mut room = Room::new()?;
+        self.file.mirror().fill(
+            &mut room,
+            start..start + PAGE_SIZE,
+            Want::Look,
+            true,
+            |_, seen| {
                 let counts = seen.page().map(|page| page.counts()).ok_or(ENOENT);
                 line = counts.map(|counts| self.watch.line(stage, counts));
-            })?;
+            },
+        )?;
         log.note(line?)
     }
 
@@ -226,7 +232,11 @@ impl Rig {
         source: Option<Source<'_>>,
         huge: bool,
     ) -> Result<Destination> {
-        let folio = self.device.memory.alloc(huge, self.file.owner())?;
+        let folio = self
+            .device
+            .memory
+            .supply()?
+            .alloc(huge, self.file.owner())?;
         Ok(Destination::Device(folio.fill(source)?))
     }
 

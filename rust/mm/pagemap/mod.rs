@@ -3,9 +3,9 @@
 //! Memory of a device that has `struct page`s: private (the CPU cannot reach it) or coherent.
 //!
 //! A [`Pagemap`] owns a range of such pages, hands them out as locked folios ([`DeviceFolio`]) and
-//! takes them back when the last reference goes. Each folio in use owns a counted reference to its
-//! *owner*, a value of the driver; it goes along when the core splits the folio. The range cannot go
-//! while one of its folios is in use.
+//! takes them back when the last reference goes. Folios belong to an *owner*, a value of the driver:
+//! each block of 2 MiB with a folio in use holds a counted reference to the one owner of all folios
+//! in it. The range cannot go while one of its folios is in use.
 //!
 //! C header: [`include/linux/memremap.h`](srctree/include/linux/memremap.h)
 
@@ -28,7 +28,6 @@ use super::{
     },
     migrate::Source,
     slots::Slots,
-    HUGE_PAGES,
     HUGE_SIZE, //
 };
 use core::{
@@ -66,7 +65,7 @@ impl OwnerId {
 
 /// What a driver says about its device memory.
 pub trait Driver: Sized + Send + Sync + 'static {
-    /// What each folio in use holds a reference to. Its last reference may go under a page table
+    /// What the folios in use hold a reference to. Its last reference may go under a page table
     /// lock with interrupts off, so its destructor must not sleep.
     type Owner: Send + Sync + 'static;
 
@@ -80,12 +79,33 @@ pub trait Driver: Sized + Send + Sync + 'static {
     ) -> core::result::Result<(), FaultError>;
 }
 
+/// Whose pages they are.
+struct Holder<O>(Arc<O>);
+
+impl<O> Clone for Holder<O> {
+    fn clone(&self) -> Self {
+        Holder(self.0.clone())
+    }
+}
+
+impl<O> PartialEq for Holder<O> {
+    fn eq(&self, other: &Self) -> bool {
+        Arc::ptr_eq(&self.0, &other.0)
+    }
+}
+
+/// Whether folios are handed out.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Door {
+    Open,
+    Closed,
+    /// For good.
+    Retired,
+}
+
 struct State<O> {
-    slots: Slots,
-    /// The owner of each folio in use, at the number of its first page.
-    owners: KVVec<Option<Arc<O>>>,
-    /// No more folios are handed out.
-    closed: bool,
+    slots: Slots<Holder<O>>,
+    door: Door,
 }
 
 /// A range of device memory.
@@ -118,15 +138,9 @@ impl<T: Driver> Pagemap<T> {
             if size == 0 || size % HUGE_SIZE != 0 {
                 return Err(EINVAL);
             }
-            let pages = size >> PAGE_SHIFT;
-            let mut owners = KVVec::with_capacity(pages, GFP_KERNEL)?;
-            for _ in 0..pages {
-                owners.push(None, GFP_KERNEL)?;
-            }
             let state = State {
-                slots: Slots::new(pages / HUGE_PAGES)?,
-                owners,
-                closed: false,
+                slots: Slots::new(size / HUGE_SIZE)?,
+                door: Door::Open,
             };
             Ok((Region::new(memory, size)?, state))
         };
@@ -196,22 +210,35 @@ impl<T: Driver> Pagemap<T> {
 
     /// Hands out no more folios (true), or hands them out again.
     pub fn close(&self, closed: bool) {
-        self.state.lock().closed = closed;
+        let mut state = self.state.lock();
+        if state.door != Door::Retired {
+            state.door = if closed { Door::Closed } else { Door::Open };
+        }
+    }
+
+    /// Hands out no more folios, ever, if none is in use; gives how many pages are. From then on, it
+    /// can be dropped without waiting for anybody.
+    pub fn retire(&self) -> usize {
+        let mut state = self.state.lock();
+        let used = state.slots.used();
+        if used == 0 {
+            state.door = Door::Retired;
+        }
+        used
     }
 
     /// A new folio of the range, huge or of one page, locked, with one reference.
     ///
     /// C: `zone_device_folio_init()`. `None` if there is none. Does not sleep. Fill the memory
     /// before the folio is given to a migration: it holds what the user before left.
-    pub fn alloc(&self, huge: bool, owner: Arc<T::Owner>) -> Option<DeviceFolio> {
+    pub fn alloc(&self, huge: bool, owner: &Arc<T::Owner>) -> Option<DeviceFolio> {
+        let owner = Holder(owner.clone());
         let offset = {
             let mut state = self.state.lock();
-            if state.closed {
+            if state.door != Door::Open {
                 return None;
             }
-            let offset = state.slots.take(huge)?;
-            state.owners[offset] = Some(owner);
-            offset
+            state.slots.take(huge, &owner)?
         };
         let order = if huge { super::HUGE_ORDER } else { 0 };
         let pfn = self.pfns().start + offset;
@@ -228,28 +255,19 @@ impl<T: Driver> Pagemap<T> {
     /// Whether a huge folio could be handed out. True only until somebody takes it.
     pub fn has_huge_room(&self) -> bool {
         let state = self.state.lock();
-        !state.closed && state.slots.has_free_block()
+        state.door == Door::Open && state.slots.has_free_block()
     }
 
     /// Pages in use by folios of an owner.
     pub fn owned_by(&self, owner: &Arc<T::Owner>) -> usize {
-        let state = self.state.lock();
-        let (mut pages, mut from) = (0, 0);
-        while let Some((page, huge)) = state.slots.next_used(from) {
-            from = page + 1;
-            if state.owners[page]
-                .as_ref()
-                .is_some_and(|is| Arc::ptr_eq(is, owner))
-            {
-                pages += if huge { HUGE_PAGES } else { 1 };
-            }
-        }
-        pages
+        let owner = Holder(owner.clone());
+        self.state.lock().slots.used_by(&owner)
     }
 
-    /// The owner of the folio whose first page is number `offset` of the range, if it is in use.
+    /// The owner of the page with number `offset` of the range, if it is in use.
     pub fn owner(&self, offset: usize) -> Option<Arc<T::Owner>> {
-        self.state.lock().owners.get(offset)?.clone()
+        let state = self.state.lock();
+        state.slots.owner(offset).map(|holder| holder.0.clone())
     }
 
     /// Appends the page frame numbers of folios in use to `pfns`, from page `*cursor` of the range
@@ -263,19 +281,11 @@ impl<T: Driver> Pagemap<T> {
         pfns: &mut KVec<usize>,
     ) -> usize {
         let base = self.pfns().start;
+        let owner = owner.map(|owner| Holder(owner.clone()));
         let state = self.state.lock();
         let before = pfns.len();
-        while let Some((page, huge)) = state.slots.next_used(*cursor) {
+        while let Some((page, huge)) = state.slots.next_used(*cursor, owner.as_ref()) {
             *cursor = page + 1;
-            let is_wanted = match (&state.owners[page], owner) {
-                (Some(is), Some(wanted)) => Arc::ptr_eq(is, wanted),
-                (Some(_), None) => true,
-                // In the middle of being made or freed.
-                (None, _) => false,
-            };
-            if !is_wanted {
-                continue;
-            }
             // A huge folio comes alone. A full vector cannot grow under a spinlock.
             let is_alone = !huge || pfns.len() == before;
             if !is_alone || pfns.push_within_capacity(base + page).is_err() {
@@ -312,15 +322,8 @@ impl<T: Driver> Pagemap<T> {
     /// The page `pfn` must belong to a folio with a reference that stays for `'a`.
     pub(super) unsafe fn of_pfn<'a>(pfn: usize) -> Option<(&'a Self, usize)> {
         // SAFETY: The page is in use by the requirements of this function.
-        let folio = unsafe { bindings::rust_dmirror_pfn_folio(pfn) };
-        // SAFETY: As above.
-        let counts = unsafe { Counts::read(folio) };
-        if !counts.device_private && !counts.device_coherent {
-            return None;
-        }
-        // SAFETY: The folio is in use, and of device memory, so it has a pagemap that stays.
-        let raw = unsafe { bindings::rust_dmirror_folio_pgmap(folio) };
-        // SAFETY: As above; `ops` is set by whoever registered it.
+        let raw = NonNull::new(unsafe { bindings::rust_dmirror_pfn_pgmap(pfn) })?.as_ptr();
+        // SAFETY: The page is in use, so its pagemap stays; `ops` is set by whoever registered it.
         let ops = unsafe { (*raw).ops.as_ref() }?;
         let ours: unsafe extern "C" fn(*mut bindings::folio) = Self::folio_free;
         if !ops
@@ -359,12 +362,8 @@ impl<T: Driver> Pagemap<T> {
         // SAFETY: The folio is still whole.
         let counts = unsafe { Counts::read(folio) };
         let offset = counts.pfn - this.pfns().start;
-        let mut state = this.state.lock();
-        // The owner's destructor runs after the lock is released.
-        let owner = state.owners.get_mut(offset).and_then(Option::take);
-        let put = state.slots.put(offset, 1 << counts.order);
-        drop(state);
-        drop(owner);
+        let put = this.state.lock().slots.put(offset, 1 << counts.order);
+        // The owner's destructor, if this was the last reference, runs after the lock is released.
         kernel::warn_on!(put.is_err());
     }
 
@@ -393,20 +392,11 @@ impl<T: Driver> Pagemap<T> {
         let this = unsafe { Self::from_raw(bindings::rust_dmirror_folio_pgmap(head)) };
         // SAFETY: Pages of a range in use; the number follows from the address alone.
         let offset = unsafe { bindings::rust_dmirror_folio_pfn(head) } - this.pfns().start;
-        let mut state = this.state.lock();
         if tail.is_null() {
-            let split = state.slots.split(offset);
-            drop(state);
+            let split = this.state.lock().slots.split(offset);
             kernel::warn_on!(split.is_err());
             return;
         }
-        // SAFETY: As above.
-        let to = unsafe { bindings::rust_dmirror_folio_pfn(tail) } - this.pfns().start;
-        let owner = state.owners.get(offset).cloned().flatten();
-        if let Some(slot) = state.owners.get_mut(to) {
-            *slot = owner;
-        }
-        drop(state);
         // SAFETY: The core made `tail` out of `head`, and both are frozen.
         unsafe { bindings::rust_dmirror_folio_inherit(head, tail) };
     }

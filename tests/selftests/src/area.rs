@@ -159,6 +159,14 @@ impl Area {
         unsafe { mman::munmap(self.pointer(first)?, npages * PAGE_SIZE) }.context("munmap")
     }
 
+    /// Discards pages; what is read there next is new.
+    pub fn discard(&self, first: usize, npages: usize) -> Result<()> {
+        let advice = MmapAdvise::MADV_DONTNEED;
+        // SAFETY: this area's own pages.
+        unsafe { mman::madvise(self.pointer(first)?, npages * PAGE_SIZE, advice) }
+            .with_context(|| format!("{advice:?}"))
+    }
+
     /// Reads a word by the CPU.
     pub fn word(&self, page: usize, word: usize) -> u64 {
         assert!(page < self.npages && word < WORDS);
@@ -182,7 +190,11 @@ impl Area {
 
     /// Writes the pattern of `seed` by the CPU.
     pub fn fill(&self, seed: u64) {
-        for page in 0..self.npages {
+        self.fill_pages(seed, 0, self.npages);
+    }
+
+    pub fn fill_pages(&self, seed: u64, first: usize, npages: usize) {
+        for page in first..first + npages {
             for word in 0..WORDS {
                 self.set_word(page, word, pattern(seed, page, word));
             }

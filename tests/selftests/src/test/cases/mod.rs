@@ -3,6 +3,7 @@
 //! The cases, one file for each subject.
 
 mod answers;
+mod around;
 mod bad_input;
 mod basic;
 mod coherent;
@@ -28,6 +29,7 @@ pub fn all() -> impl Iterator<Item = &'static Case> {
         split::CASES,
         refused::CASES,
         partial::CASES,
+        around::CASES,
         shared::CASES,
         evict::CASES,
         own::CASES,
