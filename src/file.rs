@@ -4,6 +4,7 @@
 
 use crate::{
     access,
+    copies,
     device::Device,
     devmem::Owner,
     inject::{
@@ -216,8 +217,15 @@ impl File {
     }
 }
 
+/// How long a copy takes: nothing of the file's own is touched.
+fn copy(arg: &mut uapi::CopyTime) -> Result {
+    check(arg.version, &arg.reserved)?;
+    arg.ns = copies::time(arg)?;
+    Ok(())
+}
+
 /// A buffer of user space for that many pages.
-fn user_pages(ptr: u64, count: usize) -> Result<UserSlice> {
+pub fn user_pages(ptr: u64, count: usize) -> Result<UserSlice> {
     let ptr = usize::try_from(ptr).map_err(|_| EFAULT)?;
     let bytes = count.checked_mul(PAGE_SIZE).ok_or(EINVAL)?;
     Ok(UserSlice::new(UserPtr::from_addr(ptr), bytes))
@@ -266,6 +274,7 @@ impl MiscDevice for File {
             uapi::INJECT => run(arg, |arg| this.inject(arg)),
             uapi::PAGE => run(arg, |arg| this.page(arg)),
             uapi::STATS => run(arg, |arg| this.stats(arg)),
+            uapi::COPY => run(arg, copy),
             _ => Err(EINVAL),
         }
     }

@@ -53,6 +53,7 @@ void rust_dmirror_copy_to_pages(unsigned long pfn, const void *src, unsigned lon
 void rust_dmirror_copy_pages(unsigned long dst, unsigned long src, unsigned long nr);
 void rust_dmirror_memcpy_from_page(void *dst, unsigned long pfn);
 void rust_dmirror_memcpy_to_page(unsigned long pfn, const void *src);
+void rust_dmirror_copy_memory(void *dst, const void *src, unsigned long nr);
 void rust_dmirror_clear_pages(unsigned long pfn, unsigned long nr);
 
 void rust_dmirror_zone_device_folio_init(struct folio *folio, struct dev_pagemap *pgmap,
