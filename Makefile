@@ -2,7 +2,7 @@
 #
 # Doors to scripts/, no more. Kbuild, beside this file, builds the module.
 
-.PHONY: module run test test-all experiment defects mm-selftests stress shell format update clean clean-cache help
+.PHONY: module run test test-all experiment defects mm-selftests stress bench shell format update clean clean-cache help
 
 module:
 	@scripts/module.sh
@@ -28,6 +28,9 @@ mm-selftests:
 stress:
 	@scripts/stress.sh
 
+bench:
+	@scripts/bench.sh
+
 shell:
 	@scripts/shell.sh
 
@@ -46,4 +49,4 @@ clean-cache:
 help:
 	@scripts/help.sh
 
-export KDIR DRIVER KERNEL STRESS_SECONDS STRESS_SEED STRESS_OPTIONS
+export KDIR DRIVER KERNEL STRESS_SECONDS STRESS_SEED STRESS_OPTIONS BENCH BENCH_SECONDS BENCH_OPTIONS

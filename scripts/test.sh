@@ -13,7 +13,7 @@ set -euo pipefail
 # seconds, where it needs more than the others. Kernels are in
 # provide_kernel (lib/kernel.sh), steps in guest/steps; guests of a list run side by side.
 GUESTS_TEST=(
-	"stock|stock|rust|load demo companion hmm-tests unload rmmod-busy"
+	"stock|stock|rust|load demo companion hmm-tests bench-smoke unload rmmod-busy"
 	"own|own|rust|load demo companion hmm-tests stress unload bad-parameters rmmod-busy||coherent"
 )
 # The C driver, for the record: where it is known wrong, cases fail as expected,

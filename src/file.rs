@@ -4,6 +4,7 @@
 
 use crate::{
     access,
+    copies,
     device::Device,
     devmem::Owner,
     inject::{
@@ -217,6 +218,13 @@ impl File {
     }
 }
 
+/// How long a copy takes: nothing of the file's own is touched.
+fn copy(arg: &mut uapi::CopyTime) -> Result {
+    check(arg.version, &arg.reserved)?;
+    arg.ns = copies::time(arg)?;
+    Ok(())
+}
+
 fn check(version: u32, reserved: &[u64]) -> Result {
     if version != uapi::VERSION || reserved.iter().any(|word| *word != 0) {
         return Err(EINVAL);
@@ -260,6 +268,7 @@ impl MiscDevice for File {
             uapi::INJECT => run(arg, |arg| this.inject(arg)),
             uapi::PAGE => run(arg, |arg| this.page(arg)),
             uapi::STATS => run(arg, |arg| this.stats(arg)),
+            uapi::COPY => run(arg, copy),
             _ => Err(EINVAL),
         }
     }

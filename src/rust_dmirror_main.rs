@@ -21,6 +21,7 @@ pub mod layer;
 
 pub mod access;
 pub mod coherent;
+pub mod copies;
 pub mod debugfs;
 pub mod device;
 pub mod devmem;

@@ -111,6 +111,18 @@ pub struct Stats {
     pub reserved: [u64; 4],
 }
 
+/// `struct rust_dmirror_copy`.
+#[derive(Clone, Copy, Default)]
+#[repr(C)]
+pub struct CopyTime {
+    pub version: u32,
+    pub kind: u32,
+    pub ptr: u64,
+    pub npages: u64,
+    pub ns: u64,
+    pub reserved: [u64; 4],
+}
+
 macro_rules! plain {
     ($($name:ident, $size:literal;)*) => {$(
         const _: () = assert!(size_of::<$name>() == $size);
@@ -127,6 +139,7 @@ plain! {
     Inject, 48;
     Page, 64;
     Stats, 136;
+    CopyTime, 64;
 }
 
 const fn old(number: u32) -> u32 {
@@ -148,6 +161,7 @@ pub const MIGRATE: u32 = _IOWR::<Migrate>(TYPE, 0x40);
 pub const INJECT: u32 = _IOWR::<Inject>(TYPE, 0x41);
 pub const PAGE: u32 = _IOWR::<Page>(TYPE, 0x42);
 pub const STATS: u32 = _IOWR::<Stats>(TYPE, 0x43);
+pub const COPY: u32 = _IOWR::<CopyTime>(TYPE, 0x44);
 
 /// The version of the ABI beyond test_hmm's.
 pub const VERSION: u32 = 1;
@@ -194,6 +208,14 @@ pub const TO_DEVICE: u32 = 1;
 /// Directions of [`Migrate`].
 pub const TO_SYSTEM: u32 = 2;
 
+/// What a [`CopyTime`] copies.
+pub mod copy {
+    pub const PAGES: u32 = 1;
+    pub const TO_USER: u32 = 2;
+    pub const FROM_USER: u32 = 3;
+    pub const MOST: u64 = 512;
+}
+
 #[kunit_tests(rust_dmirror_uapi)]
 mod tests {
     use super::*;
@@ -207,5 +229,6 @@ mod tests {
         assert_eq!(INJECT, 0xc030_4841);
         assert_eq!(PAGE, 0xc040_4842);
         assert_eq!(STATS, 0xc088_4843);
+        assert_eq!(COPY, 0xc040_4844);
     }
 }

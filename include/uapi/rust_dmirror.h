@@ -203,9 +203,40 @@ struct rust_dmirror_stats {
 	__u64	reserved[4];
 };
 
+/* What is copied, by the kernel's own routines. */
+#define RUST_DMIRROR_COPY_PAGES		1	/* memory of a device to other such memory, copy_page() */
+#define RUST_DMIRROR_COPY_TO_USER	2	/* kernel memory to @ptr */
+#define RUST_DMIRROR_COPY_FROM_USER	3	/* @ptr to kernel memory */
+
+/* The most pages of one call. */
+#define RUST_DMIRROR_COPY_MOST		512
+
+/**
+ * struct rust_dmirror_copy - how long it takes to copy pages, and nothing else
+ * @version: (in) RUST_DMIRROR_ABI_VERSION
+ * @kind: (in) RUST_DMIRROR_COPY_*
+ * @ptr: (in) user memory; 0 for RUST_DMIRROR_COPY_PAGES
+ * @npages: (in) pages to copy, 1 to RUST_DMIRROR_COPY_MOST
+ * @ns: (out) time of the copy alone, at least 1
+ * @reserved: zero
+ *
+ * For benchmarks: what no migration and no device access can be faster than.
+ * Migrates nothing and reads no mapping. What RUST_DMIRROR_COPY_TO_USER writes
+ * are zeroes.
+ */
+struct rust_dmirror_copy {
+	__u32	version;
+	__u32	kind;
+	__u64	ptr;
+	__u64	npages;
+	__u64	ns;
+	__u64	reserved[4];
+};
+
 #define RUST_DMIRROR_MIGRATE	_IOWR('H', 0x40, struct rust_dmirror_migrate)
 #define RUST_DMIRROR_INJECT	_IOWR('H', 0x41, struct rust_dmirror_inject)
 #define RUST_DMIRROR_PAGE	_IOWR('H', 0x42, struct rust_dmirror_page)
 #define RUST_DMIRROR_STATS	_IOWR('H', 0x43, struct rust_dmirror_stats)
+#define RUST_DMIRROR_COPY	_IOWR('H', 0x44, struct rust_dmirror_copy)
 
 #endif /* _UAPI_RUST_DMIRROR_H */

@@ -132,6 +132,13 @@ void rust_dmirror_copy_pages(unsigned long dst, unsigned long src, unsigned long
 		copy_highpage(pfn_to_page(dst), pfn_to_page(src));
 }
 
+/* Two pieces of kernel memory, aligned to a page. */
+void rust_dmirror_copy_memory(void *dst, const void *src, unsigned long nr)
+{
+	for (; nr; nr--, dst += PAGE_SIZE, src += PAGE_SIZE)
+		copy_page(dst, (void *)src);
+}
+
 void rust_dmirror_clear_pages(unsigned long pfn, unsigned long nr)
 {
 	for (; nr; nr--, pfn++)

@@ -56,6 +56,7 @@ int rust_dmirror_pages_to_user(unsigned long to, unsigned long pfn, unsigned lon
 int rust_dmirror_pages_from_user(unsigned long pfn, unsigned long from, unsigned long nr);
 int rust_dmirror_copy_to_user(unsigned long to, const void *from, unsigned long size);
 int rust_dmirror_copy_from_user(void *to, unsigned long from, unsigned long size);
+void rust_dmirror_copy_memory(void *dst, const void *src, unsigned long nr);
 void rust_dmirror_clear_pages(unsigned long pfn, unsigned long nr);
 
 void rust_dmirror_zone_device_folio_init(struct folio *folio, struct dev_pagemap *pgmap,

@@ -88,6 +88,22 @@ impl Backing {
         Ok(())
     }
 
+    /// Copies `nr` pages of `from`, from its page `at` on, to page `first` and on.
+    ///
+    /// # Errors
+    ///
+    /// `EINVAL` if one of them has not as many pages from there on, or both are the same memory.
+    pub fn fill_from(&self, first: usize, from: &Backing, at: usize, nr: usize) -> Result {
+        if self.0 == from.0 {
+            return Err(EINVAL);
+        }
+        let (dst, src) = (self.pages(first, nr)?, from.pages(at, nr)?);
+        // SAFETY: Both are `nr` pages, aligned to a page, and owned by different values, so they do
+        // not overlap.
+        unsafe { bindings::rust_dmirror_copy_memory(dst, src, nr) };
+        Ok(())
+    }
+
     /// Fills `nr` pages from page `first` on with zeroes.
     pub fn clear(&self, first: usize, nr: usize) -> Result {
         let dst = self.pages(first, nr)?;
@@ -152,6 +168,7 @@ impl Drop for Backing {
 #[kunit_tests(rust_dmirror_backing)]
 mod tests {
     use super::*;
+    use kernel::page::PAGE_SIZE;
 
     #[test]
     fn bytes_come_back() -> Result {
@@ -165,6 +182,20 @@ mod tests {
         backing.clear(HUGE_PAGES - 1, 1)?;
         backing.read(HUGE_SIZE - 3, &mut byte)?;
         assert_eq!(byte, [0, 0, 0]);
+        Ok(())
+    }
+
+    #[test]
+    fn pages_are_copied() -> Result {
+        let (from, to) = (Backing::new()?, Backing::new()?);
+        from.write(PAGE_SIZE, &[7, 8])?;
+        to.fill_from(2, &from, 1, 1)?;
+        let mut bytes = [1u8; 3];
+        to.read(2 * PAGE_SIZE, &mut bytes)?;
+        assert_eq!(bytes, [7, 8, 0]);
+        assert_eq!(to.fill_from(0, &to, 1, 1), Err(EINVAL));
+        assert_eq!(to.fill_from(1, &from, 0, HUGE_PAGES), Err(EINVAL));
+        assert_eq!(to.fill_from(0, &from, 1, HUGE_PAGES), Err(EINVAL));
         Ok(())
     }
 

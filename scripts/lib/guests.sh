@@ -9,11 +9,11 @@
 #
 # A STEP is a file in scripts/guest/steps. It prints KTAP, or text if it is
 # listed in TEXT_STEPS, and then its exit status is the result. Set for one call:
-#   LIMIT=SECONDS  STRESS=ITS-OPTIONS  VM_MEMORY=3G  APPEND=KERNEL-ARGUMENTS  PARAMETERS=OF-THE-MODULE
+#   LIMIT=SECONDS  STRESS=ITS-OPTIONS  BENCH_ARGUMENTS=ITS-OPTIONS  VM_MEMORY=3G  APPEND=KERNEL-ARGUMENTS  PARAMETERS=OF-THE-MODULE
 #   ALLOWED=COUNT:REGEX[newline...]   the kernel reports that this run provokes
 #   COHERENT=yes   with special purpose memory, and coherent devices on it
 
-TEXT_STEPS=' demo mm-selftests '
+TEXT_STEPS=' demo mm-selftests bench-hmm-tests '
 
 # The selftest's private variants: a run in which fewer passed is no pass, even
 # if the rest only skipped. One of them needs gup_test. With coherent devices each
@@ -32,12 +32,17 @@ declare -A GUEST_STEPS GUEST_ALLOWED GUEST_GUP GUEST_KUNIT GUEST_COHERENT
 prepare_guest() {
 	local name=$1 kernel=$2 driver=$3 steps=$4
 	provide_kernel "$kernel"
+	EXTRA_MODULES=()
+	if [[ " $steps " == *' both-drivers '* ]]; then
+		provide_driver c
+		EXTRA_MODULES=("$MODULE")
+	fi
 	provide_driver "$driver"
-	[[ " $steps" != *' hmm-tests'* && $steps != shell ]] || provide_hmm_tests
+	[[ " $steps" != *[' -']hmm-tests* && $steps != shell ]] || provide_hmm_tests
 	MM_TESTS=()
 	[[ " $steps " != *' mm-selftests '* ]] || provide_mm_selftests
 	# The companion is built once for all guests of a run.
-	[ -n "${COMPANION:-}" ] || [[ ! " $steps " =~ ' '(demo|companion|mm-selftests|stress)' ' && $steps != shell ]] ||
+	[ -n "${COMPANION:-}" ] || [[ ! " $steps " =~ ' '(demo|companion|mm-selftests|stress|bench|bench-smoke)' ' && $steps != shell ]] ||
 		provide_companion
 	SWAP_DISK=''
 	[[ " $steps " != *' stress '* ]] || provide_swap_disk

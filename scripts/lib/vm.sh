@@ -32,6 +32,8 @@ make_initramfs() {
 		echo "PARAMETERS='$*'"
 		echo "STEPS='$steps'"
 		echo "STRESS='${STRESS:-}'"
+		echo "BENCH='${BENCH_ARGUMENTS:-}'"
+		echo "HMM_TESTS_SECONDS='${HMM_TESTS_SECONDS:-0}'"
 		echo "HAS_KUNIT='$(! kernel_has KUNIT || echo yes)'"
 	} >"$dir/etc/run"
 	in_root sh -e -c '
@@ -45,12 +47,21 @@ make_initramfs() {
 # of the host but the files of NAME. A newer CPU than Nehalem offers "rep movsb",
 # which TCG runs byte by byte. On a busy machine the timer may be late when the
 # kernel looks whether it works, which without no_timer_check is a panic.
+#
+# The accelerator icount is TCG with a clock that goes by a nanosecond for each
+# instruction, on one CPU: what is timed there is the same each time.
 qemu() {
-	local name=$1 limit=$2 accel=$3 append=$4
+	local name=$1 limit=$2 accel=$3 append=$4 machine=(-smp 2)
 	shift 4
-	[ "$accel" != tcg ] || accel=tcg,thread=multi
+	case $accel in
+	tcg) accel=tcg,thread=multi ;;
+	icount)
+		accel=tcg,thread=single
+		machine=(-smp 1 -icount 'shift=0,sleep=off')
+		;;
+	esac
 	in_root timeout --foreground --kill-after=5 "$limit" qemu-system-x86_64 -nodefaults -no-user-config -no-reboot -display none \
-		-machine pc -accel "$accel" -cpu Nehalem -smp 2 -m "${VM_MEMORY:-2G}" \
+		-machine pc -accel "$accel" -cpu Nehalem "${machine[@]}" -m "${VM_MEMORY:-2G}" \
 		-kernel "${KIMAGE/#"$CACHE"//cache}" -initrd "/repo/build/vm/$name/initramfs.cpio" \
 		-append "console=ttyS0 loglevel=8 panic=-1 no_timer_check $append" "$@"
 }
@@ -61,7 +72,7 @@ qemu() {
 choose_accel() {
 	local verdict start=$SECONDS
 	case ${DMIRROR_ACCEL:-auto} in
-	tcg | kvm)
+	tcg | kvm | icount)
 		ACCEL=$DMIRROR_ACCEL
 		return
 		;;
@@ -96,7 +107,8 @@ boot_once() {
 	while kill -0 "$pid" 2>/dev/null; do
 		sleep 0.5
 		line=$(awk '{ sub(/\r$/, "") } $2 == "begin" { step = $3; ok = bad = 0 } /^ *ok / { ok++ } /^ *not ok / { bad++ }
-			END { print step ? step ": " ok + 0 " ok, " bad + 0 " not ok" : "booting" }' "$dir/output.log")
+			$2 == "begin" { said = "" } sub(/^# progress: /, "") { said = ", " $0 }
+			END { print step ? step ": " ok + 0 " ok, " bad + 0 " not ok" said : "booting" }' "$dir/output.log")
 		[ "$line" = "$last" ] || echo "$line"
 		last=$line
 	done

@@ -176,6 +176,25 @@ pub struct Stats {
     pub reserved: [u64; 4],
 }
 
+/// Kinds of [`CopyTime`].
+pub const COPY_PAGES: u32 = 1;
+pub const COPY_TO_USER: u32 = 2;
+pub const COPY_FROM_USER: u32 = 3;
+/// The most pages of one [`COPY`].
+pub const COPY_MOST: usize = 512;
+
+/// `struct rust_dmirror_copy`.
+#[repr(C)]
+#[derive(Clone, Copy, Debug, Default)]
+pub struct CopyTime {
+    pub version: u32,
+    pub kind: u32,
+    pub ptr: u64,
+    pub npages: u64,
+    pub ns: u64,
+    pub reserved: [u64; 4],
+}
+
 /// `_IOWR('H', number, T)`.
 pub const fn iowr<T>(number: u8) -> Ioctl {
     nix::request_code_readwrite!(b'H', number, size_of::<T>()) as Ioctl
@@ -195,6 +214,7 @@ pub const MIGRATE: Ioctl = iowr::<Migrate>(0x40);
 pub const INJECT: Ioctl = iowr::<Inject>(0x41);
 pub const PAGE: Ioctl = iowr::<Page>(0x42);
 pub const STATS: Ioctl = iowr::<Stats>(0x43);
+pub const COPY: Ioctl = iowr::<CopyTime>(0x44);
 
 pub const FLAG_FAIL_ALLOC: u64 = 1;
 
@@ -236,6 +256,7 @@ mod tests {
         assert_eq!(INJECT, 0xc030_4841);
         assert_eq!(PAGE, 0xc040_4842);
         assert_eq!(STATS, 0xc088_4843);
+        assert_eq!(COPY, 0xc040_4844);
     }
 
     #[test]
@@ -245,6 +266,7 @@ mod tests {
         assert_eq!(size_of::<Inject>(), 48);
         assert_eq!(size_of::<Page>(), 64);
         assert_eq!(size_of::<Stats>(), 136);
+        assert_eq!(size_of::<CopyTime>(), 64);
         assert_eq!(offset_of!(Migrate, refused), 72);
         assert_eq!(offset_of!(Migrate, retries), 112);
         assert_eq!(offset_of!(Migrate, ns_setup), 128);
@@ -255,6 +277,8 @@ mod tests {
         assert_eq!(offset_of!(Stats, pages_used), 16);
         assert_eq!(offset_of!(Stats, stuck), 80);
         assert_eq!(offset_of!(Stats, ledger_mismatches), 96);
+        assert_eq!(offset_of!(CopyTime, npages), 16);
+        assert_eq!(offset_of!(CopyTime, ns), 24);
     }
 
     #[test]

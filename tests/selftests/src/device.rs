@@ -14,7 +14,7 @@ use nix::{
     libc::{self, Ioctl},
 };
 
-use crate::abi::{self, Cmd, Inject, Migrate, Page, Point, Stats};
+use crate::abi::{self, Cmd, CopyTime, Inject, Migrate, Page, Point, Stats};
 
 pub const PAGE_SIZE: usize = 4096;
 
@@ -57,6 +57,8 @@ unsafe impl Argument for Inject {}
 unsafe impl Argument for Page {}
 // SAFETY: as above.
 unsafe impl Argument for Stats {}
+// SAFETY: as above.
+unsafe impl Argument for CopyTime {}
 
 /// An open file of the driver, mirroring the process that opened it.
 pub struct Device {
@@ -65,12 +67,16 @@ pub struct Device {
 
 impl Device {
     pub fn open(index: u32) -> Result<Device> {
-        let path = path(index);
+        Device::open_node(Path::new(&path(index)))
+    }
+
+    /// A node with any name: both drivers have the same ones.
+    pub fn open_node(path: &Path) -> Result<Device> {
         let file = OpenOptions::new()
             .read(true)
             .write(true)
-            .open(&path)
-            .with_context(|| format!("cannot open {path}"))?;
+            .open(path)
+            .with_context(|| format!("cannot open {}", path.display()))?;
         Ok(Device { file })
     }
 
@@ -203,6 +209,18 @@ impl Device {
             ..Stats::default()
         };
         self.call(abi::STATS, &mut argument).map(|()| argument)
+    }
+
+    /// Nanoseconds that the kernel takes to copy pages.
+    pub fn copy(&self, kind: u32, ptr: usize, npages: usize) -> Result<u64, Errno> {
+        let mut argument = CopyTime {
+            version: abi::VERSION,
+            kind,
+            ptr: ptr as u64,
+            npages: npages as u64,
+            ..CopyTime::default()
+        };
+        self.call(abi::COPY, &mut argument).map(|()| argument.ns)
     }
 
     /// Told apart by the counters, which only the Rust driver has.

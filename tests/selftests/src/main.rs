@@ -8,6 +8,7 @@
 
 mod abi;
 mod area;
+mod bench;
 mod busy;
 mod defects;
 mod demo;
@@ -65,6 +66,11 @@ enum Command {
     Strand(strand::Options),
     /// Migrate for ever, and check the data: something for other tests to run beside
     Busy(Target),
+    /// Measure both drivers, and what the kernel's copies alone take; KTAP, with JSON in it
+    Bench(bench::Options),
+    /// Make the table and the plot of `make bench` out of what its guests printed
+    #[command(hide = true)]
+    BenchReport(bench::report::Options),
     /// Make the table of `make experiment` out of what its guests printed
     #[command(hide = true)]
     Experiment(experiment::Options),
@@ -88,6 +94,8 @@ fn run(command: Command) -> Result<u8> {
         Command::Trace { target, inject } => trace::run(target.device, &inject),
         Command::Strand(options) => strand::run(&options),
         Command::Busy(target) => busy::run(target.device),
+        Command::Bench(options) => bench::run(&options),
+        Command::BenchReport(options) => bench::report::run(&options),
         Command::Experiment(options) => experiment::run(&options),
         Command::Defects(options) => defects::run(&options),
     }

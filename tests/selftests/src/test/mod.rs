@@ -12,7 +12,7 @@ pub mod shown;
 
 pub use case::{Case, OnC};
 pub use cases::defects::all as defects;
-pub use child::Skip;
+pub use child::{pipe, Skip};
 
 use std::{
     io,

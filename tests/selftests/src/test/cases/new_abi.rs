@@ -6,7 +6,7 @@ use anyhow::{ensure, Result};
 use nix::{errno::Errno, sys::mman::ProtFlags};
 
 use crate::{
-    abi::{self, Inject, Migrate, Page, Point, Stats},
+    abi::{self, CopyTime, Inject, Migrate, Page, Point, Stats},
     area::Area,
     check_eq,
     device::{migrate_argument, PAGE_SIZE},
@@ -47,6 +47,12 @@ pub const CASES: &[Case] = &[
         "INJECT: unknown points, and arming all at once: EINVAL",
         NEW_ABI,
         inject_arguments,
+    ),
+    Case::new(
+        "new.copy",
+        "COPY: bad versions, kinds, counts, pointers are refused; others take time",
+        NEW_ABI,
+        copy,
     ),
 ];
 
@@ -243,4 +249,59 @@ fn inject_arguments(ctx: &Ctx) -> Result<()> {
         ctx.dev.inject(Point::All, 0, 1),
         Errno::EINVAL,
     )
+}
+
+fn copy(ctx: &Ctx) -> Result<()> {
+    let dev = &ctx.dev;
+    let area = Area::filled_small(abi::COPY_MOST, 94)?;
+    let good = CopyTime {
+        version: abi::VERSION,
+        kind: abi::COPY_FROM_USER,
+        ptr: area.addr() as u64,
+        npages: 1,
+        ..CopyTime::default()
+    };
+    let mut bad = Vec::new();
+    bad.extend([0, 2, u32::MAX].map(|version| CopyTime { version, ..good }));
+    bad.extend([0, 4, u32::MAX].map(|kind| CopyTime { kind, ..good }));
+    bad.extend([0, 513, u64::MAX].map(|npages| CopyTime { npages, ..good }));
+    bad.extend((0..4).map(|index| {
+        let mut bad = good;
+        bad.reserved[index] = 1;
+        bad
+    }));
+    // There is nothing of the user's in it.
+    bad.push(CopyTime {
+        kind: abi::COPY_PAGES,
+        ..good
+    });
+    for mut bad in bad {
+        let what = format!("{bad:?}");
+        expect(&what, dev.call(abi::COPY, &mut bad), Errno::EINVAL)?;
+    }
+    for kind in [abi::COPY_TO_USER, abi::COPY_FROM_USER] {
+        for ptr in [0, 0xffff_8880_0000_0000] {
+            let what = format!("kind {kind}, pointer {ptr:#x}");
+            expect(&what, dev.copy(kind, ptr, 1), Errno::EFAULT)?;
+        }
+    }
+    expect("null argument", dev.call_raw(abi::COPY, 0), Errno::EFAULT)?;
+    let mut to = vec![0xff; abi::COPY_MOST * PAGE_SIZE];
+    for npages in [1, abi::COPY_MOST] {
+        for (kind, ptr) in [
+            (abi::COPY_PAGES, 0),
+            (abi::COPY_FROM_USER, area.addr()),
+            (abi::COPY_TO_USER, to.as_mut_ptr() as usize),
+        ] {
+            let ns = dev.copy(kind, ptr, npages)?;
+            ensure!(ns > 0, "kind {kind}, {npages} pages: no time at all");
+        }
+        let (written, rest) = to.split_at(npages * PAGE_SIZE);
+        ensure!(written.iter().all(|byte| *byte == 0), "not all was written");
+        ensure!(
+            rest.iter().all(|byte| *byte == 0xff),
+            "too much was written"
+        );
+    }
+    area.verify(94)
 }

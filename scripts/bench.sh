@@ -1,0 +1,61 @@
+#!/bin/bash
+# SPDX-License-Identifier: GPL-2.0
+#
+# make bench: both drivers in the same boot of Debian's own kernel, in turns, by
+# the companion and by the kernel's hmm-tests; then once more, shortly, in a
+# guest whose time are instructions. BENCH=time or BENCH=icount leaves the other out.
+set -euo pipefail
+# shellcheck source=scripts/lib/all.sh
+. "$(dirname "${BASH_SOURCE[0]}")/lib/all.sh"
+
+seconds=${BENCH_SECONDS:-720}
+parts=${BENCH:-time icount}
+WORK=$BUILD/bench
+
+# bench_guest NAME LIMIT STEPS ARGUMENTS
+bench_guest() {
+	VM_MEMORY=${VM_MEMORY:-6G} LIMIT=$2 BENCH_ARGUMENTS="$4 ${BENCH_OPTIONS:-}" guest "$1" "${KERNEL:-stock}" rust "$3"
+	# Nothing runs beside it that is ours.
+	finish || true
+}
+
+lock_cache
+open_results
+provide_root
+rm -rf "$WORK"
+mkdir -p "$WORK"
+report=()
+for part in $parts; do
+	case $part in
+	time)
+		# A third of the time is for hmm-tests; a round that began is finished.
+		HMM_TESTS_SECONDS=$((seconds / 3)) bench_guest bench $((900 + seconds)) \
+			"load both-drivers bench bench-hmm-tests" "--seconds $((seconds * 2 / 3))"
+		report+=(--bench "$VM/bench/bench.out" --hmm-tests "$VM/bench/bench-hmm-tests.out")
+		where="QEMU, $([ "$ACCEL" = kvm ] && echo KVM || echo "software emulation (TCG): the ratios say something, the rates nothing of any hardware")"
+		;;
+	icount)
+		DMIRROR_ACCEL=icount bench_guest bench-icount 1800 "load both-drivers bench" "--plan few --rounds 3"
+		report+=(--icount "$VM/bench-icount/bench.out")
+		;;
+	*) die "BENCH is '$part'" "time, icount, or nothing for both" ;;
+	esac
+done
+judge_guests
+
+# The report is made from what there is: a failed row says so in it.
+if step "making the table and the plot" bench-report "$COMPANION" bench-report "${report[@]}" \
+	--conditions "Kernel: $(kernel_title). ${where:-}$(git -C "$TOP" log -1 --format=' Commit %h.' 2>/dev/null)" \
+	--table "$WORK/bench.md" --json "$WORK/bench.json" --svg "$WORK/bench.svg"; then
+	passed "bench: report"
+	say "figures"
+	sed 's/^/    /' "$LOGS/bench-report.log"
+else
+	failed "bench: report" "$LOGS/bench-report.log"
+fi
+say "results on $(kernel_title)"
+show_results
+note "build/bench: bench.md, bench.svg, bench.json with all samples"
+note "to show these in the tree: cp build/bench/bench.md build/bench/bench.svg tests/bench/"
+note "total time $(human_time "$SECONDS")"
+closing

@@ -1,0 +1,110 @@
+// SPDX-License-Identifier: GPL-2.0
+
+//! What other processes do to a driver: hold memory on the device, or migrate at the same time.
+//!
+//! The C driver's close brings everybody's pages home (T14), and the stock kernel does not survive
+//! that a huge device page is unmapped while it migrates (K12). So nobody closes a file while anybody
+//! else migrates, and nobody ends with memory on a device.
+
+use std::{path::Path, time::Instant};
+
+use anyhow::{bail, ensure, Result};
+use nix::time::{clock_gettime, ClockId};
+
+use super::{
+    child::Helper,
+    jobs::Job,
+    record::Pages,
+    rows::MIB,
+    work::{nanos, Effort, Work},
+};
+use crate::device::Device;
+
+/// A holder migrates its memory piece by piece: what it reads back to need not be as large.
+const PIECE: u64 = 32 * MIB;
+
+const HOLD: u8 = b'h';
+const BACK: u8 = b'b';
+const ROUND_TRIP: u8 = b'r';
+
+/// Opens and closes, while another process has so much on the device.
+pub fn open_close(node: &Path, held: u64, effort: Effort, samples: &mut Vec<u64>) -> Result<()> {
+    let mut holder = (held > 0).then(|| holder(node, held)).transpose()?;
+    // The first one warms up.
+    drop(Device::open_node(node)?);
+    let measured = effort.repeat(|| {
+        if let Some(holder) = &mut holder {
+            holder.call(HOLD)?;
+        }
+        let begin = Instant::now();
+        drop(Device::open_node(node)?);
+        samples.push(nanos(begin));
+        Ok(())
+    });
+    if let Some(holder) = &mut holder {
+        holder.call(BACK)?;
+    }
+    measured
+}
+
+fn holder(node: &Path, held: u64) -> Result<Helper> {
+    Helper::start(
+        || {
+            (0..held.div_ceil(PIECE))
+                .map(|_| Work::new(node, Pages::Huge, PIECE.min(held)))
+                .collect::<Result<Vec<_>>>()
+        },
+        |pieces, request| {
+            for piece in pieces {
+                match request {
+                    HOLD if piece.is_on_device()? => {}
+                    HOLD => {
+                        piece.to_device()?;
+                        ensure!(piece.is_on_device()?, "pages did not get to the device");
+                    }
+                    BACK => {
+                        piece.to_system()?;
+                    }
+                    _ => bail!("request {request}"),
+                }
+            }
+            Ok([0, 0])
+        },
+    )
+}
+
+fn now() -> Result<u64> {
+    let now = clock_gettime(ClockId::CLOCK_MONOTONIC)?;
+    Ok(now.tv_sec() as u64 * 1_000_000_000 + now.tv_nsec() as u64)
+}
+
+/// Several processes, each there and back at the same time as the others.
+pub fn side_by_side(node: &Path, job: &Job, effort: Effort, samples: &mut Vec<u64>) -> Result<()> {
+    let mut helpers = Vec::new();
+    for _ in 0..job.processes {
+        let mut helper = Helper::start(
+            || Work::new(node, job.pages, job.bytes),
+            |work, _| {
+                let begin = now()?;
+                work.to_device()?;
+                work.to_system()?;
+                Ok([begin, now()?])
+            },
+        )?;
+        // Warm, and back home, before the next one starts.
+        helper.call(ROUND_TRIP)?;
+        helpers.push(helper);
+    }
+    effort.repeat(|| {
+        for helper in &mut helpers {
+            helper.ask(ROUND_TRIP)?;
+        }
+        let (mut first, mut last) = (u64::MAX, 0);
+        for helper in &mut helpers {
+            let [begin, end] = helper.answer()?;
+            (first, last) = (first.min(begin), last.max(end));
+        }
+        samples.push(last - first);
+        Ok(())
+    })
+}

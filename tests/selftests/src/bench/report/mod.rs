@@ -1,0 +1,121 @@
+// SPDX-License-Identifier: GPL-2.0
+
+//! `dmirror bench-report`: what the guests of `make bench` measured, as a table, as JSON, as a plot.
+
+mod hmm_tests;
+mod judge;
+mod plot;
+mod table;
+
+use std::{
+    fs,
+    path::{Path, PathBuf},
+};
+
+use anyhow::{ensure, Context, Result};
+use clap::Args;
+use serde::Serialize;
+
+use super::record::{self, Line, Machine, Results, Samples};
+use judge::Judged;
+
+#[derive(Args)]
+pub struct Options {
+    /// What `dmirror bench` printed
+    #[arg(long, value_name = "FILE")]
+    bench: Option<PathBuf>,
+    /// What the runs of hmm-tests printed
+    #[arg(long, value_name = "FILE")]
+    hmm_tests: Option<PathBuf>,
+    /// What `dmirror bench` printed in a guest whose time are instructions
+    #[arg(long, value_name = "FILE")]
+    icount: Option<PathBuf>,
+    /// The machine and the kernel, for people
+    #[arg(long)]
+    conditions: String,
+    /// Where the table goes, as Markdown
+    #[arg(long, value_name = "FILE")]
+    table: PathBuf,
+    /// Where all samples go
+    #[arg(long, value_name = "FILE")]
+    json: PathBuf,
+    /// Where the plot goes
+    #[arg(long, value_name = "FILE")]
+    svg: PathBuf,
+}
+
+/// What one source measured.
+#[derive(Serialize)]
+struct Part {
+    title: &'static str,
+    machine: Option<Machine>,
+    rows: Vec<Judged>,
+    repeated: usize,
+    samples: Vec<Samples>,
+    #[serde(skip)]
+    results: Results,
+}
+
+#[derive(Serialize)]
+struct Report<'a> {
+    conditions: &'a str,
+    parts: &'a [Part],
+}
+
+impl Part {
+    fn new(title: &'static str, lines: Vec<Line>) -> Part {
+        let mut part = Part {
+            title,
+            machine: None,
+            rows: Vec::new(),
+            repeated: 0,
+            samples: Vec::new(),
+            results: Results::default(),
+        };
+        for line in lines {
+            match line {
+                Line::Machine(machine) => part.machine = Some(machine),
+                Line::Repeated { .. } => part.repeated += 1,
+                Line::Samples(samples) => {
+                    part.results.add(&samples);
+                    part.samples.push(samples);
+                }
+            }
+        }
+        part.rows = judge::all(&part.results);
+        part
+    }
+}
+
+pub fn run(options: &Options) -> Result<u8> {
+    let mut parts = Vec::new();
+    let read = |path: &Path| fs::read_to_string(path).with_context(|| path.display().to_string());
+    if let Some(path) = &options.bench {
+        let lines = record::read(&read(path)?).context("what dmirror bench printed")?;
+        parts.push(Part::new("Time", lines));
+    }
+    if let Some(path) = &options.hmm_tests {
+        let lines = hmm_tests::lines(&read(path)?)?;
+        parts.push(Part::new("Time, by the kernel's own hmm-tests", lines));
+    }
+    if let Some(path) = &options.icount {
+        let lines = record::read(&read(path)?).context("what dmirror bench printed")?;
+        parts.push(Part::new(
+            "Instructions of the guest, one for a nanosecond",
+            lines,
+        ));
+    }
+    ensure!(
+        parts.iter().any(|part| !part.rows.is_empty()),
+        "nothing was measured"
+    );
+    fs::write(&options.table, table::markdown(&options.conditions, &parts)).context("the table")?;
+    let report = Report {
+        conditions: &options.conditions,
+        parts: &parts,
+    };
+    fs::write(&options.json, serde_json::to_string(&report)? + "\n").context("the samples")?;
+    fs::write(&options.svg, plot::svg(&parts[0].results)?).context("the plot")?;
+    print!("{}", table::text(&parts));
+    Ok(0)
+}
