@@ -11,16 +11,19 @@ set -euo pipefail
 # What is booted: name, kernel, driver, steps, and the kernel reports that are
 # expected, COUNT:REGEX; "coherent" gives it coherent devices; and its limit in
 # seconds, where it needs more than the others. Kernels are in
-# provide_kernel (lib/kernel.sh), steps in guest/steps; guests of a list run side by side.
+# provide_kernel (lib/kernel.sh), steps in guest/steps; two guests of a list run side by side.
 GUESTS_TEST=(
+	"own-hmm|own|rust|load hmm-tests stress unload||coherent"
+	"own|own|rust|load demo companion unload bad-parameters rmmod-busy||coherent"
 	"stock|stock|rust|load demo companion hmm-tests bench-smoke unload rmmod-busy"
-	"own|own|rust|load demo companion hmm-tests stress unload bad-parameters rmmod-busy||coherent"
 )
 # The C driver, for the record: where it is known wrong, cases fail as expected,
 # and three of them make it warn (K8, T19). The kernel "debug" takes its time.
 GUESTS_ALL=(
+	"debug|debug|rust|load companion unload rmmod-busy kmemleak||coherent|1800"
+	"debug-hmm|debug|rust|load hmm-tests-quick unload kmemleak||coherent|1200"
+	"debug-stress|debug|rust|load stress unload kmemleak||coherent|1200"
 	"c|stock|c|load companion unload|3:WARNING: .*dmirror_do_fault"
-	"debug|debug|rust|load companion hmm-tests-quick stress unload rmmod-busy kmemleak||coherent|2700"
 	"stress|own|rust|load stress unload"
 )
 
@@ -30,6 +33,8 @@ run_guests() {
 	shift
 	for entry; do
 		IFS='|' read -r name kernel driver steps allowed coherent limit <<<"$entry"
+		# Two at a time, the long ones first: more would fight for two processors, and tests for their time.
+		LEAVE=1 finish || true
 		STRESS=$(stress_options "$seconds") LIMIT=$((${limit:-600} + seconds)) ALLOWED=$allowed COHERENT=$coherent guest "$name" "$kernel" "$driver" "$steps"
 	done
 	finish || true

@@ -134,12 +134,11 @@ fn step(
 
 /// Faults pages in, as a device would. Does not touch pages that the process has not, beyond that.
 fn fault_in(file: &File, pages: Pages, at: usize, want: Want, keep_lock: bool) -> Result {
-    let mut room = Room::new()?;
-    for window in pages.windows(pages.start() + (at << PAGE_SHIFT)) {
-        file.mirror()
-            .fill(&mut room, window, want, keep_lock, |_, _| {})?;
-    }
-    Ok(())
+    let mut windows = pages.windows(pages.start() + (at << PAGE_SHIFT));
+    file.device().core().scratch.with(|scratch| {
+        let room = &mut scratch.room;
+        windows.try_for_each(|window| file.mirror().fill(room, window, want, keep_lock, |_, _| {}))
+    })
 }
 
 /// The device reads `pages`, and the data goes to user space.
@@ -266,8 +265,11 @@ fn find_own(file: &File, pages: Pages, at: usize) -> Result<bool> {
                 is_there = seen.page().is_some_and(|page| is_own(file.device(), &page));
             }
         };
-        file.mirror()
-            .fill(&mut Room::new()?, window, Want::Look, true, look)?;
+        let scratch = &file.device().core().scratch;
+        scratch.with(|scratch| {
+            file.mirror()
+                .fill(&mut scratch.room, window, Want::Look, true, look)
+        })?;
     }
     Ok(is_there)
 }
@@ -304,20 +306,22 @@ fn describe(device: &Device, seen: &Seen<'_>) -> u8 {
 pub fn snapshot(file: &File, pages: Pages, ptr: u64, cmd: &mut uapi::Command) -> Result {
     let ptr = usize::try_from(ptr).map_err(|_| EFAULT)?;
     let mut to = UserSlice::new(UserPtr::from_addr(ptr), pages.count()).writer();
-    let mut bytes = KVVec::from_elem(0u8, HUGE_PAGES, GFP_KERNEL)?;
-    let mut room = Room::new()?;
-    for window in pages.windows(0) {
-        check_killed()?;
-        let (start, nr) = (window.start, window.len() >> PAGE_SHIFT);
-        file.mirror()
-            .fill(&mut room, window, Want::Look, true, |range, seen| {
-                let index = |address: usize| (address - start) >> PAGE_SHIFT;
-                bytes[index(range.start)..index(range.end)].fill(describe(file.device(), &seen));
-            })?;
-        to.write_slice(&bytes[..nr])?;
-        cmd.cpages += nr as u64;
-    }
-    Ok(())
+    let mut bytes = [0u8; HUGE_PAGES];
+    file.device().core().scratch.with(|scratch| {
+        for window in pages.windows(0) {
+            check_killed()?;
+            let (start, nr) = (window.start, window.len() >> PAGE_SHIFT);
+            file.mirror()
+                .look(&mut scratch.room, window, |range, seen| {
+                    let index = |address: usize| (address - start) >> PAGE_SHIFT;
+                    let range = index(range.start)..index(range.end);
+                    bytes[range].fill(describe(file.device(), &seen));
+                })?;
+            to.write_slice(&bytes[..nr])?;
+            cmd.cpages += nr as u64;
+        }
+        Ok(())
+    })
 }
 
 /// Makes the pages exclusive to the device, and copies them to user space.

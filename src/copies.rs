@@ -6,21 +6,17 @@
 //! they can be: no migration finds its pages nearer.
 
 use crate::{
-    layer::mm::backing::Backing,
+    layer::mm::{
+        backing::Backing,
+        user::UserPages, //
+    },
     migrate,
     uapi::{
         copy,
         CopyTime, //
     }, //
 };
-use kernel::{
-    page::PAGE_SIZE,
-    prelude::*,
-    uaccess::{
-        UserPtr,
-        UserSlice, //
-    }, //
-};
+use kernel::prelude::*;
 
 /// Copies what is asked for, and gives the nanoseconds that it took.
 ///
@@ -50,32 +46,18 @@ fn pages(nr: usize) -> Result<u64> {
     Ok(migrate::nanos_since(begin))
 }
 
-fn buffer(nr: usize) -> Result<KVVec<u8>> {
-    Ok(KVVec::from_elem(
-        0,
-        nr * PAGE_SIZE,
-        GFP_KERNEL_ACCOUNT | __GFP_NOWARN,
-    )?)
-}
-
-/// The function checks the address; `nr` is within bounds.
-fn user_pages(ptr: u64, nr: usize) -> Result<UserSlice> {
-    let ptr = usize::try_from(ptr).map_err(|_| EFAULT)?;
-    Ok(UserSlice::new(UserPtr::from_addr(ptr), nr * PAGE_SIZE))
-}
-
 fn to_user(ptr: u64, nr: usize) -> Result<u64> {
-    let mut to = user_pages(ptr, nr)?.writer();
-    let from = buffer(nr)?;
+    let (from, to) = (Backing::new()?, UserPages::new(ptr, nr)?);
+    to.fault_in_writeable(0, nr)?;
     let begin = migrate::now();
-    to.write_slice(&from)?;
+    from.copy_to_user(0, nr, &to, 0)?;
     Ok(migrate::nanos_since(begin))
 }
 
 fn from_user(ptr: u64, nr: usize) -> Result<u64> {
-    let mut from = user_pages(ptr, nr)?.reader();
-    let mut to = buffer(nr)?;
+    let (from, to) = (UserPages::new(ptr, nr)?, Backing::new()?);
+    from.fault_in_readable(0, nr)?;
     let begin = migrate::now();
-    from.read_slice(&mut to)?;
+    to.copy_from_user(0, nr, &from, 0)?;
     Ok(migrate::nanos_since(begin))
 }

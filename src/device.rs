@@ -21,6 +21,7 @@ use crate::{
         around::Most,
         patience::Patience, //
     },
+    scratch::Pool,
     stats::Stats, //
 };
 use kernel::{
@@ -65,6 +66,9 @@ pub struct Core {
     /// For eviction.
     #[pin]
     pub reserve: Reserve,
+    /// Arrays to work with.
+    #[pin]
+    pub scratch: Pool,
     /// How many pages a CPU fault may bring back.
     around: Atomic<usize>,
     /// With what CPU faults are refused.
@@ -128,6 +132,7 @@ impl Device {
                 stats: Stats::default(),
                 inject <- Points::new(),
                 reserve <- Reserve::new(),
+                scratch <- Pool::new(),
                 around: Atomic::new(Most::DEFAULT.pages()),
                 patience <- Patience::new(),
                 stuck <- new_mutex!(KVec::new(), "dmirror_stuck"),

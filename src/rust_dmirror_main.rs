@@ -11,7 +11,7 @@
 //! 1. `dmirror_growing`: held while a chunk is made, which waits for memory hotplug; with nothing held
 //! 2. the layer's (`rust/mm/mod.rs`): `mmap_lock`, a mirror's table
 //! 3. `dmirror_chunks`: the list of chunks, held to copy it or to change it; no chunk is made or freed below it
-//! 4. leaves, below which nothing is taken but the layer's spinlock: `DEVICES`, `dmirror_reserve`, `dmirror_stuck`,
+//! 4. leaves, below which nothing is taken but the layer's spinlock: `DEVICES`, `dmirror_reserve`, `dmirror_stuck`, `dmirror_scratch`,
 //!    and the spinlocks `dmirror_backing`, `dmirror_inject`, `dmirror_patience`, `dmirror_ledger`
 //!
 //! lockdep watches it in the kernels own and debug.
@@ -30,6 +30,7 @@ pub mod inject;
 pub mod ledger;
 pub mod migrate;
 pub mod range;
+pub mod scratch;
 pub mod stats;
 pub mod trace;
 pub mod uapi;

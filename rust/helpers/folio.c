@@ -69,9 +69,19 @@ unsigned long rust_dmirror_folio_pfn(const struct folio *folio)
 	return folio_pfn(folio);
 }
 
+unsigned int rust_dmirror_folio_order(const struct folio *folio)
+{
+	return folio_order(folio);
+}
+
 struct page *rust_dmirror_pfn_to_page(unsigned long pfn)
 {
 	return pfn_to_page(pfn);
+}
+
+unsigned long rust_dmirror_page_to_pfn(const struct page *page)
+{
+	return page_to_pfn(page);
 }
 
 bool rust_dmirror_is_zero_pfn(unsigned long pfn)

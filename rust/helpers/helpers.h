@@ -43,7 +43,9 @@ bool rust_dmirror_folio_is_left(const struct folio *folio);
 struct folio *rust_dmirror_page_folio(struct page *page);
 struct folio *rust_dmirror_pfn_folio(unsigned long pfn);
 unsigned long rust_dmirror_folio_pfn(const struct folio *folio);
+unsigned int rust_dmirror_folio_order(const struct folio *folio);
 struct page *rust_dmirror_pfn_to_page(unsigned long pfn);
+unsigned long rust_dmirror_page_to_pfn(const struct page *page);
 bool rust_dmirror_is_zero_pfn(unsigned long pfn);
 struct folio *rust_dmirror_folio_alloc(gfp_t gfp, unsigned int order);
 struct folio *rust_dmirror_vma_alloc_folio(gfp_t gfp, unsigned int order,

@@ -54,7 +54,7 @@ impl Batch {
         let is_huge = |pfn: usize| {
             pfn % HUGE_PAGES == 0
                 // SAFETY: The page belongs to a registered pagemap.
-                && unsafe { Folio::try_get_pfn(pfn) }.is_some_and(|f| f.counts().order == HUGE_ORDER)
+                && unsafe { Folio::try_get_pfn(pfn) }.is_some_and(|f| f.order() == HUGE_ORDER)
         };
         let len = if is_huge(pfns[0]) {
             for (at, entry) in self.src[..HUGE_PAGES].iter_mut().enumerate() {

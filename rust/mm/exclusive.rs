@@ -63,7 +63,7 @@ impl Mirror {
             };
             // SAFETY: It succeeded, so the folio is locked and referenced for us.
             let folio = unsafe { LockedFolio::from_raw(NonNull::new(raw).ok_or(EFAULT)?) };
-            let first = folio.counts().pfn;
+            let first = folio.pfn();
             // SAFETY: Both pages are of one folio, so that one `struct page` array holds them.
             let index = unsafe { page.offset_from(bindings::rust_dmirror_pfn_to_page(first)) };
             let mut locked = self.lock();

@@ -76,13 +76,16 @@ impl<'a> Fault<'a> {
     }
 
     pub(super) fn pfn(&self) -> usize {
-        let counts = self.counts();
-        // SAFETY: Both pages are of one folio, so that one `struct page` array holds them.
-        let index = unsafe {
-            self.page()
-                .offset_from(bindings::rust_dmirror_pfn_to_page(counts.pfn))
-        };
-        counts.pfn + index as usize
+        // SAFETY: By the type invariants, the page is referenced.
+        unsafe { bindings::rust_dmirror_page_to_pfn(self.page()) }
+    }
+
+    /// The order of the folio.
+    fn order(&self) -> u32 {
+        // SAFETY: As in `counts`.
+        unsafe {
+            bindings::rust_dmirror_folio_order(bindings::rust_dmirror_page_folio(self.page()))
+        }
     }
 
     /// The counts of the folio.
@@ -97,7 +100,7 @@ impl<'a> Fault<'a> {
 
     /// Whether a huge entry faulted. A huge folio may also be mapped page by page.
     pub fn is_huge(&self) -> bool {
-        self.0.pte.is_null() && self.counts().order == super::HUGE_ORDER
+        self.0.pte.is_null() && self.order() == super::HUGE_ORDER
     }
 
     /// The addresses that the entry which faulted maps.
@@ -121,7 +124,7 @@ impl<'a> Fault<'a> {
     /// of these pages is part of such a folio, and none becomes so while `mmap_lock` is held.
     pub fn around(&self, pfns: &Range<usize>, most: usize) -> Range<usize> {
         let range = self.range();
-        if self.counts().order != 0 {
+        if self.order() != 0 {
             return range;
         }
         let huge_end = (range.start | (HUGE_SIZE - 1)).saturating_add(1);

@@ -143,6 +143,18 @@ impl Folio {
         folio.pfns().contains(&pfn).then_some(folio)
     }
 
+    /// The number of its first page.
+    pub fn pfn(&self) -> usize {
+        // SAFETY: By the type invariants, the folio is valid.
+        unsafe { bindings::rust_dmirror_folio_pfn(self.as_raw()) }
+    }
+
+    /// Its order. It does not change while the folio is locked, or nobody else knows it.
+    pub fn order(&self) -> u32 {
+        // SAFETY: By the type invariants, the folio is valid.
+        unsafe { bindings::rust_dmirror_folio_order(self.as_raw()) }
+    }
+
     /// The counts of this moment; they include the reference that this value owns.
     pub fn counts(&self) -> Counts {
         // SAFETY: By the type invariants, the folio is valid.
@@ -151,8 +163,8 @@ impl Folio {
 
     /// The page frame numbers of its pages.
     pub fn pfns(&self) -> Range<usize> {
-        let counts = self.counts();
-        counts.pfn..counts.pfn + (1 << counts.order)
+        let first = self.pfn();
+        first..first + (1 << self.order())
     }
 
     /// Takes the lock if nobody has it. C: `folio_trylock()`. Does not sleep.
@@ -288,7 +300,7 @@ impl SystemFolio {
 
     /// Whether it is a huge folio.
     pub fn is_huge(&self) -> bool {
-        self.0.counts().order == HUGE_ORDER
+        self.0.order() == HUGE_ORDER
     }
 
     /// Fills the folio from device memory, beginning at page `first` of `from`.

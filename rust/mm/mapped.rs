@@ -87,28 +87,33 @@ impl<'a> Locked<'a> {
         Locked { table }
     }
 
-    /// Stores an answer of `hmm_range_fault()` for the pages from `start`, a huge boundary, on; true
-    /// if all of it is one huge mapping.
+    /// Whether what `hmm_range_fault()` answered for the first page of a huge page is true of all of it.
+    pub(super) fn is_huge(first: usize) -> bool {
+        let first = Pfn::from_raw(first);
+        first.map_order() >= HUGE_ORDER && first.pfn().is_some()
+    }
+
+    /// Stores an answer of `hmm_range_fault()` for the pages from `start`, a huge boundary, on: as one
+    /// huge mapping, of which the first entry tells, or page by page.
     pub(super) fn store(
         &mut self,
         start: usize,
         pfns: &[usize],
+        is_huge: bool,
         spare: &mut Option<Spare>,
-    ) -> Result<bool> {
+    ) -> Result {
         let first = start >> PAGE_SHIFT;
         let whole = Pfn::from_raw(pfns[0]);
-        if pfns.len() == HUGE_PAGES && whole.map_order() >= HUGE_ORDER {
+        if is_huge {
             if let Some(word) = whole.pfn().and_then(|pfn| pack(pfn, access_of(whole))) {
-                self.table.set_huge(first, word, spare)?;
-                return Ok(true);
+                return self.table.set_huge(first, word, spare);
             }
         }
         let word = |raw: &usize| {
             let pfn = Pfn::from_raw(*raw);
             pfn.pfn().and_then(|number| pack(number, access_of(pfn)))
         };
-        self.table.set_all(first, pfns.iter().map(word), spare)?;
-        Ok(false)
+        self.table.set_all(first, pfns.iter().map(word), spare)
     }
 
     /// # Safety

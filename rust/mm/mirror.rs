@@ -110,6 +110,11 @@ impl Room {
             spare: None,
         })
     }
+
+    /// Gives the memory for a leaf up, which was charged to the caller's cgroup, if it was not used.
+    pub fn drop_spare(&mut self) {
+        self.spare = None;
+    }
 }
 
 /// The page tables of a process, as a device sees them.
@@ -163,6 +168,31 @@ impl Mirror {
         range: Range<usize>,
         want: Want,
         keep_lock: bool,
+        look: impl FnMut(Range<usize>, Seen<'_>),
+    ) -> Result {
+        if room.spare.is_none() {
+            room.spare = Some(Spare::new()?);
+        }
+        self.ask(room, range, want, keep_lock, true, look)
+    }
+
+    /// As [`Mirror::fill`] with [`Want::Look`], and leaves the table as it is.
+    pub fn look(
+        &self,
+        room: &mut Room,
+        range: Range<usize>,
+        look: impl FnMut(Range<usize>, Seen<'_>),
+    ) -> Result {
+        self.ask(room, range, Want::Look, true, false, look)
+    }
+
+    fn ask(
+        &self,
+        room: &mut Room,
+        range: Range<usize>,
+        want: Want,
+        keep_lock: bool,
+        keep: bool,
         mut look: impl FnMut(Range<usize>, Seen<'_>),
     ) -> Result {
         // A range that begins inside a huge device entry is answered with the PFN of its head
@@ -178,9 +208,6 @@ impl Mirror {
         let skipped = (range.start - start) >> PAGE_SHIFT;
         let nr = (range.end - start) >> PAGE_SHIFT;
         let mm = self.mm().mmget_not_zero().ok_or(EFAULT)?;
-        if room.spare.is_none() {
-            room.spare = Some(Spare::new()?);
-        }
         let pfns = &mut room.pfns[..nr];
         let timeout = Delta::from_millis(bindings::HMM_RANGE_DEFAULT_TIMEOUT as i64);
         let begin = Instant::<Monotonic>::now();
@@ -189,19 +216,26 @@ impl Mirror {
         // of its own, which end by time.
         let mut rounds = if keep_lock { 2 * nr } else { 0 };
 
-        let mut locked = loop {
+        // The first page tells whether all is one huge mapping: then there is no need to have the others
+        // written down one by one.
+        let mut asked = if nr == HUGE_PAGES && skipped == 0 {
+            1
+        } else {
+            nr
+        };
+        let (mut locked, is_huge) = loop {
             check_killed()?;
             if rounds == 0 && begin.elapsed() > timeout {
                 return Err(EBUSY);
             }
             rounds = rounds.saturating_sub(1);
             pfns[..skipped].fill(0);
-            pfns[skipped..].fill(want.request());
+            pfns[skipped..asked].fill(want.request());
             let mut request = bindings::hmm_range {
                 notifier: self.notifier.as_raw(),
                 notifier_seq: 0,
                 start,
-                end: range.end,
+                end: start + (asked << PAGE_SHIFT),
                 hmm_pfns: pfns.as_mut_ptr(),
                 default_flags: 0,
                 pfn_flags_mask: REQ_FAULT | REQ_WRITE,
@@ -210,8 +244,8 @@ impl Mirror {
             let answer = if keep_lock {
                 request.notifier_seq = self.notifier.read_begin();
                 let _mmap = MmapReadLock::new(&mm)?;
-                // SAFETY: The notifier is registered, `pfns` has an entry for each page of the
-                // range, and `mmap_lock` is held.
+                // SAFETY: The notifier is registered, `pfns` has an entry for each page that is
+                // asked for, and `mmap_lock` is held.
                 to_result(unsafe { bindings::hmm_range_fault(&mut request) })
             } else {
                 let jiffies = kernel::time::msecs_to_jiffies(timeout.as_millis() as u32);
@@ -225,12 +259,19 @@ impl Mirror {
                 answer => answer?,
             }
             let locked = self.lock();
-            if !self.notifier.read_retry(request.notifier_seq) {
-                break locked;
+            if self.notifier.read_retry(request.notifier_seq) {
+                continue;
             }
+            let is_huge = nr == HUGE_PAGES && Locked::is_huge(pfns[0]);
+            if is_huge || asked == nr {
+                break (locked, is_huge);
+            }
+            asked = nr;
         };
 
-        let is_huge = locked.store(start, pfns, &mut room.spare)?;
+        if keep {
+            locked.store(start, pfns, is_huge, &mut room.spare)?;
+        }
         // SAFETY: Nothing changed since it was answered, and what changes it from now on waits for the
         // lock, which outlives the call of `look`.
         let seen = |raw: usize| unsafe { Seen::new(Pfn::from_raw(raw)) };

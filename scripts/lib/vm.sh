@@ -60,6 +60,7 @@ qemu() {
 		machine=(-smp 1 -icount 'shift=0,sleep=off')
 		;;
 	esac
+	[ -z "${PREALLOC:-}" ] || machine+=(-object "memory-backend-ram,id=memory,prealloc=on,size=${VM_MEMORY:-2G}" -machine memory-backend=memory)
 	in_root timeout --foreground --kill-after=5 "$limit" qemu-system-x86_64 -nodefaults -no-user-config -no-reboot -display none \
 		-machine pc -accel "$accel" -cpu Nehalem "${machine[@]}" -m "${VM_MEMORY:-2G}" \
 		-kernel "${KIMAGE/#"$CACHE"//cache}" -initrd "/repo/build/vm/$name/initramfs.cpio" \

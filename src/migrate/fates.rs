@@ -3,7 +3,10 @@
 //! What became of each page of a window, over all attempts at it. Pure.
 
 use crate::{
-    layer::mm::migrate::Outcome,
+    layer::mm::{
+        migrate::Outcome,
+        HUGE_PAGES, //
+    },
     uapi, //
 };
 use kernel::prelude::*;
@@ -39,15 +42,34 @@ impl Fate {
 }
 
 /// The pages of a window.
+///
+/// Mostly, all have one fate, that of their huge page: then it is kept once.
 pub struct Fates {
-    pages: KVec<(Fate, bool)>,
+    nr: usize,
+    all: Option<State>,
+    /// Of each page, where they differ.
+    pages: KVVec<State>,
 }
 
+/// What became of a page, and whether it was ever offered.
+type State = (Fate, bool);
+
+const UNTOUCHED: State = (Fate::NotCollected, false);
+
 impl Fates {
-    /// For `nr` pages.
-    pub fn new(nr: usize) -> Result<Self> {
-        let pages = KVec::from_elem((Fate::NotCollected, false), nr, GFP_KERNEL)?;
-        Ok(Fates { pages })
+    /// For windows of up to a huge page.
+    pub fn new() -> Result<Self> {
+        Ok(Fates {
+            nr: 0,
+            all: Some(UNTOUCHED),
+            pages: KVVec::from_elem(UNTOUCHED, HUGE_PAGES, GFP_KERNEL)?,
+        })
+    }
+
+    /// Begins anew, with `nr` pages, of which nothing is known.
+    pub fn reset(&mut self, nr: usize) {
+        self.nr = nr.min(HUGE_PAGES);
+        self.all = Some(UNTOUCHED);
     }
 
     /// Takes note of an outcome. `reason` is why entries have no destination; `splitting` says that
@@ -60,37 +82,63 @@ impl Fates {
         reason: Fate,
         splitting: bool,
     ) {
-        for page in self.pages.iter_mut().skip(index).take(nr) {
-            page.1 |= outcome != Outcome::NotCollected;
-            page.0 = next(page.0, outcome, reason, splitting);
+        let change = |state: &mut State| {
+            state.1 |= outcome != Outcome::NotCollected;
+            state.0 = next(state.0, outcome, reason, splitting);
+        };
+        if let Some(all) = self.all.as_mut().filter(|_| index == 0 && nr >= self.nr) {
+            return change(all);
         }
+        if let Some(all) = self.all.take() {
+            self.pages[..self.nr].fill(all);
+        }
+        let nr = nr.min(self.nr.saturating_sub(index));
+        self.pages.iter_mut().skip(index).take(nr).for_each(change);
     }
 
     /// Forgets the pages from the `nr`-th on.
     pub fn truncate(&mut self, nr: usize) {
-        self.pages.truncate(nr);
+        self.nr = self.nr.min(nr);
+    }
+
+    /// The states there are; if all are the same, one.
+    fn states(&self) -> &[State] {
+        match &self.all {
+            Some(_) if self.nr == 0 => &[],
+            Some(all) => core::slice::from_ref(all),
+            None => &self.pages[..self.nr],
+        }
     }
 
     /// Whether a page was never offered.
     pub fn is_uncollected(&self, index: usize) -> bool {
-        matches!(self.pages.get(index), Some((Fate::NotCollected, _)))
+        let state = match &self.all {
+            Some(all) => Some(all).filter(|_| index < self.nr),
+            None => self.states().get(index),
+        };
+        matches!(state, Some((Fate::NotCollected, _)))
     }
 
     /// Whether any page was never offered.
     pub fn has_uncollected(&self) -> bool {
-        (0..self.pages.len()).any(|index| self.is_uncollected(index))
+        self.states()
+            .iter()
+            .any(|state| state.0 == Fate::NotCollected)
     }
 
     /// Whether a split was refused, and its pages have not moved since.
     pub fn has_refused_split(&self) -> bool {
-        self.pages.iter().any(|page| page.0 == Fate::SplitRefused)
+        self.states()
+            .iter()
+            .any(|state| state.0 == Fate::SplitRefused)
     }
 
     /// Adds the pages to the counts.
     pub fn count(&self, counts: &mut Counts) {
-        for (fate, collected) in &self.pages {
-            counts.collected += u64::from(*collected);
-            *counts.of(*fate) += 1;
+        let each = if self.all.is_some() { self.nr } else { 1 };
+        for (fate, collected) in self.states() {
+            counts.collected += if *collected { each as u64 } else { 0 };
+            *counts.of(*fate) += each as u64;
         }
     }
 }
@@ -169,7 +217,15 @@ impl Counts {
 #[kunit_tests(rust_dmirror_fates)]
 mod tests {
     use super::*;
-    use crate::layer::mm::HUGE_PAGES;
+
+    fn fates(nr: usize) -> Result<Fates> {
+        let mut fates = Fates::new()?;
+        // What was there before is forgotten.
+        fates.reset(HUGE_PAGES);
+        fates.note(1, 5, Outcome::Refused, Fate::NoMemory, true);
+        fates.reset(nr);
+        Ok(fates)
+    }
 
     fn counted(fates: &Fates) -> Counts {
         let mut counts = Counts::default();
@@ -179,7 +235,7 @@ mod tests {
 
     #[test]
     fn every_page_is_counted_once() -> Result {
-        let mut fates = Fates::new(8)?;
+        let mut fates = fates(8)?;
         fates.note(0, 2, Outcome::Small, Fate::NoMemory, false);
         fates.note(2, 1, Outcome::NotGiven, Fate::NoMemory, false);
         fates.note(3, 1, Outcome::NotGiven, Fate::CopyFailed, false);
@@ -197,7 +253,7 @@ mod tests {
 
     #[test]
     fn what_moved_stays_moved() -> Result {
-        let mut fates = Fates::new(HUGE_PAGES)?;
+        let mut fates = fates(HUGE_PAGES)?;
         fates.note(0, HUGE_PAGES, Outcome::Whole, Fate::NoMemory, false);
         fates.note(0, HUGE_PAGES, Outcome::NotCollected, Fate::NoMemory, true);
         assert_eq!(counted(&fates).whole, HUGE_PAGES as u64);
@@ -206,7 +262,7 @@ mod tests {
 
     #[test]
     fn a_refused_split_stays_one_until_the_pages_move() -> Result {
-        let mut fates = Fates::new(HUGE_PAGES)?;
+        let mut fates = fates(HUGE_PAGES)?;
         fates.note(0, HUGE_PAGES, Outcome::SplitRefused, Fate::NoMemory, false);
         fates.note(0, HUGE_PAGES, Outcome::NotCollected, Fate::NoMemory, false);
         assert_eq!(counted(&fates).split_refused, HUGE_PAGES as u64);
@@ -219,11 +275,27 @@ mod tests {
 
     #[test]
     fn what_the_collector_could_not_split_was_refused() -> Result {
-        let mut fates = Fates::new(2)?;
+        let mut fates = fates(2)?;
         fates.note(0, 1, Outcome::NotCollected, Fate::NoMemory, true);
         fates.note(1, 1, Outcome::Small, Fate::NoMemory, true);
         let counts = counted(&fates);
         assert_eq!((counts.split_refused, counts.split), (1, 1));
+        Ok(())
+    }
+
+    #[test]
+    fn pages_part_ways_and_keep_what_they_had() -> Result {
+        let mut fates = fates(8)?;
+        fates.note(0, 8, Outcome::SplitRefused, Fate::NoMemory, false);
+        assert!(fates.has_refused_split() && !fates.has_uncollected());
+        fates.note(3, 100, Outcome::Small, Fate::NoMemory, false);
+        fates.truncate(6);
+        let counts = counted(&fates);
+        assert_eq!((counts.split_refused, counts.split), (3, 3));
+        assert_eq!(counts.collected, 6);
+        assert!(!fates.is_uncollected(0) && !fates.is_uncollected(7));
+        fates.truncate(0);
+        assert_eq!(counted(&fates), Counts::default());
         Ok(())
     }
 }

@@ -77,9 +77,18 @@ pub fn on_fault(memory: &Memory, fault: &Fault<'_>) -> core::result::Result<(), 
     let owner = owner.as_ref();
     let first = fault.range().start >> PAGE_SHIFT;
     let most = owner.map_or(1, |owner| owner.streams.pages(first, core.around()));
-    let range = fault.around(&memory.pfns(), most);
-    let mut batch = Batch::for_pages(range.len() >> PAGE_SHIFT)?;
-    match attempt(memory, fault, owner, range, &mut batch)? {
+    let range = match most {
+        // Mostly.
+        1 => fault.range(),
+        _ => fault.around(&memory.pfns(), most),
+    };
+    let done = match range.len() >> PAGE_SHIFT {
+        1 => attempt(memory, fault, owner, range, &mut Batch::for_pages(1)?),
+        _ => core
+            .scratch
+            .with(|scratch| attempt(memory, fault, owner, range, &mut scratch.batch)),
+    };
+    match done? {
         Done::Yes => {
             core.patience.settled(before.pfn);
             return Ok(());

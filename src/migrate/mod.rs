@@ -25,17 +25,19 @@ use crate::{
     file::File,
     layer::mm::{
         lock::check_killed,
-        migrate::{
-            Batch,
-            Select, //
-        }, //
+        migrate::Select, //
     },
     range::Pages,
+    scratch::Scratch,
     uapi, //
 };
 use kernel::{
+    mm::MmWithUser,
     prelude::*,
-    sync::Arc,
+    sync::{
+        aref::ARef,
+        Arc, //
+    },
     time::{
         Instant,
         Monotonic, //
@@ -126,29 +128,38 @@ impl Report {
 /// What was moved before stays moved, and is in `report`. Pages that are refused are no error.
 pub fn migrate(file: &File, pages: Pages, direction: Direction, report: &mut Report) -> Result {
     let mm = file.mm()?;
-    let mut batch = Batch::new()?;
-    let mut at = pages.start();
-    let done = loop {
-        let Some(range) = pages.windows(at).next() else {
-            break Ok(());
-        };
-        if direction == Direction::ToDevice {
-            file.device().memory.make_room(file.device().core());
-        }
-        let window = check_killed()
-            .and_then(|()| window::run(file, &mm, &mut batch, range, direction, report));
-        match window {
-            Ok(end) => at = end,
-            Err(error) => break Err(error),
-        }
-    };
-    let stats = &file.device().core().stats;
+    let core = file.device().core();
+    let done = core
+        .scratch
+        .with(|scratch| windows(file, &mm, scratch, pages, direction, report));
+    let stats = &core.stats;
     stats.retries.add(report.retries);
     match direction {
         Direction::ToDevice => stats.to_device.add(report.counts.migrated()),
         _ => stats.to_system.add(report.counts.migrated()),
     }
     done
+}
+
+fn windows(
+    file: &File,
+    mm: &ARef<MmWithUser>,
+    scratch: &mut Scratch,
+    pages: Pages,
+    direction: Direction,
+    report: &mut Report,
+) -> Result {
+    let mut at = pages.start();
+    loop {
+        let Some(range) = pages.windows(at).next() else {
+            return Ok(());
+        };
+        if direction == Direction::ToDevice {
+            file.device().memory.make_room(file.device().core());
+        }
+        check_killed()?;
+        at = window::run(file, mm, scratch, range, direction, report)?;
+    }
 }
 
 /// Pages of the device that belong to an owner.

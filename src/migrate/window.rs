@@ -43,6 +43,7 @@ use crate::{
         HUGE_ORDER,
         HUGE_SIZE, //
     },
+    scratch::Scratch,
 };
 use core::ops::Range;
 use kernel::{
@@ -89,7 +90,7 @@ struct Window<'a> {
 pub fn run(
     file: &File,
     mm: &ARef<MmWithUser>,
-    batch: &mut Batch,
+    scratch: &mut Scratch,
     range: Range<usize>,
     direction: Direction,
     report: &mut Report,
@@ -101,7 +102,8 @@ pub fn run(
     };
     // Huge folios on coherent devices cannot be selected back (K10).
     let mut attempts = Attempts::new(file.device().core().is_private());
-    let mut fates = Fates::new(range.len() >> PAGE_SHIFT)?;
+    let Scratch { batch, fates, .. } = scratch;
+    fates.reset(range.len() >> PAGE_SHIFT);
     let mut end = range.end;
     let mut is_first = true;
     let mut extra = None;
@@ -111,7 +113,7 @@ pub fn run(
             range.start..end,
             &attempts,
             &mut extra,
-            &mut fates,
+            fates,
             report,
         );
         let (now_end, result) = match tried {
@@ -126,7 +128,7 @@ pub fn run(
             is_first = false;
         }
         let result = policy::Result {
-            refused: result.refused || window.has_left_behind(range.start..end, &fates),
+            refused: result.refused || window.has_left_behind(range.start..end, fates),
             ..result
         };
         let log = Logbook {

@@ -210,7 +210,7 @@ impl<'a> Collected<'a> {
         // The entries behind a huge one have no flags of their own.
         let writable = self.before(index).writable() || self.before(0).writable();
         let folio = destination.into_locked();
-        let pfn = folio.counts().pfn;
+        let pfn = folio.pfn();
         // INVARIANT: The folio is locked, and the entry owns it from here on.
         let _ = folio.into_raw();
         self.batch.dst[index] = Mpfn::destination(pfn, writable, compound).as_raw();

@@ -13,6 +13,7 @@
 
 mod collected;
 mod committed;
+mod entries;
 mod source;
 
 pub use collected::{
@@ -35,6 +36,7 @@ use super::{
 };
 use collected::Via;
 use core::ops::Range;
+use entries::Entries;
 use kernel::{
     error::to_result,
     mm::virt::VmaRef,
@@ -61,10 +63,10 @@ pub enum Select {
 /// They are twice as long as the largest migration: while page tables are freed under it, the core
 /// may collect a range twice (K9).
 pub struct Batch {
-    pub(super) src: KVVec<usize>,
-    pub(super) dst: KVVec<usize>,
+    pub(super) src: Entries,
+    pub(super) dst: Entries,
     /// `src` as it was after setup, to tell afterwards what became of it.
-    before: KVVec<usize>,
+    before: Entries,
 }
 
 impl Batch {
@@ -75,12 +77,11 @@ impl Batch {
 
     /// For migrations of up to so many pages. May sleep.
     pub fn for_pages(npages: usize) -> Result<Self> {
-        let len = npages.min(HUGE_PAGES) * 2;
-        let array = || KVVec::from_elem(0, len, GFP_KERNEL | __GFP_NOWARN);
+        let npages = npages.min(HUGE_PAGES);
         Ok(Batch {
-            src: array()?,
-            dst: array()?,
-            before: array()?,
+            src: Entries::new(npages)?,
+            dst: Entries::new(npages)?,
+            before: Entries::new(npages)?,
         })
     }
 

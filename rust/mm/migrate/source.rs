@@ -83,13 +83,19 @@ impl<'a> Source<'a> {
         unsafe { Folio::try_get_pfn(self.pfn) }
     }
 
+    /// Whether it is memory that the CPU cannot reach.
+    fn is_private(&self) -> bool {
+        // SAFETY: By the type invariants, the folio is referenced.
+        unsafe { bindings::rust_dmirror_pfn_memory(self.pfn) == bindings::MEMORY_PRIVATE }
+    }
+
     /// Copies system memory to device memory, to page `first` and on.
     ///
     /// # Errors
     ///
     /// `EINVAL` if this is private memory, or `to` has not as many pages from there on.
     pub fn copy_to(&self, to: &Backing, first: usize) -> Result {
-        if self.counts().device_private {
+        if self.is_private() {
             return Err(EINVAL);
         }
         // SAFETY: By the type invariants, the pages are in use; they are not private memory, so the
@@ -99,7 +105,7 @@ impl<'a> Source<'a> {
 
     /// Copies to as many pages that the CPU can reach and the caller owns.
     pub(in crate::layer) fn copy_to_pfns(&self, to: Range<usize>) -> Result {
-        if to.len() != self.nr || self.counts().device_private {
+        if to.len() != self.nr || self.is_private() {
             return Err(EINVAL);
         }
         // SAFETY: As above, and the caller owns the pages.

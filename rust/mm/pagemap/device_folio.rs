@@ -53,7 +53,7 @@ impl DeviceFolio {
     /// The pagemap that it belongs to, which stays while the folio is in use.
     pub fn pagemap<T: Driver>(&self) -> Option<&Pagemap<T>> {
         // SAFETY: We hold a reference on the folio.
-        unsafe { Pagemap::of_pfn(self.folio.counts().pfn) }.map(|(pagemap, _)| pagemap)
+        unsafe { Pagemap::of_pfn(self.folio.pfn()) }.map(|(pagemap, _)| pagemap)
     }
 
     /// Its folio.

@@ -286,7 +286,7 @@ fn copy(ctx: &Ctx) -> Result<()> {
         }
     }
     expect("null argument", dev.call_raw(abi::COPY, 0), Errno::EFAULT)?;
-    let mut to = vec![0xff; abi::COPY_MOST * PAGE_SIZE];
+    let mut to = vec![0xff_u8; abi::COPY_MOST * PAGE_SIZE];
     for npages in [1, abi::COPY_MOST] {
         for (kind, ptr) in [
             (abi::COPY_PAGES, 0),
