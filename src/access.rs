@@ -17,9 +17,11 @@ use crate::{
             Access,
             Mapped,
             Memory,
+            Place,
             Seen, //
         },
         mirror::Room,
+        pagemap::OwnerId,
         user::UserPages,
         HUGE_ORDER,
         HUGE_PAGES, //
@@ -274,7 +276,7 @@ fn find_own(file: &File, pages: Pages, at: usize) -> Result<bool> {
     Ok(is_there)
 }
 
-fn describe(device: &Device, seen: &Seen<'_>) -> u8 {
+fn describe(owner: OwnerId, seen: &Seen<'_>) -> u8 {
     let pfn = seen.pfn();
     if pfn.is_error() {
         return prot::ERROR;
@@ -282,13 +284,13 @@ fn describe(device: &Device, seen: &Seen<'_>) -> u8 {
     let Some(page) = seen.page() else {
         return prot::NONE;
     };
-    let place = match page.memory() {
-        Memory::Private if is_own(device, &page) => prot::PRIVATE_LOCAL,
-        Memory::Private => prot::PRIVATE_REMOTE,
-        Memory::Coherent if is_own(device, &page) => prot::COHERENT_LOCAL,
-        Memory::Coherent => prot::COHERENT_REMOTE,
-        Memory::System if page.is_zero() => prot::ZERO,
-        Memory::System => prot::NONE,
+    let place = match page.place(owner) {
+        Place::Private { is_own: true } => prot::PRIVATE_LOCAL,
+        Place::Private { is_own: false } => prot::PRIVATE_REMOTE,
+        Place::Coherent { is_own: true } => prot::COHERENT_LOCAL,
+        Place::Coherent { is_own: false } => prot::COHERENT_REMOTE,
+        Place::Zero => prot::ZERO,
+        Place::System => prot::NONE,
     };
     let access = match pfn.writable() {
         true => prot::WRITE,
@@ -307,6 +309,7 @@ pub fn snapshot(file: &File, pages: Pages, ptr: u64, cmd: &mut uapi::Command) ->
     let ptr = usize::try_from(ptr).map_err(|_| EFAULT)?;
     let mut to = UserSlice::new(UserPtr::from_addr(ptr), pages.count()).writer();
     let mut bytes = [0u8; HUGE_PAGES];
+    let owner = file.device().core().owner();
     file.device().core().scratch.with(|scratch| {
         for window in pages.windows(0) {
             check_killed()?;
@@ -314,8 +317,11 @@ pub fn snapshot(file: &File, pages: Pages, ptr: u64, cmd: &mut uapi::Command) ->
             file.mirror()
                 .look(&mut scratch.room, window, |range, seen| {
                     let index = |address: usize| (address - start) >> PAGE_SHIFT;
-                    let range = index(range.start)..index(range.end);
-                    bytes[range].fill(describe(file.device(), &seen));
+                    let byte = describe(owner, &seen);
+                    match range.len() {
+                        PAGE_SIZE => bytes[index(range.start)] = byte,
+                        _ => bytes[index(range.start)..index(range.end)].fill(byte),
+                    }
                 })?;
             to.write_slice(&bytes[..nr])?;
             cmd.cpages += nr as u64;
@@ -327,14 +333,20 @@ pub fn snapshot(file: &File, pages: Pages, ptr: u64, cmd: &mut uapi::Command) ->
 /// Makes the pages exclusive to the device, and copies them to user space.
 pub fn exclusive(file: &File, pages: Pages, to: &UserPages, cmd: &mut uapi::Command) -> Result {
     let mm = file.mm()?;
-    for address in (pages.start()..pages.end()).step_by(PAGE_SIZE) {
-        let made = check_killed().and_then(|()| file.mirror().make_exclusive(&mm, address));
-        if made.is_err() {
-            // All or nothing, as far as the device knows.
-            file.mirror().lock().forget(pages.start()..address);
-            return made;
+    file.device().core().scratch.with(|scratch| {
+        for address in (pages.start()..pages.end()).step_by(PAGE_SIZE) {
+            let made = check_killed().and_then(|()| {
+                file.mirror()
+                    .make_exclusive(&mut scratch.room, &mm, address)
+            });
+            if made.is_err() {
+                // All or nothing, as far as the device knows.
+                file.mirror().lock().forget(pages.start()..address);
+                return made;
+            }
         }
-    }
+        Ok(())
+    })?;
     drop(mm);
     let (mut at, mut tries) = (0, Tries::default());
     while at < pages.count() {

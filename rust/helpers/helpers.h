@@ -68,6 +68,11 @@ unsigned long rust_dmirror_fault_run(const struct vm_fault *vmf, unsigned long f
 				     unsigned long last, unsigned long most);
 struct dev_pagemap *rust_dmirror_pfn_pgmap(unsigned long pfn);
 unsigned int rust_dmirror_pfn_memory(unsigned long pfn);
+/* enum memory_type, or 0, and these. */
+#define RUST_DMIRROR_PLACE_MEMORY	0x0ff
+#define RUST_DMIRROR_PLACE_OWN		0x100
+#define RUST_DMIRROR_PLACE_ZERO		0x200
+unsigned int rust_dmirror_pfn_place(unsigned long pfn, const void *owner);
 void rust_dmirror_folio_inherit(struct folio *head, struct folio *tail);
 void rust_dmirror_pagemap_set_range(struct dev_pagemap *pgmap, u64 start, u64 end);
 struct resource *rust_dmirror_request_free_region(unsigned long size, const char *name);

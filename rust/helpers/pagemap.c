@@ -38,6 +38,16 @@ unsigned int rust_dmirror_pfn_memory(unsigned long pfn)
 	return pgmap ? pgmap->type : 0;
 }
 
+/* All that a look at a mapping wants to know of a page, in one call. */
+unsigned int rust_dmirror_pfn_place(unsigned long pfn, const void *owner)
+{
+	struct dev_pagemap *pgmap = rust_dmirror_pfn_pgmap(pfn);
+
+	if (pgmap)
+		return pgmap->type | (pgmap->owner == owner ? RUST_DMIRROR_PLACE_OWN : 0);
+	return rust_dmirror_is_zero_pfn(pfn) ? RUST_DMIRROR_PLACE_ZERO : 0;
+}
+
 /* What a folio_split callback owes the tail: it starts like its head. */
 void rust_dmirror_folio_inherit(struct folio *head, struct folio *tail)
 {

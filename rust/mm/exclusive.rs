@@ -15,8 +15,7 @@ use super::{
     mirror::{
         Mirror,
         Room, //
-    },
-    table::Spare, //
+    }, //
 };
 use core::ptr::NonNull;
 use kernel::{
@@ -40,11 +39,11 @@ impl Mirror {
     /// `EINVAL` for a bad address or another `mm`; `EFAULT` and others of `get_user_pages()` if there
     /// is no page that may be written; `EOPNOTSUPP` if it is not anonymous; `EBUSY` if the mapping
     /// did not hold still; `EINTR` if killed.
-    pub fn make_exclusive(&self, mm: &MmWithUser, address: usize) -> Result {
+    pub fn make_exclusive(&self, room: &mut Room, mm: &MmWithUser, address: usize) -> Result {
         if address % PAGE_SIZE != 0 || !core::ptr::eq(mm.as_raw(), self.mm().as_raw()) {
             return Err(EINVAL);
         }
-        let mut spare = Some(Spare::new()?);
+        room.provide_spare()?;
         for _ in 0..TRIES {
             check_killed()?;
             let seq = self.notifier().read_begin();
@@ -74,12 +73,15 @@ impl Mirror {
                 drop(locked);
                 drop(folio);
                 let page = address..address + PAGE_SIZE;
-                self.fill(&mut Room::new()?, page, Want::Write, true, |_, _| {})?;
+                self.fill(room, page, Want::Write, true, |_, _| {})?;
+                room.provide_spare()?;
                 continue;
             }
             // SAFETY: Nothing changed since the page was made exclusive, and what changes it from
             // now on invalidates first, which waits for the table's lock.
-            return unsafe { locked.store_exclusive(address, first + index as usize, &mut spare) };
+            return unsafe {
+                locked.store_exclusive(address, first + index as usize, room.spare())
+            };
         }
         Err(EBUSY)
     }

@@ -12,6 +12,7 @@ use super::{
     hmm::Pfn,
     pagemap::{
         Driver,
+        OwnerId,
         Pagemap, //
     },
     table::{
@@ -254,6 +255,19 @@ impl<'a> Mapped<'a> {
         }
     }
 
+    /// Where the first is, as the device with this owner sees it.
+    pub fn place(&self, owner: OwnerId) -> Place {
+        // SAFETY: By the type invariants, the page is mapped, which holds a reference on its folio.
+        let raw = unsafe { bindings::rust_dmirror_pfn_place(self.pfn, owner.as_raw()) };
+        let is_own = raw & bindings::RUST_DMIRROR_PLACE_OWN != 0;
+        match raw & bindings::RUST_DMIRROR_PLACE_MEMORY {
+            bindings::MEMORY_PRIVATE => Place::Private { is_own },
+            bindings::MEMORY_COHERENT => Place::Coherent { is_own },
+            _ if raw & bindings::RUST_DMIRROR_PLACE_ZERO != 0 => Place::Zero,
+            _ => Place::System,
+        }
+    }
+
     /// The pagemap they belong to and the number of the first there, if they are memory of a device of
     /// this driver.
     pub fn device<T: Driver>(&self) -> Option<(&'a Pagemap<T>, usize)> {
@@ -295,6 +309,25 @@ impl<'a> Mapped<'a> {
         // SAFETY: As above, and the pages are mapped writable.
         to_result(unsafe { bindings::rust_dmirror_pages_from_user(self.pfn, from, self.nr) })
     }
+}
+
+/// Where a page is.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Place {
+    /// In system memory.
+    System,
+    /// It is the zero page, or part of the huge one.
+    Zero,
+    /// In private memory of a device.
+    Private {
+        /// Of this one.
+        is_own: bool,
+    },
+    /// In coherent memory of a device.
+    Coherent {
+        /// Of this one.
+        is_own: bool,
+    },
 }
 
 /// Kinds of memory, by who can reach it.

@@ -111,6 +111,19 @@ impl Room {
         })
     }
 
+    /// Has memory for a leaf. May sleep.
+    pub(super) fn provide_spare(&mut self) -> Result {
+        if self.spare.is_none() {
+            self.spare = Some(Spare::new()?);
+        }
+        Ok(())
+    }
+
+    /// The memory for a leaf, to be taken.
+    pub(super) fn spare(&mut self) -> &mut Option<Spare> {
+        &mut self.spare
+    }
+
     /// Gives the memory for a leaf up, which was charged to the caller's cgroup, if it was not used.
     pub fn drop_spare(&mut self) {
         self.spare = None;
@@ -170,9 +183,7 @@ impl Mirror {
         keep_lock: bool,
         look: impl FnMut(Range<usize>, Seen<'_>),
     ) -> Result {
-        if room.spare.is_none() {
-            room.spare = Some(Spare::new()?);
-        }
+        room.provide_spare()?;
         self.ask(room, range, want, keep_lock, true, look)
     }
 
