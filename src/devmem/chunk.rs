@@ -64,7 +64,7 @@ impl Owner {
             pin_init!(Owner {
                 inject <- Points::new(),
                 used: Atomic::new(false),
-                streams: Streams::new(),
+                streams: Streams::default(),
             }),
             GFP_KERNEL,
         )

@@ -56,12 +56,14 @@ pub struct Streams([Atomic<usize>; STREAMS]);
 
 const PACE_BITS: u32 = 4;
 
-impl Streams {
+impl Default for Streams {
     /// None yet.
-    pub fn new() -> Self {
+    fn default() -> Self {
         Streams([const { Atomic::new(0) }; STREAMS])
     }
+}
 
+impl Streams {
     /// Threads mostly work in huge pages of their own.
     fn word(&self, page: usize) -> &Atomic<usize> {
         &self.0[page / HUGE_PAGES % STREAMS]
@@ -105,7 +107,7 @@ mod tests {
 
     #[test]
     fn a_stream_gathers_pace() {
-        let streams = Streams::new();
+        let streams = Streams::default();
         let mut page = 5 * HUGE_PAGES;
         for pages in [1, 2, 4, 8, 16, 32, 64, 64, 64] {
             assert_eq!(fault(&streams, page, Most::DEFAULT), pages);
@@ -119,7 +121,7 @@ mod tests {
 
     #[test]
     fn less_than_asked_for_slows_down() {
-        let streams = Streams::new();
+        let streams = Streams::default();
         streams.brought(10, 32);
         assert_eq!(streams.pages(42, Most::DEFAULT), 64);
         streams.brought(42, 3);
@@ -128,7 +130,7 @@ mod tests {
 
     #[test]
     fn the_limit_holds_and_one_is_one() {
-        let streams = Streams::new();
+        let streams = Streams::default();
         let mut page = 0x123;
         for _ in 0..20 {
             assert_eq!(fault(&streams, page, Most::ONE), 1);
@@ -138,7 +140,7 @@ mod tests {
 
     #[test]
     fn streams_in_other_huge_pages_do_not_meet() {
-        let streams = Streams::new();
+        let streams = Streams::default();
         for at in 0..40 {
             for huge in 1..=STREAMS {
                 let pages = streams.pages(huge * HUGE_PAGES + at, Most::DEFAULT);
