@@ -4,8 +4,8 @@
 //!
 //! Buffers are made before the clock starts and were just cleared, so they are as near to the CPU as
 //! they can be: no migration finds its pages nearer. Source and destination lie one page apart within
-//! their 2 MiB: QEMU's TLB was seen to have one entry for two pages at the same place in theirs, and a
-//! copy between such pages took up to fifteen times as long.
+//! their 2 MiB: under QEMU, a copy between pages at the same place in theirs was seen to take up to
+//! fifteen times as long, probably since they share an entry of its TLB.
 
 use crate::{
     layer::mm::{

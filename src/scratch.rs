@@ -2,8 +2,8 @@
 
 //! The arrays that a migration or a look at a mapping works with, kept for the next one.
 //!
-//! To allocate and clear them costs more than a tenth of what the migration of a huge page does. A
-//! device keeps a few; who finds none has new ones made.
+//! To allocate and clear them for each call is work that brings no page anywhere. A device keeps a few;
+//! who finds none has new ones made.
 
 use crate::{
     layer::mm::{
