@@ -105,7 +105,7 @@ impl Countdown {
 /// The points of an open file, or of a device.
 #[pin_data]
 pub struct Points {
-    /// Whether any is armed: what is asked on every allocation.
+    /// Whether any is armed.
     armed: Atomic<bool>,
     /// `HMM_DMIRROR_FLAG_FAIL_ALLOC`: the next allocation of a destination, of either order.
     fail_alloc: Atomic<bool>,
@@ -157,6 +157,10 @@ impl Points {
         Ok(())
     }
 
+    fn is_armed(&self) -> bool {
+        self.fail_alloc.load(Relaxed) || self.armed.load(Relaxed)
+    }
+
     /// Whether this pass of the point is to fail.
     pub fn fires(&self, point: Point) -> bool {
         let is_alloc = matches!(point, Point::HugeAlloc | Point::SmallAlloc);
@@ -167,24 +171,34 @@ impl Points {
     }
 }
 
-/// Everything that can make a pass of a point fail for one user of a device.
+/// Everything that can make a pass of a point fail for one user of a device, in one attempt at up to
+/// a huge page.
 #[derive(Clone, Copy)]
 pub struct Faults<'a> {
     file: Option<&'a Points>,
     device: &'a Points,
+    /// Whether any point was armed when the attempt began: almost never, and it is asked for each page.
+    armed: bool,
 }
 
 impl<'a> Faults<'a> {
     /// Of a file, if there is one, and of its device.
     pub fn new(file: Option<&'a Points>, device: &'a Points) -> Self {
-        Faults { file, device }
+        Faults {
+            file,
+            device,
+            armed: device.is_armed() || file.is_some_and(Points::is_armed),
+        }
     }
 
     /// Whether this pass of the point is to fail.
+    #[inline]
     pub fn fires(&self, point: Point) -> bool {
-        self.file.is_some_and(|points| points.fires(point))
-            || self.device.fires(point)
-            || point.gate().pass().is_err()
+        self.armed && self.is_due(point) || point.gate().fails()
+    }
+
+    fn is_due(&self, point: Point) -> bool {
+        self.file.is_some_and(|points| points.fires(point)) || self.device.fires(point)
     }
 }
 
