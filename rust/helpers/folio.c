@@ -4,6 +4,7 @@
 #include <linux/memremap.h>
 #include <linux/mm.h>
 #include <linux/pagemap.h>
+#include <linux/sched.h>
 #include <linux/slab.h>
 #include <linux/uaccess.h>
 #include <linux/vmalloc.h>
@@ -102,6 +103,20 @@ struct folio *rust_dmirror_vma_alloc_folio(gfp_t gfp, unsigned int order,
 					   struct vm_area_struct *vma, unsigned long addr)
 {
 	return vma_alloc_folio(gfp, order, vma, addr);
+}
+
+/*
+ * Single pages as vma_alloc_folio() would give them, @nr at most, and how many they are: none where a
+ * memory policy has to be asked for each.
+ */
+unsigned long rust_dmirror_vma_alloc_pages(gfp_t gfp, struct vm_area_struct *vma,
+					   unsigned long nr, struct page **pages)
+{
+#ifdef CONFIG_NUMA
+	if (current->mempolicy || vma->vm_policy || (vma->vm_ops && vma->vm_ops->get_policy))
+		return 0;
+#endif
+	return alloc_pages_bulk(gfp, nr, pages);
 }
 
 /*

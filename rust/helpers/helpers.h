@@ -50,6 +50,8 @@ bool rust_dmirror_is_zero_pfn(unsigned long pfn);
 struct folio *rust_dmirror_folio_alloc(gfp_t gfp, unsigned int order);
 struct folio *rust_dmirror_vma_alloc_folio(gfp_t gfp, unsigned int order,
 					   struct vm_area_struct *vma, unsigned long addr);
+unsigned long rust_dmirror_vma_alloc_pages(gfp_t gfp, struct vm_area_struct *vma,
+					   unsigned long nr, struct page **pages);
 void *rust_dmirror_backing_alloc(unsigned long size);
 void rust_dmirror_copy_from_pages(void *dst, unsigned long pfn, unsigned long nr);
 void rust_dmirror_copy_to_pages(unsigned long pfn, const void *src, unsigned long nr);

@@ -27,6 +27,7 @@ pub mod mirror;
 pub mod mpfn;
 pub mod pagemap;
 pub mod slots;
+pub mod system;
 pub mod table;
 #[cfg(CONFIG_KUNIT = "y")]
 pub mod testing;

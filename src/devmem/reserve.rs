@@ -2,7 +2,7 @@
 
 //! A huge folio of system memory kept for eviction, which cannot split what it moves (K6).
 
-use crate::layer::mm::folio::SystemFolio;
+use crate::layer::mm::system::SystemFolio;
 use kernel::{
     new_mutex,
     prelude::*,

@@ -6,11 +6,12 @@
 //! tried again a few times, then left and reported.
 
 use super::{
-    fill::{
-        copy_back,
-        system_folio, //
-    },
+    fill::system_folio,
     logbook::Logbook,
+    origin::{
+        copy_back,
+        Origin, //
+    },
     policy::{
         self,
         Attempts,
@@ -32,12 +33,12 @@ use crate::{
         Point, //
     },
     layer::mm::{
-        folio::SystemFolio,
         migrate::{
             Batch,
             Collected,
             Kind, //
         },
+        system::SystemFolio,
         HUGE_PAGES, //
     },
 };
@@ -181,6 +182,7 @@ impl Eviction<'_> {
 
 /// Gives destinations to all entries for which there is one.
 fn fill(core: &Core, faults: &Faults<'_>, collected: &mut Collected<'_>) {
+    let mut origin = Origin::default();
     for index in 0..collected.len() {
         // What was just migrated away will be gone at the next look.
         let Some(source) = collected.source(index).filter(|source| !source.is_left()) else {
@@ -192,7 +194,9 @@ fn fill(core: &Core, faults: &Faults<'_>, collected: &mut Collected<'_>) {
             (Err(fate), true) => core.reserve.take().ok_or(fate),
             (folio, _) => folio,
         };
-        if let Ok(destination) = folio.and_then(|folio| copy_back(faults, &source, folio)) {
+        if let Ok(destination) =
+            folio.and_then(|folio| copy_back(faults, &mut origin, &source, folio))
+        {
             // What does not fit is freed, and the page stays.
             let _ = collected.give(index, destination);
         }

@@ -9,13 +9,13 @@
 
 use super::{
     fates::Fate,
-    fill::{
+    fill::system_folio,
+    logbook::Logbook,
+    origin::{
         copy_back,
         copy_to,
-        system_folio,
-        take_data, //
+        Origin, //
     },
-    logbook::Logbook,
     patience::Verdict,
     policy::{
         Path,
@@ -37,7 +37,6 @@ use crate::{
             Fault,
             FaultError, //
         },
-        folio::SystemFolio,
         lock::fatal_signal_pending,
         migrate::{
             Batch,
@@ -46,6 +45,10 @@ use crate::{
             Kind,
             Outcome,
             Select, //
+        },
+        system::{
+            SystemFolio,
+            SystemPages, //
         }, //
     },
     layer::ratelimit::warn_limited,
@@ -188,12 +191,13 @@ fn fill(
     let Some(source) = collected.source(0) else {
         return Ok(false);
     };
+    let mut origin = Origin::default();
     let is_huge = matches!(collected.kind(0), Kind::Huge { .. });
-    match alloc(is_huge).and_then(|folio| copy_back(faults, &source, folio)) {
+    match alloc(is_huge).and_then(|folio| copy_back(faults, &mut origin, &source, folio)) {
         Ok(destination) => {
             // Refused only if it is not what was asked for, which the types above exclude.
             let _ = collected.give(0, destination);
-            fill_around(fault, collected);
+            fill_around(fault, &mut origin, collected);
             Ok(false)
         }
         Err(Fate::CopyFailed) => Err(FaultError::Bus),
@@ -205,7 +209,7 @@ fn fill(
             // The core refuses it. Should it ever not, the data must be there.
             let part = source.page(0).unwrap_or(source);
             let page = alloc(false)
-                .and_then(|page| copy_to(faults, &part, page))
+                .and_then(|page| copy_to(faults, &mut origin, &part, page))
                 .map_err(|_| FaultError::OutOfMemory)?;
             let _ = collected.split_mapping(page);
             Ok(true)
@@ -216,15 +220,17 @@ fn fill(
 
 /// Gives destinations to the pages behind the one that faulted, as far as they are easily had: nobody
 /// waits for these.
-fn fill_around(fault: &Fault<'_>, collected: &mut Collected<'_>) {
+fn fill_around(fault: &Fault<'_>, origin: &mut Origin, collected: &mut Collected<'_>) {
+    let mut pages = SystemPages::new(fault.vma());
     for index in 1..collected.len() {
         let (Kind::Page, Some(source)) = (collected.kind(index), collected.source(index)) else {
             continue;
         };
         let address = fault.range().start + (index << PAGE_SHIFT);
-        let filled = SystemFolio::for_vma(fault.vma(), address, false)
+        let filled = pages
+            .next(address, collected.len() - index)
             .ok()
-            .and_then(|folio| take_data(&source, folio).ok());
+            .and_then(|folio| origin.take(&source, folio).ok());
         let Some(folio) = filled else {
             return;
         };

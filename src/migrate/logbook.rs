@@ -82,16 +82,19 @@ impl Logbook<'_> {
         if !self.core.ledger.wants_records() {
             return;
         }
-        committed.outcomes(|index, _, outcome| {
+        committed.outcomes(|first, nr, outcome| {
             if outcome == Outcome::NotCollected {
                 return;
             }
-            if let Some(counts) = committed.source_counts(index) {
-                self.write(Stage::PagesSource, counts, self.held(index));
-            }
-            if let Some(counts) = committed.destination_counts(index) {
-                // A hole is filled by mapping it, which takes a reference that is expected.
-                self.write(Stage::PagesDestination, counts, 1);
+            // The entries behind a huge folio's first have no page.
+            for index in first..first + nr {
+                if let Some(counts) = committed.source_counts(index) {
+                    self.write(Stage::PagesSource, counts, self.held(index));
+                }
+                if let Some(counts) = committed.destination_counts(index) {
+                    // A hole is filled by mapping it, which takes a reference that is expected.
+                    self.write(Stage::PagesDestination, counts, 1);
+                }
             }
         });
     }

@@ -11,6 +11,7 @@ pub mod fates;
 pub mod fault;
 pub mod fill;
 pub mod logbook;
+pub mod origin;
 pub mod patience;
 pub mod policy;
 pub mod window;

@@ -255,10 +255,12 @@ impl Window<'_> {
         let splitting = !attempts.compound() && core.is_private();
         committed.outcomes(|index, nr, outcome| {
             fates.note(index, nr, outcome, reason, splitting);
-            result.refused |= outcome == Outcome::Refused
-                && committed
-                    .source_counts(index)
-                    .is_some_and(|source| source.anon);
+            let is_anon = |at| {
+                committed
+                    .source_counts(at)
+                    .is_some_and(|source| source.anon)
+            };
+            result.refused |= outcome == Outcome::Refused && (index..index + nr).any(is_anon);
         });
         result.split_refused = fates.has_refused_split();
         log.committed(&committed);

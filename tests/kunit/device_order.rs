@@ -22,12 +22,9 @@ use kernel::prelude::*;
 fn orders() -> Result<Log> {
     Rig::run(|rig, log| {
         let alloc = |huge| {
-            let folio = rig
-                .device
-                .memory
-                .supply()?
-                .alloc(huge, rig.file().owner())?;
-            folio.fill(None)
+            let supply = rig.device.memory.supply()?;
+            let mut taker = supply.taker(rig.file().owner());
+            taker.next(huge, 1)?.fill(None)
         };
         let first = alloc(true)?;
         let block = first.folio().pfns();

@@ -17,10 +17,7 @@ use crate::{
     file::File,
     inject::Point,
     layer::mm::{
-        folio::{
-            Counts,
-            SystemFolio, //
-        },
+        folio::Counts,
         hmm::Want,
         lock::MmapReadLock,
         migrate::{
@@ -31,6 +28,7 @@ use crate::{
             Source, //
         },
         mirror::Room,
+        system::SystemFolio,
         testing,
         HUGE_PAGES,
         HUGE_SIZE, //
@@ -38,6 +36,7 @@ use crate::{
     ledger::Ledger,
     migrate::{
         self,
+        origin::Origin,
         Direction,
         Report, //
     },
@@ -232,19 +231,17 @@ impl Rig {
         source: Option<Source<'_>>,
         huge: bool,
     ) -> Result<Destination> {
-        let folio = self
-            .device
-            .memory
-            .supply()?
-            .alloc(huge, self.file.owner())?;
-        Ok(Destination::Device(folio.fill(source)?))
+        let supply = self.device.memory.supply()?;
+        let mut taker = supply.taker(self.file.owner());
+        let folio = taker.next(huge, 1)?.fill(source)?;
+        Ok(Destination::Device(folio))
     }
 
     /// A filled destination in system memory.
     pub(super) fn system_folio(&self, source: &Source<'_>, huge: bool) -> Result<Destination> {
         let folio = SystemFolio::anywhere(huge)?;
         let faults = self.file.faults();
-        migrate::fill::copy_back(&faults, source, folio).map_err(|_| EIO)
+        migrate::origin::copy_back(&faults, &mut Origin::default(), source, folio).map_err(|_| EIO)
     }
 
     /// Migrates the huge page, or part of it, as the ioctl does.

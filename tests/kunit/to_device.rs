@@ -19,12 +19,12 @@ use super::{
 use crate::{
     inject::Point,
     layer::mm::{
-        folio::SystemFolio,
         migrate::{
             Batch,
             Destination,
             Select, //
         },
+        system::SystemFolio,
         testing,
         HUGE_PAGES,
         HUGE_SIZE, //

@@ -4,18 +4,18 @@
 
 use super::{
     committed::Committed,
-    source::Source,
-    Batch, //
+    entries::Arrays,
+    source::Source, //
 };
 use crate::layer::mm::{
     bindings,
     folio::{
         Counts,
-        LockedFolio,
-        SystemFolio, //
+        LockedFolio, //
     },
     mpfn::Mpfn,
     pagemap::DeviceFolio,
+    system::SystemFolio,
     HUGE_PAGES, //
 };
 use core::ptr::NonNull;
@@ -75,13 +75,14 @@ impl Destination {
 ///
 /// # Invariants
 ///
-/// - The first `len` entries of the batch's `src` are as the core left them at setup.
+/// - The entries of `src` are as the core left them at setup.
 /// - Each entry of `dst` is empty or a locked folio that this value owns, of an order that its
 ///   source allows.
 #[must_use = "dropping it puts every page back"]
 pub struct Collected<'a> {
-    pub(super) batch: &'a mut Batch,
-    pub(super) len: usize,
+    pub(super) arrays: Arrays<'a>,
+    /// What the first entry is: only that may be huge.
+    head: Kind,
     to_device: bool,
     via: Via,
     // Folio locks are released by the thread that took them.
@@ -89,13 +90,12 @@ pub struct Collected<'a> {
 }
 
 impl<'a> Collected<'a> {
-    /// The first `len` entries of `batch` must be as the core left them at setup, without
-    /// destinations.
-    pub(super) fn new(batch: &'a mut Batch, len: usize, to_device: bool, via: Via) -> Self {
+    /// The entries must be as the core left them at setup, without destinations.
+    pub(super) fn new(arrays: Arrays<'a>, to_device: bool, via: Via) -> Self {
         // INVARIANT: By the requirement of this function, which only this module's setup calls.
         Collected {
-            batch,
-            len,
+            arrays,
+            head: Kind::Skipped,
             to_device,
             via,
             _nts: NotThreadSafe,
@@ -103,19 +103,20 @@ impl<'a> Collected<'a> {
     }
 
     /// Keeps what was collected, to be able to tell afterwards what became of it.
-    pub(super) fn remember(self) -> Self {
-        self.batch.before[..self.len].copy_from_slice(&self.batch.src[..self.len]);
+    pub(super) fn remember(mut self) -> Self {
+        self.arrays.remember();
+        self.head = self.kind(0);
         self
     }
 
     /// Entries, one per page.
     pub fn len(&self) -> usize {
-        self.len
+        self.arrays.len()
     }
 
     /// Whether there are none; never, but a `len` wants it.
     pub fn is_empty(&self) -> bool {
-        self.len == 0
+        self.len() == 0
     }
 
     /// Whether this is inside a CPU fault, which holds one more reference on its folio.
@@ -124,7 +125,7 @@ impl<'a> Collected<'a> {
     }
 
     pub(super) fn before(&self, index: usize) -> Mpfn {
-        Mpfn::from_raw(self.batch.before[..self.len][index])
+        Mpfn::from_raw(self.arrays.before()[index])
     }
 
     /// What the entry is.
@@ -134,19 +135,20 @@ impl<'a> Collected<'a> {
 
     /// The page of the entry, if it has one: for a huge entry, the whole folio.
     pub fn source(&self, index: usize) -> Option<Source<'_>> {
-        let nr = match self.kind(index) {
+        let before = self.before(index);
+        let nr = match kind(before) {
             Kind::Huge { .. } => HUGE_PAGES,
             Kind::Page => 1,
             _ => return None,
         };
         // SAFETY: It was locked and referenced at setup, and stays so until finalize, which is not
-        // before `self` goes.
-        Some(unsafe { Source::new(self.before(index).pfn()?, nr) })
+        // before `self` goes. What goes to a device was selected as system memory.
+        Some(unsafe { Source::new(before.pfn()?, nr, self.to_device) })
     }
 
     /// The counts of the entry's destination, if it has one.
     pub fn destination_counts(&self, index: usize) -> Option<Counts> {
-        let pfn = Mpfn::from_raw(self.batch.dst[..self.len][index]).pfn()?;
+        let pfn = Mpfn::from_raw(self.arrays.dst()[index]).pfn()?;
         // SAFETY: By the type invariants, the entry owns a reference on the folio.
         Some(unsafe { Counts::read(bindings::rust_dmirror_pfn_folio(pfn)) })
     }
@@ -166,28 +168,37 @@ impl<'a> Collected<'a> {
         index: usize,
         destination: Destination,
     ) -> core::result::Result<(), Destination> {
-        let huge = destination.is_huge();
-        let by_address = matches!(self.via, Via::Vma(_, false));
-        let is_kind_right = matches!(destination, Destination::Device(_)) == self.to_device;
-        let is_order_right = index < self.len
-            && match (self.kind(0), self.kind(index)) {
-                // The entries behind a huge one follow it.
-                (Kind::Huge { exclusive }, _) if !huge => by_address && exclusive,
-                (Kind::HugeHole, _) if !huge => by_address,
-                (_, Kind::Huge { .. } | Kind::HugeHole) => huge,
-                (_, Kind::Page | Kind::Hole) => !huge,
-                (_, Kind::Skipped) => false,
-            };
-        let is_hole = index < self.len && matches!(self.kind(index), Kind::Hole | Kind::HugeHole);
-        // A hole is filled by address, which eviction has none of; nothing comes out of one.
-        if !is_kind_right || !is_order_right || (is_hole && !self.to_device) {
+        let is_free = self.arrays.dst().get(index) == Some(&0);
+        let is_right = matches!(destination, Destination::Device(_)) == self.to_device;
+        if !is_free || !is_right || !self.takes(index, destination.is_huge()) {
             return Err(destination);
         }
-        if self.batch.dst[index] != 0 {
-            return Err(destination);
-        }
-        self.put(index, destination, huge);
+        self.put(index, destination);
         Ok(())
+    }
+
+    /// Whether an entry can take a huge folio, or a small one.
+    fn takes(&self, index: usize, huge: bool) -> bool {
+        match self.kind(index) {
+            Kind::Page => !huge,
+            // A hole is filled by address, which eviction has none of; nothing comes out of one.
+            Kind::Hole => !huge && self.to_device,
+            Kind::Huge { .. } if huge => true,
+            Kind::HugeHole if huge => self.to_device,
+            // The entries behind a huge one follow it.
+            Kind::Huge { .. } | Kind::HugeHole | Kind::Skipped => !huge && self.may_split(),
+        }
+    }
+
+    /// Whether the core may be asked to split what is at the first entry.
+    fn may_split(&self) -> bool {
+        let by_address = matches!(self.via, Via::Vma(_, false));
+        by_address
+            && match self.head {
+                Kind::Huge { exclusive } => exclusive,
+                Kind::HugeHole => self.to_device,
+                Kind::Page | Kind::Hole | Kind::Skipped => false,
+            }
     }
 
     /// Inside a CPU fault on a huge entry: has the mapping, not the folio, split, so that the next
@@ -198,27 +209,26 @@ impl<'a> Collected<'a> {
     ///
     /// The page comes back if this is anything else.
     pub fn split_mapping(&mut self, page: SystemFolio) -> core::result::Result<(), SystemFolio> {
-        let is_huge = self.len > 0 && matches!(self.kind(0), Kind::Huge { .. });
-        if !self.in_fault() || !is_huge || page.is_huge() || self.batch.dst[0] != 0 {
+        let is_huge = matches!(self.head, Kind::Huge { .. });
+        if !self.in_fault() || !is_huge || page.is_huge() || self.arrays.dst()[0] != 0 {
             return Err(page);
         }
-        self.put(0, Destination::System(page), false);
+        self.put(0, Destination::System(page));
         Ok(())
     }
 
-    fn put(&mut self, index: usize, destination: Destination, compound: bool) {
-        // The entries behind a huge one have no flags of their own.
-        let writable = self.before(index).writable() || self.before(0).writable();
+    fn put(&mut self, index: usize, destination: Destination) {
+        let compound = destination.is_huge();
         let folio = destination.into_locked();
         let pfn = folio.pfn();
         // INVARIANT: The folio is locked, and the entry owns it from here on.
         let _ = folio.into_raw();
-        self.batch.dst[index] = Mpfn::destination(pfn, writable, compound).as_raw();
+        self.arrays.dst_mut()[index] = Mpfn::destination(pfn, compound).as_raw();
     }
 
     /// Takes the destination of an entry back and frees it.
     fn take_back(&mut self, index: usize) {
-        let entry = core::mem::take(&mut self.batch.dst[index]);
+        let entry = core::mem::take(&mut self.arrays.dst_mut()[index]);
         if let Some(pfn) = Mpfn::from_raw(entry).pfn() {
             // SAFETY: By the type invariants, the entry owned the locked folio, whose first page
             // this is; it is empty now.
@@ -228,7 +238,7 @@ impl<'a> Collected<'a> {
 
     /// Takes all destinations back.
     fn take_all_back(&mut self) {
-        for index in 0..self.len {
+        for index in 0..self.len() {
             self.take_back(index);
         }
     }
@@ -236,41 +246,39 @@ impl<'a> Collected<'a> {
     /// Migrates every entry that has a destination. C: `migrate_vma_pages()` or
     /// `migrate_device_pages()`. Sleeps.
     pub fn commit(mut self) -> Committed<'a> {
-        let all_given = |this: &Self| this.batch.dst[..this.len].iter().all(|dst| *dst != 0);
-        let is_huge_given = Mpfn::from_raw(self.batch.dst[0]).compound();
-        if self.kind(0) == Kind::HugeHole && !is_huge_given && !all_given(&self) {
+        let all_given = |this: &Self| this.arrays.dst().iter().all(|dst| *dst != 0);
+        let is_huge_given = Mpfn::from_raw(self.arrays.dst()[0]).compound();
+        if self.head == Kind::HugeHole && !is_huge_given && !all_given(&self) {
             // The core fills a huge hole page by page without looking whether there is one.
             self.take_all_back();
         }
+        let (src, dst) = self.arrays.as_mut_ptrs();
+        let len = self.len();
         match &mut self.via {
-            // SAFETY: As at setup: nothing that it refers to has gone or changed.
-            Via::Vma(args, _) => unsafe { bindings::migrate_vma_pages(args) },
+            Via::Vma(args, _) => {
+                (args.src, args.dst) = (src, dst);
+                // SAFETY: As at setup: nothing that it refers to has gone or changed.
+                unsafe { bindings::migrate_vma_pages(args) }
+            }
             // SAFETY: The arrays are as `migrate_device_pfns()` left them, with destinations.
-            Via::Device => unsafe {
-                bindings::migrate_device_pages(
-                    self.batch.src.as_mut_ptr(),
-                    self.batch.dst.as_mut_ptr(),
-                    self.len,
-                )
-            },
+            Via::Device => unsafe { bindings::migrate_device_pages(src, dst, len) },
         }
         // INVARIANT: The core has seen the destinations. From here on they are its own.
         Committed::new(self)
     }
 
     pub(super) fn finalize(&mut self) {
+        let (src, dst) = self.arrays.as_mut_ptrs();
+        let len = self.len();
         match &mut self.via {
-            // SAFETY: By the type invariants of the callers, either the core has seen every
-            // destination in `migrate_vma_pages()`, or there is none.
-            Via::Vma(args, _) => unsafe { bindings::migrate_vma_finalize(args) },
+            Via::Vma(args, _) => {
+                (args.src, args.dst) = (src, dst);
+                // SAFETY: By the type invariants of the callers, either the core has seen every
+                // destination in `migrate_vma_pages()`, or there is none.
+                unsafe { bindings::migrate_vma_finalize(args) }
+            }
             // SAFETY: As above.
-            Via::Device => unsafe {
-                bindings::migrate_device_finalize(
-                    self.batch.src.as_mut_ptr(),
-                    self.batch.dst.as_mut_ptr(),
-                    self.len,
-                )
-            },
+            Via::Device => unsafe { bindings::migrate_device_finalize(src, dst, len) },
         }
     }
 }

@@ -36,7 +36,10 @@ use super::{
 };
 use collected::Via;
 use core::ops::Range;
-use entries::Entries;
+use entries::{
+    Arrays,
+    Entries, //
+};
 use kernel::{
     error::to_result,
     mm::virt::VmaRef,
@@ -147,8 +150,7 @@ impl Batch {
         let collected = args.npages;
         // INVARIANT: The core has set up `collected` entries, and no destinations.
         let this = Collected::new(
-            self,
-            npages.min(collected),
+            self.arrays(npages.min(collected)),
             select == Select::System,
             Via::Vma(args, fault.is_some()),
         );
@@ -163,6 +165,10 @@ impl Batch {
     pub(super) fn collected_by_device(&mut self, len: usize) -> Collected<'_> {
         self.dst[..len].fill(0);
         // INVARIANT: The core has set up `len` entries, and there are no destinations.
-        Collected::new(self, len, false, Via::Device).remember()
+        Collected::new(self.arrays(len), false, Via::Device).remember()
+    }
+
+    fn arrays(&mut self, len: usize) -> Arrays<'_> {
+        Arrays::new(&mut self.src, &mut self.dst, &mut self.before, len)
     }
 }

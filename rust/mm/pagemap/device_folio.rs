@@ -12,7 +12,8 @@ use crate::layer::mm::{
         Folio,
         LockedFolio, //
     },
-    migrate::Source, //
+    migrate::Source,
+    HUGE_PAGES, //
 };
 use core::ops::Range;
 use kernel::prelude::*;
@@ -43,6 +44,14 @@ impl DeviceFolio {
     /// The number of its first page in the pagemap.
     pub fn offset(&self) -> usize {
         self.offset
+    }
+
+    /// Its pages.
+    pub fn pages(&self) -> usize {
+        match self.huge {
+            true => HUGE_PAGES,
+            false => 1,
+        }
     }
 
     /// Whether it is a huge folio.

@@ -11,9 +11,11 @@
 
 mod device_folio;
 mod region;
+mod run;
 
 pub use device_folio::DeviceFolio;
 pub use region::Memory;
+pub use run::Run;
 
 use super::{
     bindings,
@@ -113,7 +115,8 @@ struct State<O> {
 /// # Invariants
 ///
 /// - `raw` was registered by `memremap_pages()` and is unregistered on drop only.
-/// - A page has a slot in `state.slots` exactly while it belongs to a folio with a reference.
+/// - A page has a slot in `state.slots` exactly while it belongs to a folio with a reference, or to a
+///   [`Run`].
 #[pin_data(PinnedDrop)]
 pub struct Pagemap<T: Driver> {
     #[pin]
@@ -232,24 +235,67 @@ impl<T: Driver> Pagemap<T> {
     /// C: `zone_device_folio_init()`. `None` if there is none. Does not sleep. Fill the memory
     /// before the folio is given to a migration: it holds what the user before left.
     pub fn alloc(&self, huge: bool, owner: &Arc<T::Owner>) -> Option<DeviceFolio> {
+        if !huge {
+            return self.alloc_run(1, owner)?.next();
+        }
+        let offset = self.take(owner, |slots, owner| slots.take(true, owner))?;
+        // SAFETY: We just took the slots of these pages.
+        let folio = unsafe { self.init_folio(offset, super::HUGE_ORDER) };
+        Some(DeviceFolio::new(folio, offset, true))
+    }
+
+    /// New folios of single pages that follow each other, `most` at most and all of one huge block,
+    /// each as [`Pagemap::alloc`] gives it.
+    ///
+    /// To take the lock for each page would cost more than the rest of it. `None` if there is none, or
+    /// `most` is 0.
+    pub fn alloc_run(&self, most: usize, owner: &Arc<T::Owner>) -> Option<Run<'_, T>> {
+        let (first, nr) = self.take(owner, |slots, owner| slots.take_run(most, owner))?;
+        // SAFETY: We just took the slots of these pages.
+        Some(unsafe { Run::new(self, first..first + nr) })
+    }
+
+    /// Takes slots, if folios are handed out.
+    fn take<S>(
+        &self,
+        owner: &Arc<T::Owner>,
+        take: impl FnOnce(&mut Slots<Holder<T::Owner>>, &Holder<T::Owner>) -> Option<S>,
+    ) -> Option<S> {
         let owner = Holder(owner.clone());
-        let offset = {
-            let mut state = self.state.lock();
-            if state.door != Door::Open {
-                return None;
-            }
-            state.slots.take(huge, &owner)?
-        };
-        let order = if huge { super::HUGE_ORDER } else { 0 };
+        let mut state = self.state.lock();
+        match state.door {
+            Door::Open => take(&mut state.slots, &owner),
+            Door::Closed | Door::Retired => None,
+        }
+    }
+
+    /// Makes a folio of pages without one.
+    ///
+    /// # Safety
+    ///
+    /// The `1 << order` pages from number `offset` of the range on must have slots that the caller took
+    /// and has not made a folio of; an `order` beyond 0 is [`HUGE_ORDER`](super::HUGE_ORDER), and the
+    /// slots are a huge block.
+    unsafe fn init_folio(&self, offset: usize, order: u32) -> LockedFolio {
         let pfn = self.pfns().start + offset;
         // SAFETY: The page is part of our registered range.
         let raw: *mut bindings::folio = unsafe { bindings::rust_dmirror_pfn_to_page(pfn) }.cast();
-        // SAFETY: By the type invariants, these pages have no reference, and we just took their
-        // slot, so that nobody else makes a folio of them. The pagemap is registered.
+        // SAFETY: By the type invariants, these pages had no reference when their slots were taken, and
+        // nobody else makes a folio of them. The pagemap is registered.
         unsafe { bindings::rust_dmirror_zone_device_folio_init(raw, self.raw.get(), order) };
-        // SAFETY: The folio was made with one reference, locked, and both are ours.
-        let folio = unsafe { LockedFolio::from_raw(NonNull::new(raw)?) };
-        Some(DeviceFolio::new(folio, offset, huge))
+        // SAFETY: A page that has a number has a `struct page`. The folio was made with one reference,
+        // locked, and both are ours.
+        unsafe { LockedFolio::from_raw(NonNull::new_unchecked(raw)) }
+    }
+
+    /// Gives slots back whose pages have no folio any more.
+    fn give_back(&self, pages: Range<usize>) {
+        if pages.is_empty() {
+            return;
+        }
+        let put = self.state.lock().slots.put(pages.start, pages.len());
+        // The owner's destructor, if this was the last reference, runs after the lock is released.
+        kernel::warn_on!(put.is_err());
     }
 
     /// Whether a huge folio could be handed out. True only until somebody takes it.
@@ -360,11 +406,14 @@ impl<T: Driver> Pagemap<T> {
         // SAFETY: The folio is of a pagemap of ours, which waits for it to be freed.
         let this = unsafe { Self::from_raw(bindings::rust_dmirror_folio_pgmap(folio)) };
         // SAFETY: The folio is still whole.
-        let counts = unsafe { Counts::read(folio) };
-        let offset = counts.pfn - this.pfns().start;
-        let put = this.state.lock().slots.put(offset, 1 << counts.order);
-        // The owner's destructor, if this was the last reference, runs after the lock is released.
-        kernel::warn_on!(put.is_err());
+        let (pfn, order) = unsafe {
+            (
+                bindings::rust_dmirror_folio_pfn(folio),
+                bindings::rust_dmirror_folio_order(folio),
+            )
+        };
+        let first = pfn - this.pfns().start;
+        this.give_back(first..first + (1 << order));
     }
 
     /// # Safety
