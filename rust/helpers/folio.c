@@ -75,6 +75,11 @@ unsigned int rust_dmirror_folio_order(const struct folio *folio)
 	return folio_order(folio);
 }
 
+int rust_dmirror_folio_mapcount(const struct folio *folio)
+{
+	return folio_mapcount(folio);
+}
+
 struct page *rust_dmirror_pfn_to_page(unsigned long pfn)
 {
 	return pfn_to_page(pfn);

@@ -44,6 +44,7 @@ struct folio *rust_dmirror_page_folio(struct page *page);
 struct folio *rust_dmirror_pfn_folio(unsigned long pfn);
 unsigned long rust_dmirror_folio_pfn(const struct folio *folio);
 unsigned int rust_dmirror_folio_order(const struct folio *folio);
+int rust_dmirror_folio_mapcount(const struct folio *folio);
 struct page *rust_dmirror_pfn_to_page(unsigned long pfn);
 unsigned long rust_dmirror_page_to_pfn(const struct page *page);
 bool rust_dmirror_is_zero_pfn(unsigned long pfn);
@@ -74,7 +75,7 @@ unsigned int rust_dmirror_pfn_memory(unsigned long pfn);
 #define RUST_DMIRROR_PLACE_MEMORY	0x0ff
 #define RUST_DMIRROR_PLACE_OWN		0x100
 #define RUST_DMIRROR_PLACE_ZERO		0x200
-unsigned int rust_dmirror_pfn_place(unsigned long pfn, const void *owner);
+unsigned int rust_dmirror_pfn_place(unsigned long pfn, const void *owner, bool write);
 void rust_dmirror_folio_inherit(struct folio *head, struct folio *tail);
 void rust_dmirror_pagemap_set_range(struct dev_pagemap *pgmap, u64 start, u64 end);
 struct resource *rust_dmirror_request_free_region(unsigned long size, const char *name);

@@ -6,12 +6,11 @@
 
 use super::{
     bindings,
-    folio::Counts,
+    lock::Vma,
     HUGE_SIZE, //
 };
 use core::ops::Range;
 use kernel::{
-    mm::virt::VmaRef,
     page::{
         PAGE_MASK,
         PAGE_SHIFT,
@@ -48,6 +47,17 @@ impl From<Error> for FaultError {
     }
 }
 
+/// What of a folio changes if somebody else maps, unmaps or splits it.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Shape {
+    /// The number of its first page.
+    pub pfn: usize,
+    /// Its order.
+    pub order: u32,
+    /// C: `folio_mapcount()`.
+    pub mapcount: i32,
+}
+
 /// A CPU fault on a page of private device memory, in progress.
 ///
 /// # Invariants
@@ -65,9 +75,9 @@ impl<'a> Fault<'a> {
     }
 
     /// The VMA.
-    pub fn vma(&self) -> &'a VmaRef {
+    pub fn vma(&self) -> Vma<'a> {
         // SAFETY: By the type invariants, the VMA stays, and `mmap_lock` is held.
-        unsafe { VmaRef::from_raw(self.0.__bindgen_anon_1.vma) }
+        unsafe { Vma::from_raw(self.0.__bindgen_anon_1.vma) }
     }
 
     /// The page.
@@ -82,19 +92,27 @@ impl<'a> Fault<'a> {
 
     /// The order of the folio.
     fn order(&self) -> u32 {
-        // SAFETY: As in `counts`.
-        unsafe {
-            bindings::rust_dmirror_folio_order(bindings::rust_dmirror_page_folio(self.page()))
-        }
+        // SAFETY: As in `folio`.
+        unsafe { bindings::rust_dmirror_folio_order(self.folio()) }
     }
 
-    /// The counts of the folio.
-    pub fn counts(&self) -> Counts {
-        // SAFETY: By the type invariants, the core holds a reference on the page, so that its
-        // folio can be found and read. The lock keeps it from being split.
+    /// The folio that the page is of.
+    fn folio(&self) -> *mut bindings::folio {
+        // SAFETY: By the type invariants, the core holds a reference on the page, so that its folio can
+        // be found. The lock keeps it from being split.
+        unsafe { bindings::rust_dmirror_page_folio(self.page()) }
+    }
+
+    /// Which folio the page is of, how large it is, and how often it is mapped.
+    pub fn shape(&self) -> Shape {
+        let folio = self.folio();
+        // SAFETY: As in `folio`.
         unsafe {
-            let folio = bindings::rust_dmirror_page_folio(self.page());
-            Counts::read(folio)
+            Shape {
+                pfn: bindings::rust_dmirror_folio_pfn(folio),
+                order: bindings::rust_dmirror_folio_order(folio),
+                mapcount: bindings::rust_dmirror_folio_mapcount(folio),
+            }
         }
     }
 

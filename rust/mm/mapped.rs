@@ -257,8 +257,9 @@ impl<'a> Mapped<'a> {
 
     /// Where the first is, as the device with this owner sees it.
     pub fn place(&self, owner: OwnerId) -> Place {
+        let write = self.access != Access::Read;
         // SAFETY: By the type invariants, the page is mapped, which holds a reference on its folio.
-        let raw = unsafe { bindings::rust_dmirror_pfn_place(self.pfn, owner.as_raw()) };
+        let raw = unsafe { bindings::rust_dmirror_pfn_place(self.pfn, owner.as_raw(), write) };
         let is_own = raw & bindings::RUST_DMIRROR_PLACE_OWN != 0;
         match raw & bindings::RUST_DMIRROR_PLACE_MEMORY {
             bindings::MEMORY_PRIVATE => Place::Private { is_own },

@@ -13,6 +13,7 @@ use super::{
         Folio,
         LockedFolio, //
     },
+    lock::Vma,
     migrate::Source,
     HUGE_ORDER, //
 };
@@ -53,7 +54,7 @@ impl SystemFolio {
             true => Self::gfp(true),
             false => bindings::GFP_FAULT_DESTINATION,
         };
-        Self::alloc_for(fault.vma(), fault.range().start, gfp, huge)
+        Self::alloc_for(&fault.vma(), fault.range().start, gfp, huge)
     }
 
     /// As [`SystemFolio::for_vma`], where no VMA is known. C: `folio_alloc()`.
@@ -152,14 +153,14 @@ const AT_A_TIME: usize = 32;
 /// The first `left` of `pages` are folios of one page, each with one reference, that nobody else knows
 /// and this value owns.
 pub struct SystemPages<'a> {
-    vma: &'a VmaRef,
+    vma: Vma<'a>,
     pages: [*mut bindings::page; AT_A_TIME],
     left: usize,
 }
 
 impl<'a> SystemPages<'a> {
     /// None yet.
-    pub fn new(vma: &'a VmaRef) -> Self {
+    pub fn new(vma: Vma<'a>) -> Self {
         // INVARIANT: There are none.
         SystemPages {
             vma,
@@ -177,14 +178,14 @@ impl<'a> SystemPages<'a> {
         match self.take() {
             // SAFETY: It was ours, and nobody else knows it.
             Some(page) => unsafe { SystemFolio::from_new(page.cast(), false) },
-            None => SystemFolio::for_vma(self.vma, address, false),
+            None => SystemFolio::for_vma(&self.vma, address, false),
         }
     }
 
     fn fetch(&mut self, nr: usize) {
         self.pages.fill(core::ptr::null_mut());
         let pages = self.pages.as_mut_ptr();
-        // SAFETY: `vma` is valid and read-locked by the invariants of `VmaRef`; there is room for as
+        // SAFETY: `vma` is valid and read-locked by the invariants of `Vma`; there is room for as
         // many pages, and none in it.
         let nr = unsafe {
             bindings::rust_dmirror_vma_alloc_pages(

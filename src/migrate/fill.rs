@@ -26,6 +26,7 @@ use crate::{
         Point, //
     },
     layer::mm::{
+        lock::Vma,
         migrate::{
             Collected,
             Destination,
@@ -40,7 +41,6 @@ use crate::{
 };
 use core::ops::Range;
 use kernel::{
-    mm::virt::VmaRef,
     page::PAGE_SHIFT,
     prelude::*, //
 };
@@ -61,7 +61,7 @@ pub struct Filler<'a> {
     /// The file.
     pub file: &'a File,
     /// The VMA.
-    pub vma: &'a VmaRef,
+    pub vma: Vma<'a>,
     /// The addresses of the entries.
     pub range: Range<usize>,
     /// What is to fail.
@@ -98,7 +98,7 @@ impl Filler<'_> {
             let source = source.ok_or(Fate::Empty)?;
             let address = self.range.start + (wanted.index << PAGE_SHIFT);
             let folio = system_folio(&self.faults, wanted.huge, || match wanted.huge {
-                true => SystemFolio::for_vma(self.vma, address, true),
+                true => SystemFolio::for_vma(&self.vma, address, true),
                 false => pages.next(address, wanted.left),
             })?;
             copy_back(&self.faults, &mut origin, &source, folio)

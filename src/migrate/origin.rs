@@ -7,7 +7,10 @@ use super::{
     fill::Made, //
 };
 use crate::{
-    devmem::Chunk,
+    devmem::{
+        Chunk,
+        Memory, //
+    },
     inject::{
         Faults,
         Point, //
@@ -24,44 +27,63 @@ use crate::{
     }, //
 };
 use core::ops::Range;
-use kernel::sync::Arc;
+use kernel::{
+    prelude::*,
+    sync::Arc, //
+};
 
-/// Where data comes from: what stands behind the block of the last page, since the next one is mostly of
-/// the same.
+/// Where data comes from.
 ///
-/// For pages that were collected together: while one of them is, the block keeps what is behind it.
+/// For pages that were collected together: while one of them is, its block keeps what stands behind it.
 #[derive(Default)]
-pub struct Origin(Option<(Range<usize>, Arc<Backing>)>);
+pub struct Origin<'a> {
+    /// Where the pages probably are.
+    memory: Option<&'a Memory>,
+    /// What stands behind the block of the last page, since the next one is mostly of the same.
+    block: Option<(Range<usize>, Arc<Backing>)>,
+}
 
-impl Origin {
+impl<'a> Origin<'a> {
+    /// Of pages that are probably all of this memory.
+    pub fn of(memory: &'a Memory) -> Self {
+        Origin {
+            memory: Some(memory),
+            block: None,
+        }
+    }
+
     /// Fills a folio with the data of a source on the device.
     pub fn take(&mut self, source: &Source<'_>, mut folio: SystemFolio) -> Made<SystemFolio> {
         let pfn = source.pfn();
-        let copied = match &self.0 {
+        let copied = match &self.block {
             Some((pfns, backing)) if pfns.contains(&pfn) => folio.fill(backing, pfn - pfns.start),
-            _ => {
-                let (memory, offset) =
-                    Pagemap::<Chunk>::of_source(source).ok_or(Fate::CopyFailed)?;
-                match memory.data().place(offset) {
-                    Some((backing, first)) => {
-                        let copied = folio.fill(&backing, first);
-                        let block = pfn - first;
-                        self.0 = Some((block..block + HUGE_PAGES, backing));
-                        copied
-                    }
-                    None => folio.fill_from(source),
-                }
-            }
+            _ => self.look(source, &mut folio),
         };
         copied.map_err(|_| Fate::CopyFailed)?;
         Ok(folio)
+    }
+
+    fn look(&mut self, source: &Source<'_>, folio: &mut SystemFolio) -> Result {
+        let pfn = source.pfn();
+        let known = self.memory.filter(|memory| memory.pfns().contains(&pfn));
+        let (memory, offset) = match known {
+            Some(memory) => (memory, pfn - memory.pfns().start),
+            None => Pagemap::<Chunk>::of_source(source).ok_or(EINVAL)?,
+        };
+        let Some((backing, first)) = memory.data().place(offset) else {
+            return folio.fill_from(source);
+        };
+        folio.fill(&backing, first)?;
+        let start = pfn - first;
+        self.block = Some((start..start + HUGE_PAGES, backing));
+        Ok(())
     }
 }
 
 /// As [`Origin::take`], if nothing is to fail.
 pub fn copy_to(
     faults: &Faults<'_>,
-    origin: &mut Origin,
+    origin: &mut Origin<'_>,
     source: &Source<'_>,
     folio: SystemFolio,
 ) -> Made<SystemFolio> {
@@ -74,7 +96,7 @@ pub fn copy_to(
 /// As [`copy_to`], for a destination.
 pub fn copy_back(
     faults: &Faults<'_>,
-    origin: &mut Origin,
+    origin: &mut Origin<'_>,
     source: &Source<'_>,
     folio: SystemFolio,
 ) -> Made<Destination> {

@@ -61,7 +61,7 @@ fn leak() -> Result<(usize, Log)> {
             start..start + kernel::page::PAGE_SIZE,
             crate::layer::mm::hmm::Want::Look,
             true,
-            |_, seen| leaked = seen.page().and_then(|page| page.folio()),
+            |_, _, seen| leaked = seen.page().and_then(|page| page.folio()),
         )?;
         rig.note_mapped(log, "leaked", 0)?;
         crate::layer::mm::testing::unmap(rig.base, crate::layer::mm::HUGE_SIZE)?;

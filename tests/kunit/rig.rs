@@ -19,7 +19,10 @@ use crate::{
     layer::mm::{
         folio::Counts,
         hmm::Want,
-        lock::MmapReadLock,
+        lock::{
+            MmapReadLock,
+            Vma, //
+        },
         migrate::{
             Batch,
             Collected,
@@ -44,10 +47,7 @@ use crate::{
 };
 use core::ops::Range;
 use kernel::{
-    mm::{
-        virt::VmaRef,
-        MmWithUser, //
-    },
+    mm::MmWithUser,
     page::PAGE_SIZE,
     prelude::*,
     sync::{
@@ -197,7 +197,7 @@ impl Rig {
             start..start + PAGE_SIZE,
             Want::Look,
             true,
-            |_, seen| {
+            |_, _, seen| {
                 let counts = seen.page().map(|page| page.counts()).ok_or(ENOENT);
                 line = counts.map(|counts| self.watch.line(stage, counts));
             },
@@ -216,12 +216,12 @@ impl Rig {
         batch: &mut Batch,
         range: Range<usize>,
         select: Select,
-        then: impl FnOnce(Collected<'_>, &VmaRef) -> Result<T>,
+        then: impl FnOnce(Collected<'_>, Vma<'_>) -> Result<T>,
     ) -> Result<T> {
         let mmap = MmapReadLock::new(&self.mm)?;
         let vma = mmap.vma(range.start).ok_or(EFAULT)?;
         let owner = self.device.core().owner();
-        let collected = batch.setup(vma, range, select, true, owner, None)?;
+        let collected = batch.setup(vma, range, select, true, owner)?;
         then(collected, vma)
     }
 

@@ -5,6 +5,10 @@
 use super::{
     committed::Committed,
     entries::Arrays,
+    setup::{
+        By,
+        Setup, //
+    },
     source::Source, //
 };
 use crate::layer::mm::{
@@ -20,14 +24,6 @@ use crate::layer::mm::{
 };
 use core::ptr::NonNull;
 use kernel::types::NotThreadSafe;
-
-/// By which half of the interface the pages were collected.
-pub(super) enum Via {
-    /// By address; and whether inside a CPU fault.
-    Vma(bindings::migrate_vma, bool),
-    /// By device page.
-    Device,
-}
 
 /// What an entry is, after setup.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -78,35 +74,32 @@ impl Destination {
 /// - The entries of `src` are as the core left them at setup.
 /// - Each entry of `dst` is empty or a locked folio that this value owns, of an order that its
 ///   source allows.
+/// - `setup` is what the core was told, and that has not gone or changed.
 #[must_use = "dropping it puts every page back"]
 pub struct Collected<'a> {
     pub(super) arrays: Arrays<'a>,
-    /// What the first entry is: only that may be huge.
-    head: Kind,
-    to_device: bool,
-    via: Via,
-    // Folio locks are released by the thread that took them.
+    setup: &'a mut Setup,
+    // `mmap_lock`, which is held meanwhile, is released by the thread that took it.
     _nts: NotThreadSafe,
 }
 
 impl<'a> Collected<'a> {
-    /// The entries must be as the core left them at setup, without destinations.
-    pub(super) fn new(arrays: Arrays<'a>, to_device: bool, via: Via) -> Self {
-        // INVARIANT: By the requirement of this function, which only this module's setup calls.
+    /// # Safety
+    ///
+    /// The entries must be as the core left them at setup, without destinations, and `setup` what it
+    /// was told, which stays for `'a`.
+    pub(super) unsafe fn new(mut arrays: Arrays<'a>, setup: &'a mut Setup) -> Self {
+        arrays.remember();
+        setup.head = match arrays.before().first() {
+            Some(first) => kind(Mpfn::from_raw(*first)),
+            None => Kind::Skipped,
+        };
+        // INVARIANT: By the requirements of this function.
         Collected {
             arrays,
-            head: Kind::Skipped,
-            to_device,
-            via,
+            setup,
             _nts: NotThreadSafe,
         }
-    }
-
-    /// Keeps what was collected, to be able to tell afterwards what became of it.
-    pub(super) fn remember(mut self) -> Self {
-        self.arrays.remember();
-        self.head = self.kind(0);
-        self
     }
 
     /// Entries, one per page.
@@ -117,11 +110,6 @@ impl<'a> Collected<'a> {
     /// Whether there are none; never, but a `len` wants it.
     pub fn is_empty(&self) -> bool {
         self.len() == 0
-    }
-
-    /// Whether this is inside a CPU fault, which holds one more reference on its folio.
-    pub fn in_fault(&self) -> bool {
-        matches!(self.via, Via::Vma(_, true))
     }
 
     pub(super) fn before(&self, index: usize) -> Mpfn {
@@ -143,7 +131,7 @@ impl<'a> Collected<'a> {
         };
         // SAFETY: It was locked and referenced at setup, and stays so until finalize, which is not
         // before `self` goes. What goes to a device was selected as system memory.
-        Some(unsafe { Source::new(before.pfn()?, nr, self.to_device) })
+        Some(unsafe { Source::new(before.pfn()?, nr, self.setup.to_device) })
     }
 
     /// The counts of the entry's destination, if it has one.
@@ -169,7 +157,7 @@ impl<'a> Collected<'a> {
         destination: Destination,
     ) -> core::result::Result<(), Destination> {
         let is_free = self.arrays.dst().get(index) == Some(&0);
-        let is_right = matches!(destination, Destination::Device(_)) == self.to_device;
+        let is_right = matches!(destination, Destination::Device(_)) == self.setup.to_device;
         if !is_free || !is_right || !self.takes(index, destination.is_huge()) {
             return Err(destination);
         }
@@ -182,9 +170,9 @@ impl<'a> Collected<'a> {
         match self.kind(index) {
             Kind::Page => !huge,
             // A hole is filled by address, which eviction has none of; nothing comes out of one.
-            Kind::Hole => !huge && self.to_device,
+            Kind::Hole => !huge && self.setup.to_device,
             Kind::Huge { .. } if huge => true,
-            Kind::HugeHole if huge => self.to_device,
+            Kind::HugeHole if huge => self.setup.to_device,
             // The entries behind a huge one follow it.
             Kind::Huge { .. } | Kind::HugeHole | Kind::Skipped => !huge && self.may_split(),
         }
@@ -192,11 +180,10 @@ impl<'a> Collected<'a> {
 
     /// Whether the core may be asked to split what is at the first entry.
     fn may_split(&self) -> bool {
-        let by_address = matches!(self.via, Via::Vma(_, false));
-        by_address
-            && match self.head {
+        self.setup.by == By::Address
+            && match self.setup.head {
                 Kind::Huge { exclusive } => exclusive,
-                Kind::HugeHole => self.to_device,
+                Kind::HugeHole => self.setup.to_device,
                 Kind::Page | Kind::Hole | Kind::Skipped => false,
             }
     }
@@ -209,12 +196,26 @@ impl<'a> Collected<'a> {
     ///
     /// The page comes back if this is anything else.
     pub fn split_mapping(&mut self, page: SystemFolio) -> core::result::Result<(), SystemFolio> {
-        let is_huge = matches!(self.head, Kind::Huge { .. });
-        if !self.in_fault() || !is_huge || page.is_huge() || self.arrays.dst()[0] != 0 {
+        // If another folio came in the place of the one that faulted, the fault holds no reference on
+        // it, and its split might succeed, in this process only (K3).
+        let is_huge = matches!(self.setup.head, Kind::Huge { .. });
+        if !is_huge || !self.is_faulting() || page.is_huge() || self.arrays.dst()[0] != 0 {
             return Err(page);
         }
         self.put(0, Destination::System(page));
         Ok(())
+    }
+
+    /// Whether the first entry is the folio whose fault is being handled.
+    fn is_faulting(&self) -> bool {
+        let page = self.setup.args.fault_page;
+        if self.setup.by != By::Fault {
+            return false;
+        }
+        // SAFETY: The page is that of a fault that is being handled, which holds a reference on it.
+        let pfn =
+            unsafe { bindings::rust_dmirror_folio_pfn(bindings::rust_dmirror_page_folio(page)) };
+        self.before(0).pfn() == Some(pfn)
     }
 
     fn put(&mut self, index: usize, destination: Destination) {
@@ -248,37 +249,41 @@ impl<'a> Collected<'a> {
     pub fn commit(mut self) -> Committed<'a> {
         let all_given = |this: &Self| this.arrays.dst().iter().all(|dst| *dst != 0);
         let is_huge_given = Mpfn::from_raw(self.arrays.dst()[0]).compound();
-        if self.head == Kind::HugeHole && !is_huge_given && !all_given(&self) {
+        if self.setup.head == Kind::HugeHole && !is_huge_given && !all_given(&self) {
             // The core fills a huge hole page by page without looking whether there is one.
             self.take_all_back();
         }
         let (src, dst) = self.arrays.as_mut_ptrs();
         let len = self.len();
-        match &mut self.via {
-            Via::Vma(args, _) => {
-                (args.src, args.dst) = (src, dst);
-                // SAFETY: As at setup: nothing that it refers to has gone or changed.
-                unsafe { bindings::migrate_vma_pages(args) }
-            }
+        if self.setup.by == By::Device {
             // SAFETY: The arrays are as `migrate_device_pfns()` left them, with destinations.
-            Via::Device => unsafe { bindings::migrate_device_pages(src, dst, len) },
+            unsafe { bindings::migrate_device_pages(src, dst, len) };
+        } else {
+            let args = &mut self.setup.args;
+            (args.src, args.dst) = (src, dst);
+            // SAFETY: As at setup: by the type invariants, nothing that it refers to has gone or
+            // changed.
+            unsafe { bindings::migrate_vma_pages(args) };
         }
-        // INVARIANT: The core has seen the destinations. From here on they are its own.
-        Committed::new(self)
+        // SAFETY: The core has just seen the destinations.
+        unsafe { Committed::new(self) }
     }
 
-    pub(super) fn finalize(&mut self) {
+    /// # Safety
+    ///
+    /// The core must have seen every destination, or there is none; and nothing may be done with this
+    /// afterwards.
+    pub(super) unsafe fn finalize(&mut self) {
         let (src, dst) = self.arrays.as_mut_ptrs();
         let len = self.len();
-        match &mut self.via {
-            Via::Vma(args, _) => {
-                (args.src, args.dst) = (src, dst);
-                // SAFETY: By the type invariants of the callers, either the core has seen every
-                // destination in `migrate_vma_pages()`, or there is none.
-                unsafe { bindings::migrate_vma_finalize(args) }
-            }
-            // SAFETY: As above.
-            Via::Device => unsafe { bindings::migrate_device_finalize(src, dst, len) },
+        if self.setup.by == By::Device {
+            // SAFETY: By the requirements of this function.
+            unsafe { bindings::migrate_device_finalize(src, dst, len) };
+        } else {
+            let args = &mut self.setup.args;
+            (args.src, args.dst) = (src, dst);
+            // SAFETY: By the requirements of this function.
+            unsafe { bindings::migrate_vma_finalize(args) };
         }
     }
 }
@@ -286,7 +291,8 @@ impl<'a> Collected<'a> {
 impl Drop for Collected<'_> {
     fn drop(&mut self) {
         self.take_all_back();
-        self.finalize();
+        // SAFETY: There is no destination any more.
+        unsafe { self.finalize() };
     }
 }
 

@@ -51,9 +51,11 @@ impl Outcome {
 pub struct Committed<'a>(ManuallyDrop<Collected<'a>>);
 
 impl<'a> Committed<'a> {
+    /// # Safety
+    ///
     /// The core must have seen the destinations of `collected`.
-    pub(super) fn new(collected: Collected<'a>) -> Self {
-        // INVARIANT: By the requirement of this function, which only `Collected::commit` calls.
+    pub(super) unsafe fn new(collected: Collected<'a>) -> Self {
+        // INVARIANT: By the requirements of this function.
         Committed(ManuallyDrop::new(collected))
     }
 
@@ -173,6 +175,7 @@ impl Drop for Committed<'_> {
     /// Maps what migrated at its destination, and the rest where it was. C:
     /// `migrate_vma_finalize()` or `migrate_device_finalize()`.
     fn drop(&mut self) {
-        self.0.finalize();
+        // SAFETY: By the type invariants, the core has seen every destination.
+        unsafe { self.0.finalize() };
     }
 }
