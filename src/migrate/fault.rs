@@ -200,7 +200,9 @@ fn fill(
         Ok(destination) => {
             // Refused only if it is not what was asked for, which the types above exclude.
             let _ = collected.give(0, destination);
-            fill_around(fault, &mut origin, collected);
+            if !is_huge {
+                fill_around(fault, &mut origin, collected);
+            }
             Ok(false)
         }
         Err(Fate::CopyFailed) => Err(FaultError::Bus),
