@@ -94,9 +94,13 @@ bool rust_dmirror_is_zero_pfn(unsigned long pfn)
 {
 	struct folio *folio = page_folio(pfn_to_page(pfn));
 
-	/* huge_zero_pfn is not exported: anonymous and file folios have a mapping, the zero folio has none. */
-	return is_zero_pfn(pfn) || (folio_test_large(folio) && !folio_is_zone_device(folio) &&
-				    !folio->mapping && !folio_test_swapcache(folio));
+	/*
+	 * huge_zero_pfn is not exported: anonymous and file folios have a mapping, the zero folio has
+	 * none; and its mappings are not counted, unlike those of a driver's pages.
+	 */
+	return is_zero_pfn(pfn) ||
+	       (folio_order(folio) == HPAGE_PMD_ORDER && !folio_is_zone_device(folio) &&
+		!folio->mapping && !folio_test_swapcache(folio) && !folio_mapped(folio));
 }
 
 struct folio *rust_dmirror_folio_alloc(gfp_t gfp, unsigned int order)
@@ -167,6 +171,13 @@ void rust_dmirror_copy_memory(void *dst, const void *src, unsigned long nr)
 {
 	for (; nr; nr--, dst += PAGE_SIZE, src += PAGE_SIZE)
 		copy_page(dst, (void *)src);
+}
+
+/* Kernel memory, aligned to a page. */
+void rust_dmirror_clear_memory(void *dst, unsigned long nr)
+{
+	for (; nr; nr--, dst += PAGE_SIZE)
+		clear_page(dst);
 }
 
 void rust_dmirror_clear_pages(unsigned long pfn, unsigned long nr)

@@ -1,8 +1,10 @@
 /* SPDX-License-Identifier: GPL-2.0 */
 /*
- * Static inlines and macros of the kernel that Rust cannot call. Each does
- * what the function in its name does, and nothing else. What the kernel crate
- * has a helper for is not here.
+ * What Rust cannot call: static inlines and macros of the kernel, each by a
+ * function that does what the one in its name does, and nothing else, for which
+ * the kernel crate has no helper; copies of pages; and a few looks at struct page,
+ * struct folio and page tables that take several of those, or whose layout Rust
+ * does not know: those have a comment where they are.
  */
 #ifndef RUST_DMIRROR_HELPERS_H
 #define RUST_DMIRROR_HELPERS_H
@@ -63,6 +65,7 @@ int rust_dmirror_copy_to_user(unsigned long to, const void *from, unsigned long 
 int rust_dmirror_copy_from_user(void *to, unsigned long from, unsigned long size);
 void rust_dmirror_copy_memory(void *dst, const void *src, unsigned long nr);
 void rust_dmirror_clear_pages(unsigned long pfn, unsigned long nr);
+void rust_dmirror_clear_memory(void *dst, unsigned long nr);
 
 void rust_dmirror_zone_device_folio_init(struct folio *folio, struct dev_pagemap *pgmap,
 					 unsigned int order);
@@ -92,7 +95,6 @@ int rust_dmirror_mmap_read_lock_killable(struct mm_struct *mm);
 bool rust_dmirror_fatal_signal_pending(void);
 bool rust_dmirror_ratelimit(void);
 unsigned long rust_dmirror_task_size(const struct mm_struct *mm);
-bool rust_dmirror_vma_is_anonymous(struct vm_area_struct *vma);
 bool rust_dmirror_mm_is_alone(const struct mm_struct *mm);
 unsigned long rust_dmirror_mm_rss(struct mm_struct *mm, int member);
 
@@ -102,6 +104,7 @@ int rust_dmirror_test_munmap(unsigned long addr, unsigned long len);
 bool rust_dmirror_test_drain_lru(void);
 bool rust_dmirror_test_peek(unsigned long pfn, unsigned long offset, u64 *word);
 struct mm_struct *rust_dmirror_test_dup_mm(void);
+void rust_dmirror_test_copy(void *dst, const void *src, unsigned long size);
 
 /* Gates: each returns 0 unless fail_function makes it fail. */
 int rust_dmirror_gate_huge_alloc(void);

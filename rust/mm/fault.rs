@@ -7,6 +7,10 @@
 use super::{
     bindings,
     lock::Vma,
+    pagemap::{
+        Driver,
+        Pagemap, //
+    },
     HUGE_SIZE, //
 };
 use core::ops::Range;
@@ -134,14 +138,15 @@ impl<'a> Fault<'a> {
     }
 
     /// The addresses that can be brought back together, from the page that faulted on, `most` pages at
-    /// most: those mapped by entries for single pages of private memory with these page frame numbers.
+    /// most: those mapped by entries for single pages of this memory.
     /// Of the page alone, if it is part of a huge folio. At least [`Fault::range`].
     ///
     /// To collect a page of a huge folio that is mapped page by page, the core waits for its lock and
     /// splits it, for a page that nobody may want, and makes others' attempts at it fail meanwhile: none
     /// of these pages is part of such a folio, and none becomes so while `mmap_lock` is held.
-    pub fn around(&self, pfns: &Range<usize>, most: usize) -> Range<usize> {
+    pub fn around<T: Driver>(&self, memory: &Pagemap<T>, most: usize) -> Range<usize> {
         let range = self.range();
+        let pfns = memory.pfns();
         if self.order() != 0 {
             return range;
         }
@@ -150,7 +155,8 @@ impl<'a> Fault<'a> {
         let most = most.min((end - range.start) >> PAGE_SHIFT);
         // SAFETY: By the type invariants, the page table is that of a fault that is being handled, with
         // `mmap_lock` held, and the addresses are all in that table and in the VMA. Page frame numbers
-        // that are not among `pfns` are not looked at; those that are have a `struct page`.
+        // that are not among `pfns` are not looked at; those that are have a `struct page`, since the
+        // pagemap is registered for as long as it is borrowed.
         let nr = unsafe {
             bindings::rust_dmirror_fault_run(self.0, pfns.start, pfns.end.saturating_sub(1), most)
         };

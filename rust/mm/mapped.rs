@@ -78,6 +78,11 @@ fn access_of(pfn: Pfn) -> Access {
 }
 
 /// The table of a mirror, locked: what it says is mapped stays mapped.
+///
+/// # Invariants
+///
+/// What a word of the table says is mapped is mapped, and stays that until the lock is released:
+/// whatever changes it takes the word out first, for which it waits for the lock.
 #[must_use = "dropping it unlocks the table"]
 pub struct Locked<'a> {
     table: Guard<'a, Table, MutexBackend>,
@@ -96,7 +101,12 @@ impl<'a> Locked<'a> {
 
     /// Stores an answer of `hmm_range_fault()` for the pages from `start`, a huge boundary, on: as one
     /// huge mapping, of which the first entry tells, or page by page.
-    pub(super) fn store(
+    ///
+    /// # Safety
+    ///
+    /// What was answered must be true since the table was locked, and any change of it go through
+    /// invalidation that waits for the lock of this table.
+    pub(super) unsafe fn store(
         &mut self,
         start: usize,
         pfns: &[usize],

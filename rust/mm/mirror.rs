@@ -156,7 +156,8 @@ impl Mirror {
         self.notifier.data().owner
     }
 
-    /// Locks the table. Sleeps; must not be called with a page table lock or folio lock held.
+    /// Locks the table. Sleeps; must not be called with a page table lock held. A folio lock may be: the
+    /// core invalidates with one, too.
     pub fn lock(&self) -> Locked<'_> {
         Locked::new(self.notifier.data().table.lock())
     }
@@ -279,7 +280,9 @@ impl Mirror {
         };
 
         if keep {
-            locked.store(start, pfns, is_huge, &mut room.spare)?;
+            // SAFETY: Nothing changed since it was answered, and what changes it from now on waits for
+            // the lock.
+            unsafe { locked.store(start, pfns, is_huge, &mut room.spare) }?;
         }
         let all = nr - skipped;
         let (told, each) = if is_huge { (1, all) } else { (all, 1) };

@@ -26,29 +26,29 @@ use kernel::{
     prelude::*, //
 };
 
-/// A new folio of system memory, locked, that nobody else knows: a destination.
+/// A new folio of system memory, locked, that is still to be filled: what was in it before is nobody's
+/// business.
 ///
 /// # Invariants
 ///
-/// Nobody else has a reference, or knows the folio. It is huge if `huge`, else of one page.
+/// We hold the lock, and nobody else accesses the contents. It is huge if `huge`, else of one page.
 #[must_use = "dropping it frees the folio"]
-pub struct SystemFolio {
+pub struct Blank {
     folio: LockedFolio,
     huge: bool,
 }
 
-impl SystemFolio {
+impl Blank {
     /// A folio of one page, or a huge one, for `address` in `vma`. C: `vma_alloc_folio()`.
     ///
     /// It is tried for without killing anybody, a huge one also without a long search: there are
-    /// ways to go on without. May sleep. The memory is not initialised; it must be filled before it
-    /// is given to a migration.
+    /// ways to go on without. May sleep.
     pub fn for_vma(vma: &VmaRef, address: usize, huge: bool) -> Result<Self> {
         Self::alloc_for(vma, address, Self::gfp(huge), huge)
     }
 
-    /// As [`SystemFolio::for_vma`], for what a CPU fault waits for: a single page is tried for as
-    /// hard as for any other fault.
+    /// As [`Blank::for_vma`], for what a CPU fault waits for: a single page is tried for as hard as
+    /// for any other fault.
     pub fn for_fault(fault: &Fault<'_>, huge: bool) -> Result<Self> {
         let gfp = match huge {
             true => Self::gfp(true),
@@ -57,7 +57,7 @@ impl SystemFolio {
         Self::alloc_for(&fault.vma(), fault.range().start, gfp, huge)
     }
 
-    /// As [`SystemFolio::for_vma`], where no VMA is known. C: `folio_alloc()`.
+    /// As [`Blank::for_vma`], where no VMA is known. C: `folio_alloc()`.
     pub fn anywhere(huge: bool) -> Result<Self> {
         // SAFETY: Any flags and order may be asked for.
         let raw = unsafe { bindings::rust_dmirror_folio_alloc(Self::gfp(huge), Self::order(huge)) };
@@ -97,36 +97,8 @@ impl SystemFolio {
         // SAFETY: By the requirements of this function.
         let folio = unsafe { Folio::from_raw(raw) };
         let folio = folio.try_lock().map_err(|_| EBUSY)?;
-        // INVARIANT: The folio is new, nobody else knows it.
-        Ok(SystemFolio { folio, huge })
-    }
-
-    /// Whether it is a huge folio.
-    pub fn is_huge(&self) -> bool {
-        self.huge
-    }
-
-    /// Fills the folio from device memory, beginning at page `first` of `from`.
-    ///
-    /// # Errors
-    ///
-    /// `EINVAL` if `from` has not as many pages from there on.
-    pub fn fill(&mut self, from: &Backing, first: usize) -> Result {
-        let pfns = self.pfns();
-        from.copy_out(first, pfns.len(), |src| {
-            // SAFETY: By the type invariants nobody else knows these pages; `src` is as many pages.
-            unsafe { bindings::rust_dmirror_copy_to_pages(pfns.start, src, pfns.len()) }
-        })
-    }
-
-    /// Fills the folio from the same number of pages of coherent device memory.
-    ///
-    /// # Errors
-    ///
-    /// `EINVAL` if `from` has another number of pages.
-    pub fn fill_from(&mut self, from: &Source<'_>) -> Result {
-        let pfns = self.pfns();
-        from.copy_to_pfns(pfns)
+        // INVARIANT: The folio is new; whoever finds it by its number looks at its counts, at most.
+        Ok(Blank { folio, huge })
     }
 
     fn pfns(&self) -> Range<usize> {
@@ -134,9 +106,53 @@ impl SystemFolio {
         first..first + (1 << Self::order(self.huge))
     }
 
+    /// Fills it from device memory, beginning at page `first` of `from`.
+    ///
+    /// # Errors
+    ///
+    /// `EINVAL` if `from` has not as many pages from there on; then the folio is freed.
+    pub fn fill(self, from: &Backing, first: usize) -> Result<SystemFolio> {
+        let pfns = self.pfns();
+        from.copy_out(first, pfns.len(), |src| {
+            // SAFETY: By the type invariants nobody else uses these pages; `src` is as many.
+            unsafe { bindings::rust_dmirror_copy_to_pages(pfns.start, src, pfns.len()) }
+        })?;
+        Ok(SystemFolio(self))
+    }
+
+    /// Fills it from the same number of pages of coherent device memory.
+    ///
+    /// # Errors
+    ///
+    /// `EINVAL` if `from` has another number of pages; then the folio is freed.
+    pub fn fill_from(self, from: &Source<'_>) -> Result<SystemFolio> {
+        // SAFETY: By the type invariants nobody else uses these pages.
+        unsafe { from.copy_to_pfns(self.pfns()) }?;
+        Ok(SystemFolio(self))
+    }
+
+    /// Fills it with zeroes.
+    pub fn clear(self) -> SystemFolio {
+        let pfns = self.pfns();
+        // SAFETY: By the type invariants nobody else uses these pages.
+        unsafe { bindings::rust_dmirror_clear_pages(pfns.start, pfns.len()) };
+        SystemFolio(self)
+    }
+}
+
+/// A new folio of system memory, locked and filled: a destination.
+#[must_use = "dropping it frees the folio"]
+pub struct SystemFolio(Blank);
+
+impl SystemFolio {
+    /// Whether it is a huge folio.
+    pub fn is_huge(&self) -> bool {
+        self.0.huge
+    }
+
     /// The locked folio, to be given to a migration.
     pub(super) fn into_locked(self) -> LockedFolio {
-        self.folio
+        self.0.folio
     }
 }
 
@@ -169,16 +185,16 @@ impl<'a> SystemPages<'a> {
         }
     }
 
-    /// One for `address`, as [`SystemFolio::for_vma`] gives it. `wanted` is how many are going to be
+    /// One for `address`, as [`Blank::for_vma`] gives it. `wanted` is how many are going to be
     /// wanted, with this one, at most. May sleep.
-    pub fn next(&mut self, address: usize, wanted: usize) -> Result<SystemFolio> {
+    pub fn next(&mut self, address: usize, wanted: usize) -> Result<Blank> {
         if self.left == 0 && wanted > 1 {
             self.fetch(wanted.min(AT_A_TIME));
         }
         match self.take() {
             // SAFETY: It was ours, and nobody else knows it.
-            Some(page) => unsafe { SystemFolio::from_new(page.cast(), false) },
-            None => SystemFolio::for_vma(&self.vma, address, false),
+            Some(page) => unsafe { Blank::from_new(page.cast(), false) },
+            None => Blank::for_vma(&self.vma, address, false),
         }
     }
 

@@ -129,7 +129,7 @@ impl DeviceMemory {
         (chunks.len(), used, total)
     }
 
-    /// Makes a chunk if there is not room for one more huge folio. Sleeps; no lock may be held.
+    /// Makes a chunk if there is not room for one more folio of the largest kind. Sleeps; no lock may be held.
     ///
     /// Failing is no error: allocations will say that there is no memory.
     pub fn make_room(&self, core: &Arc<Core>) {
@@ -144,7 +144,7 @@ impl DeviceMemory {
 
     /// As [`DeviceMemory::make_room`]. A device that has all it may have is no error.
     pub fn try_make_room(&self, core: &Arc<Core>) -> Result {
-        let has_room = || self.chunks.lock().iter().any(|chunk| chunk.has_huge_room());
+        let has_room = || self.chunks.lock().iter().any(|chunk| chunk.has_room());
         if has_room() {
             return Ok(());
         }

@@ -38,7 +38,7 @@ use crate::{
             Collected,
             Kind, //
         },
-        system::SystemFolio,
+        system::Blank,
         HUGE_PAGES, //
     },
 };
@@ -189,7 +189,7 @@ fn fill(core: &Core, faults: &Faults<'_>, collected: &mut Collected<'_>) {
             continue;
         };
         let is_huge = matches!(collected.kind(index), Kind::Huge { .. });
-        let folio = system_folio(faults, is_huge, || SystemFolio::anywhere(is_huge));
+        let folio = system_folio(faults, is_huge, || Blank::anywhere(is_huge));
         let folio = match (folio, is_huge) {
             (Err(fate), true) => core.reserve.take().ok_or(fate),
             (folio, _) => folio,

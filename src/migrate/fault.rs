@@ -46,7 +46,7 @@ use crate::{
             Outcome, //
         },
         system::{
-            SystemFolio,
+            Blank,
             SystemPages, //
         },
         HUGE_ORDER, //
@@ -84,7 +84,7 @@ pub fn on_fault(memory: &Memory, fault: &Fault<'_>) -> core::result::Result<(), 
     let range = match most {
         // Mostly.
         1 => fault.range(),
-        _ => fault.around(&memory.pfns(), most),
+        _ => fault.around(memory, most),
     };
     let alone = |range| attempt(memory, fault, owner, range, &mut Batch::for_pages(1)?);
     let done = match range.len() >> PAGE_SHIFT {
@@ -190,7 +190,7 @@ fn fill(
     fault: &Fault<'_>,
     collected: &mut Collected<'_>,
 ) -> core::result::Result<bool, FaultError> {
-    let alloc = |huge| system_folio(faults, huge, || SystemFolio::for_fault(fault, huge));
+    let alloc = |huge| system_folio(faults, huge, || Blank::for_fault(fault, huge));
     let Some(source) = collected.source(0) else {
         return Ok(false);
     };

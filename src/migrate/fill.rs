@@ -34,7 +34,7 @@ use crate::{
             Source, //
         },
         system::{
-            SystemFolio,
+            Blank,
             SystemPages, //
         }, //
     }, //
@@ -98,7 +98,7 @@ impl Filler<'_> {
             let source = source.ok_or(Fate::Empty)?;
             let address = self.range.start + (wanted.index << PAGE_SHIFT);
             let folio = system_folio(&self.faults, wanted.huge, || match wanted.huge {
-                true => SystemFolio::for_vma(&self.vma, address, true),
+                true => Blank::for_vma(&self.vma, address, true),
                 false => pages.next(address, wanted.left),
             })?;
             copy_back(&self.faults, &mut origin, &source, folio)
@@ -204,8 +204,8 @@ fn alloc_point(huge: bool) -> Point {
 pub fn system_folio(
     faults: &Faults<'_>,
     huge: bool,
-    alloc: impl FnOnce() -> Result<SystemFolio>,
-) -> Made<SystemFolio> {
+    alloc: impl FnOnce() -> Result<Blank>,
+) -> Made<Blank> {
     if faults.fires(alloc_point(huge)) {
         return Err(Fate::NoMemory);
     }

@@ -22,7 +22,10 @@ use crate::{
             Source, //
         },
         pagemap::Pagemap,
-        system::SystemFolio,
+        system::{
+            Blank,
+            SystemFolio, //
+        },
         HUGE_PAGES, //
     }, //
 };
@@ -53,17 +56,16 @@ impl<'a> Origin<'a> {
     }
 
     /// Fills a folio with the data of a source on the device.
-    pub fn take(&mut self, source: &Source<'_>, mut folio: SystemFolio) -> Made<SystemFolio> {
+    pub fn take(&mut self, source: &Source<'_>, folio: Blank) -> Made<SystemFolio> {
         let pfn = source.pfn();
-        let copied = match &self.block {
+        let filled = match &self.block {
             Some((pfns, backing)) if pfns.contains(&pfn) => folio.fill(backing, pfn - pfns.start),
-            _ => self.look(source, &mut folio),
+            _ => self.look(source, folio),
         };
-        copied.map_err(|_| Fate::CopyFailed)?;
-        Ok(folio)
+        filled.map_err(|_| Fate::CopyFailed)
     }
 
-    fn look(&mut self, source: &Source<'_>, folio: &mut SystemFolio) -> Result {
+    fn look(&mut self, source: &Source<'_>, folio: Blank) -> Result<SystemFolio> {
         let pfn = source.pfn();
         let known = self.memory.filter(|memory| memory.pfns().contains(&pfn));
         let (memory, offset) = match known {
@@ -73,10 +75,10 @@ impl<'a> Origin<'a> {
         let Some((backing, first)) = memory.data().place(offset) else {
             return folio.fill_from(source);
         };
-        folio.fill(&backing, first)?;
+        let filled = folio.fill(&backing, first)?;
         let start = pfn - first;
         self.block = Some((start..start + HUGE_PAGES, backing));
-        Ok(())
+        Ok(filled)
     }
 }
 
@@ -85,7 +87,7 @@ pub fn copy_to(
     faults: &Faults<'_>,
     origin: &mut Origin<'_>,
     source: &Source<'_>,
-    folio: SystemFolio,
+    folio: Blank,
 ) -> Made<SystemFolio> {
     if faults.fires(Point::Copy) {
         return Err(Fate::CopyFailed);
@@ -98,7 +100,7 @@ pub fn copy_back(
     faults: &Faults<'_>,
     origin: &mut Origin<'_>,
     source: &Source<'_>,
-    folio: SystemFolio,
+    folio: Blank,
 ) -> Made<Destination> {
     copy_to(faults, origin, source, folio).map(Destination::System)
 }

@@ -31,7 +31,7 @@ use crate::{
             Source, //
         },
         mirror::Room,
-        system::SystemFolio,
+        system::Blank,
         testing,
         HUGE_PAGES,
         HUGE_SIZE, //
@@ -239,7 +239,7 @@ impl Rig {
 
     /// A filled destination in system memory.
     pub(super) fn system_folio(&self, source: &Source<'_>, huge: bool) -> Result<Destination> {
-        let folio = SystemFolio::anywhere(huge)?;
+        let folio = Blank::anywhere(huge)?;
         let faults = self.file.faults();
         migrate::origin::copy_back(&faults, &mut Origin::default(), source, folio).map_err(|_| EIO)
     }

@@ -28,9 +28,10 @@ use kernel::types::NotThreadSafe;
 /// What an entry is, after setup.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum Kind {
-    /// A whole huge folio; the following entries belong to it.
+    /// A whole huge folio; the following entries belong to it. It is anonymous: the core does not
+    /// offer huge folios of files, on which it finds more references than it expects.
     Huge {
-        /// Mapped writable, hence by one process only.
+        /// Mapped writable, hence, as it is anonymous, by one process only.
         exclusive: bool,
     },
     /// A huge page's worth of nothing: unmapped, or the huge zero page.
@@ -113,10 +114,11 @@ impl<'a> Collected<'a> {
     }
 
     pub(super) fn before(&self, index: usize) -> Mpfn {
-        Mpfn::from_raw(self.arrays.before()[index])
+        let entry = self.arrays.before().get(index);
+        entry.map_or(Mpfn::EMPTY, |entry| Mpfn::from_raw(*entry))
     }
 
-    /// What the entry is.
+    /// What the entry is; what is none is skipped.
     pub fn kind(&self, index: usize) -> Kind {
         kind(self.before(index))
     }
@@ -136,7 +138,7 @@ impl<'a> Collected<'a> {
 
     /// The counts of the entry's destination, if it has one.
     pub fn destination_counts(&self, index: usize) -> Option<Counts> {
-        let pfn = Mpfn::from_raw(self.arrays.dst()[index]).pfn()?;
+        let pfn = Mpfn::from_raw(*self.arrays.dst().get(index)?).pfn()?;
         // SAFETY: By the type invariants, the entry owns a reference on the folio.
         Some(unsafe { Counts::read(bindings::rust_dmirror_pfn_folio(pfn)) })
     }

@@ -107,7 +107,7 @@ impl<'a> Committed<'a> {
                     }
                 }
                 Kind::Page => (1, self.single(index, Outcome::Small)),
-                Kind::Hole if this.arrays.dst()[index] == 0 => (1, Outcome::Empty),
+                Kind::Hole if self.dst(index) == Mpfn::EMPTY => (1, Outcome::Empty),
                 Kind::Hole => (1, self.single(index, Outcome::Small)),
                 Kind::Skipped => (1, Outcome::NotCollected),
             };
@@ -117,11 +117,11 @@ impl<'a> Committed<'a> {
     }
 
     fn src(&self, index: usize) -> Mpfn {
-        Mpfn::from_raw(self.0.arrays.src()[index])
+        entry(self.0.arrays.src(), index)
     }
 
     fn dst(&self, index: usize) -> Mpfn {
-        Mpfn::from_raw(self.0.arrays.dst()[index])
+        entry(self.0.arrays.dst(), index)
     }
 
     /// What became of a huge entry as one; `None` if it was split.
@@ -178,4 +178,10 @@ impl Drop for Committed<'_> {
         // SAFETY: By the type invariants, the core has seen every destination.
         unsafe { self.0.finalize() };
     }
+}
+
+/// What is none is empty.
+fn entry(entries: &[usize], index: usize) -> Mpfn {
+    let entry = entries.get(index);
+    entry.map_or(Mpfn::EMPTY, |entry| Mpfn::from_raw(*entry))
 }

@@ -108,12 +108,20 @@ impl<'a> Source<'a> {
         unsafe { to.fill_from_pfns(first, self.pfn, self.nr) }
     }
 
-    /// Copies to as many pages that the CPU can reach and the caller owns.
-    pub(in crate::layer) fn copy_to_pfns(&self, to: Range<usize>) -> Result {
+    /// Copies to as many pages.
+    ///
+    /// # Safety
+    ///
+    /// The CPU must be able to reach the pages `to`, and nobody else may use them.
+    ///
+    /// # Errors
+    ///
+    /// `EINVAL` if this is private memory, or another number of pages.
+    pub(in crate::layer) unsafe fn copy_to_pfns(&self, to: Range<usize>) -> Result {
         if to.len() != self.nr || self.is_private() {
             return Err(EINVAL);
         }
-        // SAFETY: As above, and the caller owns the pages.
+        // SAFETY: As above, and by the requirements of this function.
         unsafe { bindings::rust_dmirror_copy_pages(to.start, self.pfn, self.nr) };
         Ok(())
     }

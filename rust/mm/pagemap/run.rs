@@ -54,7 +54,8 @@ impl<T: Driver> Iterator for Run<'_, T> {
         let offset = self.left.next()?;
         // SAFETY: By the type invariants, its slot was ours, and it has no folio.
         let folio = unsafe { self.pagemap.init_folio(offset, 0) };
-        Some(DeviceFolio::new(folio, offset, false))
+        // SAFETY: It is new, of one page, and that is where it is.
+        Some(unsafe { DeviceFolio::new(folio, offset, false) })
     }
 }
 
