@@ -49,8 +49,9 @@ use kernel::{
     }, //
 };
 
-/// Pages that are copied at one go: for so long, others wait for the table.
-const AT_ONCE: usize = 64;
+/// Pages that are copied at one go: for so long, others wait for the table. Fewer of them, and a mapping
+/// that changes between two goes, as khugepaged changes it, would cost a fault more often.
+const AT_ONCE: usize = HUGE_PAGES;
 
 /// How often in a row an access may get no further after having faulted everything in.
 const TRIES: u32 = 100;

@@ -55,6 +55,18 @@ bool rust_dmirror_folio_is_left(const struct folio *folio)
 	return !mem_cgroup_disabled() && !folio_memcg_charged((struct folio *)folio);
 }
 
+/* Of the folio that holds a page. */
+struct rust_dmirror_shape rust_dmirror_page_shape(const struct page *page)
+{
+	const struct folio *folio = page_folio(page);
+
+	return (struct rust_dmirror_shape) {
+		.pfn = folio_pfn(folio),
+		.order = folio_order(folio),
+		.mapcount = folio_mapcount(folio),
+	};
+}
+
 struct folio *rust_dmirror_page_folio(struct page *page)
 {
 	return page_folio(page);
@@ -75,19 +87,9 @@ unsigned int rust_dmirror_folio_order(const struct folio *folio)
 	return folio_order(folio);
 }
 
-int rust_dmirror_folio_mapcount(const struct folio *folio)
-{
-	return folio_mapcount(folio);
-}
-
 struct page *rust_dmirror_pfn_to_page(unsigned long pfn)
 {
 	return pfn_to_page(pfn);
-}
-
-unsigned long rust_dmirror_page_to_pfn(const struct page *page)
-{
-	return page_to_pfn(page);
 }
 
 bool rust_dmirror_is_zero_pfn(unsigned long pfn)

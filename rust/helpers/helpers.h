@@ -36,19 +36,25 @@ struct rust_dmirror_folio_counts {
 	bool device_coherent;
 };
 
+/* What of a folio changes if somebody else maps, unmaps or splits it; see fault.rs. */
+struct rust_dmirror_shape {
+	unsigned long pfn;
+	unsigned int order;
+	int mapcount;
+};
+
 void rust_dmirror_folio_get(struct folio *folio);
 void rust_dmirror_folio_put(struct folio *folio);
 bool rust_dmirror_folio_try_get(struct folio *folio);
 bool rust_dmirror_folio_trylock(struct folio *folio);
 void rust_dmirror_folio_counts(const struct folio *folio, struct rust_dmirror_folio_counts *counts);
 bool rust_dmirror_folio_is_left(const struct folio *folio);
+struct rust_dmirror_shape rust_dmirror_page_shape(const struct page *page);
 struct folio *rust_dmirror_page_folio(struct page *page);
 struct folio *rust_dmirror_pfn_folio(unsigned long pfn);
 unsigned long rust_dmirror_folio_pfn(const struct folio *folio);
 unsigned int rust_dmirror_folio_order(const struct folio *folio);
-int rust_dmirror_folio_mapcount(const struct folio *folio);
 struct page *rust_dmirror_pfn_to_page(unsigned long pfn);
-unsigned long rust_dmirror_page_to_pfn(const struct page *page);
 bool rust_dmirror_is_zero_pfn(unsigned long pfn);
 struct folio *rust_dmirror_folio_alloc(gfp_t gfp, unsigned int order);
 struct folio *rust_dmirror_vma_alloc_folio(gfp_t gfp, unsigned int order,

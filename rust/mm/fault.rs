@@ -89,34 +89,27 @@ impl<'a> Fault<'a> {
         self.0.page
     }
 
-    pub(super) fn pfn(&self) -> usize {
-        // SAFETY: By the type invariants, the page is referenced.
-        unsafe { bindings::rust_dmirror_page_to_pfn(self.page()) }
-    }
-
-    /// The order of the folio.
-    fn order(&self) -> u32 {
-        // SAFETY: As in `folio`.
-        unsafe { bindings::rust_dmirror_folio_order(self.folio()) }
-    }
-
     /// The folio that the page is of.
-    fn folio(&self) -> *mut bindings::folio {
+    pub(super) fn folio(&self) -> *mut bindings::folio {
         // SAFETY: By the type invariants, the core holds a reference on the page, so that its folio can
         // be found. The lock keeps it from being split.
         unsafe { bindings::rust_dmirror_page_folio(self.page()) }
     }
 
+    /// The order of the folio.
+    fn order(&self) -> u32 {
+        self.shape().order
+    }
+
     /// Which folio the page is of, how large it is, and how often it is mapped.
     pub fn shape(&self) -> Shape {
-        let folio = self.folio();
-        // SAFETY: As in `folio`.
-        unsafe {
-            Shape {
-                pfn: bindings::rust_dmirror_folio_pfn(folio),
-                order: bindings::rust_dmirror_folio_order(folio),
-                mapcount: bindings::rust_dmirror_folio_mapcount(folio),
-            }
+        // SAFETY: By the type invariants, the core holds a reference on the page, so that its folio can
+        // be found and read. The lock keeps it from being split.
+        let raw = unsafe { bindings::rust_dmirror_page_shape(self.page()) };
+        Shape {
+            pfn: raw.pfn,
+            order: raw.order,
+            mapcount: raw.mapcount,
         }
     }
 

@@ -80,7 +80,7 @@ pub fn on_fault(memory: &Memory, fault: &Fault<'_>) -> core::result::Result<(), 
     let owner = memory.owner(before.pfn - memory.pfns().start);
     let owner = owner.as_ref();
     let first = fault.range().start >> PAGE_SHIFT;
-    let most = owner.map_or(1, |owner| owner.streams.pages(first, core.around()));
+    let most = owner.map_or(1, |owner| owner.streams.pages(first, core.around));
     let range = match most {
         // Mostly.
         1 => fault.range(),

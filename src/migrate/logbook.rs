@@ -54,10 +54,15 @@ impl Logbook<'_> {
     }
 
     /// Sources, after setup.
+    #[inline]
     pub fn collected(&self, collected: &Collected<'_>) {
-        if !self.core.ledger.wants_records() {
-            return;
+        if self.core.ledger.wants_records() {
+            self.tell_collected(collected);
         }
+    }
+
+    #[cold]
+    fn tell_collected(&self, collected: &Collected<'_>) {
         for index in 0..collected.len() {
             if let Some(source) = collected.source(index) {
                 self.write(Stage::Setup, source.counts(), self.held(index));
@@ -66,10 +71,15 @@ impl Logbook<'_> {
     }
 
     /// Destinations, filled and given.
+    #[inline]
     pub fn filled(&self, collected: &Collected<'_>) {
-        if !self.core.ledger.wants_records() {
-            return;
+        if self.core.ledger.wants_records() {
+            self.tell_filled(collected);
         }
+    }
+
+    #[cold]
+    fn tell_filled(&self, collected: &Collected<'_>) {
         for index in 0..collected.len() {
             if let Some(counts) = collected.destination_counts(index) {
                 self.write(Stage::Filled, counts, 1);
@@ -78,10 +88,15 @@ impl Logbook<'_> {
     }
 
     /// Sources and destinations, after pages.
+    #[inline]
     pub fn committed(&self, committed: &Committed<'_>) {
-        if !self.core.ledger.wants_records() {
-            return;
+        if self.core.ledger.wants_records() {
+            self.tell_committed(committed);
         }
+    }
+
+    #[cold]
+    fn tell_committed(&self, committed: &Committed<'_>) {
         committed.outcomes(|first, nr, outcome| {
             if outcome == Outcome::NotCollected {
                 return;

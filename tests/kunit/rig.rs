@@ -39,6 +39,7 @@ use crate::{
     ledger::Ledger,
     migrate::{
         self,
+        around::Most,
         origin::Origin,
         Direction,
         Report, //
@@ -84,7 +85,7 @@ impl Rig {
         };
         let ledger = Ledger::new()?;
         ledger.enable(true);
-        let device = Device::new(0, Kind::Private, ledger.clone())?;
+        let device = Device::new(0, Kind::Private, Most::DEFAULT, ledger.clone())?;
         device.memory.make_room(device.core());
         let rig = Rig {
             file: File::new(device.clone(), &mm)?,

@@ -103,7 +103,11 @@ impl<'a> Arrays<'a> {
 
     /// Keeps `src` as it is now.
     pub(super) fn remember(&mut self) {
-        self.before[..self.len].copy_from_slice(&self.src[..self.len]);
+        match self.len {
+            // Mostly, of a CPU fault, which has better things to do than to call memcpy().
+            1 => self.before[0] = self.src[0],
+            len => self.before[..len].copy_from_slice(&self.src[..len]),
+        }
     }
 
     /// All of `src` and `dst`, for the core.

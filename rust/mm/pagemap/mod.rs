@@ -458,10 +458,8 @@ impl<T: Driver> Pagemap<T> {
     unsafe extern "C" fn migrate_to_ram(vmf: *mut bindings::vm_fault) -> bindings::vm_fault_t {
         // SAFETY: The core holds what `Fault` asks for during this call.
         let fault = unsafe { Fault::from_raw(&*vmf) };
-        // SAFETY: The core holds a reference on the page during this call.
-        let Some((this, _)) = (unsafe { Self::of_pfn(fault.pfn()) }) else {
-            return bindings::FAULT_SIGBUS;
-        };
+        // SAFETY: The folio is of a pagemap of ours, and the core holds a reference on it during this call.
+        let this = unsafe { Self::from_raw(bindings::rust_dmirror_folio_pgmap(fault.folio())) };
         match T::migrate_to_ram(this, &fault) {
             Ok(()) => 0,
             Err(error) => error.as_raw(),
