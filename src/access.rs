@@ -88,7 +88,10 @@ fn copy_to_user(run: &Mapped<'_>, to: &UserPages, at: usize) -> Result {
 fn copy_from_user(run: &Mapped<'_>, from: &UserPages, at: usize) -> Result {
     match run.device::<Chunk>() {
         Some((memory, offset)) if memory.data().core().is_private() => {
-            memory.data().copy_from_user(offset, run.pages(), from, at)
+            let copied = memory.data().copy_from_user(offset, run.pages(), from, at);
+            // Also if that failed: a part may have been written.
+            run.mark_dirty();
+            copied
         }
         _ => run.copy_from_user(from, at),
     }
