@@ -353,6 +353,7 @@ pub fn exclusive(file: &File, pages: Pages, to: &UserPages, cmd: &mut uapi::Comm
     drop(mm);
     let (mut at, mut tries) = (0, Tries::default());
     while at < pages.count() {
+        check_killed()?;
         match step(
             file,
             pages,
@@ -360,7 +361,10 @@ pub fn exclusive(file: &File, pages: Pages, to: &UserPages, cmd: &mut uapi::Comm
             |_| true,
             |run, at| copy_to_user(run, to, at),
         )? {
-            Step::Copied(copied) => at += copied,
+            Step::Copied(copied) => {
+                at += copied;
+                tries = Tries::default();
+            }
             // The CPU took it back already.
             Step::NotMapped => return Err(ENOENT),
             Step::NotAtHand => {

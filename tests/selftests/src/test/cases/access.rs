@@ -43,6 +43,12 @@ pub const CASES: &[Case] = &[
         NOT_DIRTY,
         |ctx| write_after_madv_free(ctx, |seed| Area::filled(1, seed), true),
     ),
+    Case::new(
+        "access.exclusive_to_new_memory",
+        "EXCLUSIVE of 6600 pages, whose data go to memory that is not there yet",
+        OnC::Passes,
+        exclusive_to_new_memory,
+    ),
 ];
 
 /// The device writes one of two areas after the process said that the kernel may drop what is in them,
@@ -79,4 +85,18 @@ fn write_after_madv_free(ctx: &Ctx, filled: fn(u64) -> Result<Area>, is_away: bo
     check_eq!(dropped.count(), other.npages(), "pages that were dropped");
     ensure!(written.verify(402).is_ok(), "what the device wrote is lost");
     Ok(())
+}
+
+/// More pages than an access may try in vain to have at hand, 64 at a time.
+fn exclusive_to_new_memory(ctx: &Ctx) -> Result<()> {
+    const PAGES: usize = 6600;
+    let area = Area::filled_small(PAGES, 403)?;
+    let data = Area::small(PAGES)?;
+    let cmd = ctx
+        .dev
+        .command(abi::EXCLUSIVE, area.addr(), data.addr(), PAGES as u64)
+        .context("EXCLUSIVE")?;
+    check_eq!(cmd.cpages, PAGES as u64, "pages that were copied");
+    data.verify(403)?;
+    area.verify(403)
 }
