@@ -77,6 +77,7 @@ pub fn evict(device: &Device, owner: Option<&Arc<Owner>>) -> Result {
         chunks.iter().map(of).sum()
     };
     if left() == 0 {
+        forget_stuck(core);
         return Ok(());
     }
     let mut eviction = Eviction {
@@ -93,6 +94,7 @@ pub fn evict(device: &Device, owner: Option<&Arc<Owner>>) -> Result {
         let stuck = left();
         if stuck == 0 {
             core.stats.retries.add(attempts.retries().into());
+            forget_stuck(core);
             return Ok(());
         }
         let refused = policy::Result {
@@ -110,6 +112,12 @@ pub fn evict(device: &Device, owner: Option<&Arc<Owner>>) -> Result {
             }
         }
     }
+}
+
+/// The list is of the last eviction, and that left nothing.
+fn forget_stuck(core: &Core) {
+    // What was there goes after the lock.
+    let _before = core::mem::take(&mut *core.stuck.lock());
 }
 
 impl Eviction<'_> {
