@@ -6,6 +6,7 @@
 //! tried again a few times, then left and reported.
 
 use super::{
+    fates::Fate,
     fill::{
         copy_back,
         system_folio, //
@@ -14,7 +15,9 @@ use super::{
     policy::{
         self,
         Attempts,
-        Next, //
+        Next,
+        Path,
+        Plan, //
     },
     Direction, //
 };
@@ -194,15 +197,34 @@ fn fill(core: &Core, faults: &Faults<'_>, collected: &mut Collected<'_>) {
         let Some(source) = collected.source(index).filter(|source| !source.is_left()) else {
             continue;
         };
-        let is_huge = matches!(collected.kind(index), Kind::Huge { .. });
-        let folio = system_folio(faults, is_huge, || SystemFolio::anywhere(is_huge));
-        let folio = match (folio, is_huge) {
-            (Err(fate), true) => core.reserve.take().ok_or(fate),
-            (folio, _) => folio,
+        let huge = match collected.kind(index) {
+            Kind::Huge { exclusive } => Some(exclusive),
+            _ => None,
         };
-        if let Ok(destination) = folio.and_then(|folio| copy_back(faults, &source, folio)) {
-            // What does not fit is freed, and the page stays.
-            let _ = collected.give(index, destination);
+        let made =
+            alloc(core, faults, huge.is_some()).and_then(|folio| copy_back(faults, &source, folio));
+        match (made, huge) {
+            (Ok(destination), _) => {
+                // What does not fit is freed, and the page stays.
+                let _ = collected.give(index, destination);
+            }
+            (Err(Fate::NoMemory), Some(exclusive)) => {
+                match Plan::without_huge_destination(Path::Eviction, exclusive) {
+                    Plan::Leave => {}
+                    // Nothing else can be done without an address.
+                    _ => return,
+                }
+            }
+            // The page stays.
+            (Err(_), _) => {}
         }
+    }
+}
+
+/// A destination; a huge one also out of the reserve.
+fn alloc(core: &Core, faults: &Faults<'_>, huge: bool) -> core::result::Result<SystemFolio, Fate> {
+    match system_folio(faults, huge, || SystemFolio::anywhere(huge)) {
+        Err(fate) if huge => core.reserve.take().ok_or(fate),
+        folio => folio,
     }
 }
