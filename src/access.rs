@@ -89,7 +89,10 @@ fn copy_to_user(run: &Mapped<'_>, to: &UserPages, at: usize) -> Result {
 fn copy_from_user(run: &Mapped<'_>, from: &UserPages, at: usize) -> Result {
     match run.device::<Chunk>() {
         Some((memory, offset)) if memory.data().core().is_private() => {
-            memory.data().copy_from_user(offset, run.pages(), from, at)
+            let copied = memory.data().copy_from_user(offset, run.pages(), from, at);
+            // Also if that failed: a part may have been written.
+            run.mark_dirty();
+            copied
         }
         _ => run.copy_from_user(from, at),
     }
@@ -354,6 +357,7 @@ pub fn exclusive(file: &File, pages: Pages, to: &UserPages, cmd: &mut uapi::Comm
     drop(mm);
     let (mut at, mut tries) = (0, Tries::default());
     while at < pages.count() {
+        check_killed()?;
         match step(
             file,
             pages,
@@ -361,7 +365,10 @@ pub fn exclusive(file: &File, pages: Pages, to: &UserPages, cmd: &mut uapi::Comm
             |_| true,
             |run, at| copy_to_user(run, to, at),
         )? {
-            Step::Copied(copied) => at += copied,
+            Step::Copied(copied) => {
+                at += copied;
+                tries = Tries::default();
+            }
             // The CPU took it back already.
             Step::NotMapped => return Err(ENOENT),
             Step::NotAtHand => {

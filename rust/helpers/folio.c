@@ -214,6 +214,23 @@ int rust_dmirror_pages_from_user(unsigned long pfn, unsigned long from, unsigned
 	return ret;
 }
 
+/*
+ * What is owed to pages that were written without the CPU's page tables, whose
+ * dirty bits only the CPU sets: reclaim drops what is clean. The pages must be
+ * mapped, and stay that meanwhile. Each folio is marked once.
+ */
+void rust_dmirror_mark_dirty(unsigned long pfn, unsigned long nr)
+{
+	unsigned long end = pfn + nr;
+
+	while (pfn < end) {
+		struct folio *folio = page_folio(pfn_to_page(pfn));
+
+		folio_mark_dirty(folio);
+		pfn = folio_pfn(folio) + folio_nr_pages(folio);
+	}
+}
+
 int rust_dmirror_copy_to_user(unsigned long to, const void *from, unsigned long size)
 {
 	return copy_to_user_nofault((void __user *)to, from, size);

@@ -67,6 +67,7 @@ void rust_dmirror_copy_to_pages(unsigned long pfn, const void *src, unsigned lon
 void rust_dmirror_copy_pages(unsigned long dst, unsigned long src, unsigned long nr);
 int rust_dmirror_pages_to_user(unsigned long to, unsigned long pfn, unsigned long nr);
 int rust_dmirror_pages_from_user(unsigned long pfn, unsigned long from, unsigned long nr);
+void rust_dmirror_mark_dirty(unsigned long pfn, unsigned long nr);
 int rust_dmirror_copy_to_user(unsigned long to, const void *from, unsigned long size);
 int rust_dmirror_copy_from_user(void *to, unsigned long from, unsigned long size);
 void rust_dmirror_copy_memory(void *dst, const void *src, unsigned long nr);

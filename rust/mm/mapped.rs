@@ -303,8 +303,8 @@ impl<'a> Mapped<'a> {
         to_result(unsafe { bindings::rust_dmirror_pages_to_user(to, self.pfn, self.nr) })
     }
 
-    /// Copies user memory in, from page `at` of it on. For memory that the CPU can reach. Does not
-    /// fault.
+    /// Copies user memory in, from page `at` of it on, and marks the pages dirty. For memory that the
+    /// CPU can reach. Does not fault.
     ///
     /// # Errors
     ///
@@ -318,7 +318,20 @@ impl<'a> Mapped<'a> {
         }
         let from = from.part(at, self.nr)?;
         // SAFETY: As above, and the pages are mapped writable.
-        to_result(unsafe { bindings::rust_dmirror_pages_from_user(self.pfn, from, self.nr) })
+        let errno = unsafe { bindings::rust_dmirror_pages_from_user(self.pfn, from, self.nr) };
+        // A copy that failed may have written a part.
+        self.mark_dirty();
+        to_result(errno)
+    }
+
+    /// Tells the kernel that the device wrote to them. Whoever writes behind private pages owes this,
+    /// after the write and before the table is unlocked: the kernel sees no access of a device, and
+    /// drops what it takes for clean, such as a page after `MADV_FREE`, or one that is still in swap.
+    /// A private page takes the mark home with it. C: `folio_mark_dirty()`.
+    pub fn mark_dirty(&self) {
+        // SAFETY: By the type invariants, the pages are mapped. While they are, they are not
+        // truncated, and their folios are not split: both unmap first.
+        unsafe { bindings::rust_dmirror_mark_dirty(self.pfn, self.nr) };
     }
 }
 
