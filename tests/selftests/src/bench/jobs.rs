@@ -18,7 +18,7 @@ use super::{
 use crate::{
     abi,
     device::{migrate_argument, Device, PAGE_SIZE},
-    proc::pagemap,
+    proc::{kernel_memory, pagemap},
 };
 
 /// What a child does.
@@ -41,6 +41,8 @@ pub enum Kind {
     Copies,
     /// Where the time of our own migrations goes.
     Phases,
+    /// What a driver keeps in memory.
+    Tables,
 }
 
 #[derive(Clone, Copy, Debug)]
@@ -86,6 +88,7 @@ impl Job {
             Kind::SideBySide => &[What::SideBySide],
             Kind::Copies => &[What::CopyPages, What::CopyToUser, What::CopyFromUser],
             Kind::Phases => &PHASES,
+            Kind::Tables => &[What::Tables],
         }
     }
 
@@ -167,6 +170,10 @@ impl Job {
                 Ok(())
             }),
             Kind::Phases => effort.repeat(|| phases(work, samples)),
+            Kind::Tables => effort.repeat(|| {
+                samples[0].push(tables(work)?);
+                Ok(())
+            }),
             Kind::OpenClose | Kind::SideBySide | Kind::Copies => Ok(()),
         }
     }
@@ -241,6 +248,16 @@ fn phases(work: &Work, samples: &mut [Vec<u64>]) -> Result<()> {
         samples.push(ns);
     }
     Ok(())
+}
+
+/// What comes with the pages, and goes with them: all else was there the first time.
+fn tables(work: &Work) -> Result<u64> {
+    let before = kernel_memory()?;
+    work.to_device()?;
+    let after = kernel_memory()?;
+    work.to_system()?;
+    // No row is of nothing.
+    Ok(after.saturating_sub(before).max(1))
 }
 
 /// As many bytes as the row has, by calls as large as the driver takes.

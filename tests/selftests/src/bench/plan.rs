@@ -16,6 +16,8 @@ pub enum Plan {
     Full,
     /// A few, where time goes by slowly
     Few,
+    /// Of those, the migrations of huge pages
+    Huge,
     /// Each kind of row once, as small as it can be
     Smoke,
 }
@@ -32,6 +34,7 @@ struct Sizes {
     processes: &'static [u32],
     side_by_side: [u64; 2],
     phases: [&'static [u64]; 2],
+    tables: [&'static [u64]; 2],
 }
 
 const FULL: Sizes = Sizes {
@@ -45,6 +48,7 @@ const FULL: Sizes = Sizes {
     processes: &[1, 2, 4],
     side_by_side: [32, 8],
     phases: [&[2, 32, 256], &[2, 32]],
+    tables: [&[256], &[128]],
 };
 
 const FEW: Sizes = Sizes {
@@ -58,6 +62,7 @@ const FEW: Sizes = Sizes {
     processes: &[],
     side_by_side: [2, 2],
     phases: [&[2, 8], &[2]],
+    tables: [&[32], &[32]],
 };
 
 const SMOKE: Sizes = Sizes {
@@ -71,6 +76,7 @@ const SMOKE: Sizes = Sizes {
     processes: &[2],
     side_by_side: [2, 1],
     phases: [&[2], &[1]],
+    tables: [&[4], &[4]],
 };
 
 impl Plan {
@@ -79,9 +85,14 @@ impl Plan {
     pub fn jobs(self) -> Vec<Job> {
         let sizes = match self {
             Plan::Full => FULL,
-            Plan::Few => FEW,
+            Plan::Few | Plan::Huge => FEW,
             Plan::Smoke => SMOKE,
         };
+        if self == Plan::Huge {
+            let kinds = [Kind::Migrate, Kind::FaultInOrder, Kind::Copies];
+            let of = |kind| sizes.huge.iter().map(move |size| job(kind, Huge, *size));
+            return kinds.into_iter().flat_map(of).collect();
+        }
         let mut jobs = vec![job(Kind::OpenClose, Huge, 0)];
         let mut add = |kind, pages, sizes: &[u64]| {
             jobs.extend(sizes.iter().map(|size| job(kind, pages, *size)));
@@ -98,6 +109,7 @@ impl Plan {
             add(Kind::OnSystem, pages, all);
             add(Kind::Exclusive, pages, sizes.exclusive[index]);
             add(Kind::Phases, pages, sizes.phases[index]);
+            add(Kind::Tables, pages, sizes.tables[index]);
         }
         add(Kind::Copies, Huge, sizes.huge);
         if self == Plan::Full {
@@ -135,7 +147,7 @@ mod tests {
 
     #[test]
     fn no_row_is_measured_twice_and_every_limit_is_measured() {
-        for plan in [Plan::Full, Plan::Few, Plan::Smoke] {
+        for plan in [Plan::Full, Plan::Few, Plan::Huge, Plan::Smoke] {
             let rows: Vec<Row> = plan.jobs().iter().flat_map(Job::rows).collect();
             let set: BTreeSet<_> = rows.iter().copied().collect();
             assert_eq!(set.len(), rows.len(), "{plan:?}");

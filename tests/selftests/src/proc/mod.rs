@@ -37,6 +37,15 @@ pub fn available() -> Result<usize> {
     Ok(kb * 1024 / PAGE_SIZE)
 }
 
+/// Bytes that the kernel has taken for itself, by its object caches and `vmalloc()`; of all that goes on.
+pub fn kernel_memory() -> Result<u64> {
+    // Counters are kept by CPU, and added up now and then; needs root.
+    let _ = fs::write("/proc/sys/vm/stat_refresh", "1");
+    let text = fs::read_to_string("/proc/meminfo")?;
+    let kb = |key: &str| field(&text, key).with_context(|| format!("no {key} in /proc/meminfo"));
+    Ok((kb("Slab")? + kb("VmallocUsed")?) as u64 * 1024)
+}
+
 /// Whether the kernel survives that a huge device page is zapped while it migrates (K12). One of our
 /// patches mends that; another one of them adds this function, which tells our kernels.
 pub fn mends_k12() -> bool {
@@ -67,5 +76,6 @@ mod tests {
     fn this_process_has_memory() {
         assert!(rss_anon().unwrap() > 0);
         assert!(available().unwrap() > 0);
+        assert!(kernel_memory().unwrap() > 0);
     }
 }

@@ -30,6 +30,9 @@ pub struct Options {
     /// What `dmirror bench` printed in a guest whose time are instructions
     #[arg(long, value_name = "FILE")]
     icount: Option<PathBuf>,
+    /// The same of a guest whose page allocator clears nothing
+    #[arg(long, value_name = "FILE")]
+    unzeroed: Option<PathBuf>,
     /// The machine and the kernel, for people
     #[arg(long)]
     conditions: String,
@@ -98,12 +101,20 @@ pub fn run(options: &Options) -> Result<u8> {
         let lines = hmm_tests::lines(&read(path)?)?;
         parts.push(Part::new("Time, by the kernel's own hmm-tests", lines));
     }
-    if let Some(path) = &options.icount {
-        let lines = record::read(&read(path)?).context("what dmirror bench printed")?;
-        parts.push(Part::new(
+    for (path, title) in [
+        (
+            &options.icount,
             "Instructions of the guest, one for a nanosecond",
-            lines,
-        ));
+        ),
+        (
+            &options.unzeroed,
+            "Instructions, with init_on_alloc=0: the page allocator does not clear what is copied to",
+        ),
+    ] {
+        if let Some(path) = path {
+            let lines = record::read(&read(path)?).context("what dmirror bench printed")?;
+            parts.push(Part::new(title, lines));
+        }
     }
     ensure!(
         parts.iter().any(|part| !part.rows.is_empty()),
