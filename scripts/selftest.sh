@@ -223,6 +223,9 @@ expect green "what a limit ended without the driver says little" mm_compared "2 
 expect green "what a limit ended beside it fails" mm_compared "2 2 1" ok ok killed
 expect green "a case that is missing beside the driver fails" mm_compared "3 1 1" ok ok '#'
 
+# shellcheck source=tests/runner/checkout.sh
+. "$RUNNER/checkout.sh"
+
 step "building the planted modules" planted-modules in_root sh -e -c '
 	mkdir -p "$2" && exec make -C "$1" M=/repo/tests/runner MO="$2" LLVM=1 modules' \
 	sh "/cache/${KOUT##*/}" "/repo/build/$KNAME/runner" || die "the planted modules could not be built" "look at $LOGS/planted-modules.log"
