@@ -109,8 +109,8 @@ fn sweep_any<T>(
         }
         failures += 1;
         ensure!(n < MOST, "allocation {n} and no end");
-        // All of the first; then, where pages are allocated one by one, some.
-        n += 1 + n / 4;
+        // All of the first eight; then, where pages are allocated one by one, some.
+        n += 1 + n / 8;
     }
     println!("{failures} failures, none from the {n}th allocation on");
     Ok(failures)
