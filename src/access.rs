@@ -49,8 +49,9 @@ use kernel::{
     }, //
 };
 
-/// Pages that are copied at one go: for so long, others wait for the table.
-const AT_ONCE: usize = 64;
+/// Pages that are copied at one go: for so long, others wait for the table. Fewer of them, and a mapping
+/// that changes between two goes, as khugepaged changes it, would cost a fault more often.
+const AT_ONCE: usize = HUGE_PAGES;
 
 /// How often in a row an access may get no further after having faulted everything in.
 const TRIES: u32 = 100;
@@ -88,7 +89,10 @@ fn copy_to_user(run: &Mapped<'_>, to: &UserPages, at: usize) -> Result {
 fn copy_from_user(run: &Mapped<'_>, from: &UserPages, at: usize) -> Result {
     match run.device::<Chunk>() {
         Some((memory, offset)) if memory.data().core().is_private() => {
-            memory.data().copy_from_user(offset, run.pages(), from, at)
+            let copied = memory.data().copy_from_user(offset, run.pages(), from, at);
+            // Also if that failed: a part may have been written.
+            run.mark_dirty();
+            copied
         }
         _ => run.copy_from_user(from, at),
     }
@@ -139,7 +143,10 @@ fn fault_in(file: &File, pages: Pages, at: usize, want: Want, keep_lock: bool) -
     let mut windows = pages.windows(pages.start() + (at << PAGE_SHIFT));
     file.device().core().scratch.with(|scratch| {
         let room = &mut scratch.room;
-        windows.try_for_each(|window| file.mirror().fill(room, window, want, keep_lock, |_, _| {}))
+        windows.try_for_each(|window| {
+            file.mirror()
+                .fill(room, window, want, keep_lock, |_, _, _| {})
+        })
     })
 }
 
@@ -262,8 +269,9 @@ fn find_own(file: &File, pages: Pages, at: usize) -> Result<bool> {
     let address = pages.start() + (at << PAGE_SHIFT);
     let mut is_there = false;
     if let Some(window) = pages.windows(address).next() {
-        let look = |range: core::ops::Range<usize>, seen: Seen<'_>| {
-            if range.contains(&address) {
+        let page = (address - window.start) >> PAGE_SHIFT;
+        let look = |at: usize, nr: usize, seen: Seen<'_>| {
+            if (at..at + nr).contains(&page) {
                 is_there = seen.page().is_some_and(|page| is_own(file.device(), &page));
             }
         };
@@ -313,14 +321,13 @@ pub fn snapshot(file: &File, pages: Pages, ptr: u64, cmd: &mut uapi::Command) ->
     file.device().core().scratch.with(|scratch| {
         for window in pages.windows(0) {
             check_killed()?;
-            let (start, nr) = (window.start, window.len() >> PAGE_SHIFT);
+            let nr = window.len() >> PAGE_SHIFT;
             file.mirror()
-                .look(&mut scratch.room, window, |range, seen| {
-                    let index = |address: usize| (address - start) >> PAGE_SHIFT;
+                .look(&mut scratch.room, window, |at, nr, seen| {
                     let byte = describe(owner, &seen);
-                    match range.len() {
-                        PAGE_SIZE => bytes[index(range.start)] = byte,
-                        _ => bytes[index(range.start)..index(range.end)].fill(byte),
+                    match nr {
+                        1 => bytes[at] = byte,
+                        nr => bytes[at..at + nr].fill(byte),
                     }
                 })?;
             to.write_slice(&bytes[..nr])?;
@@ -350,6 +357,7 @@ pub fn exclusive(file: &File, pages: Pages, to: &UserPages, cmd: &mut uapi::Comm
     drop(mm);
     let (mut at, mut tries) = (0, Tries::default());
     while at < pages.count() {
+        check_killed()?;
         match step(
             file,
             pages,
@@ -357,7 +365,10 @@ pub fn exclusive(file: &File, pages: Pages, to: &UserPages, cmd: &mut uapi::Comm
             |_| true,
             |run, at| copy_to_user(run, to, at),
         )? {
-            Step::Copied(copied) => at += copied,
+            Step::Copied(copied) => {
+                at += copied;
+                tries = Tries::default();
+            }
             // The CPU took it back already.
             Step::NotMapped => return Err(ENOENT),
             Step::NotAtHand => {
@@ -395,7 +406,7 @@ pub fn page(file: &File, page: Pages, arg: &mut uapi::Page) -> Result {
     let range = page.start()..page.end();
     let mut room = Room::new()?;
     file.mirror()
-        .fill(&mut room, range, Want::Look, true, |_, seen| {
+        .fill(&mut room, range, Want::Look, true, |_, _, seen| {
             if seen.pfn().is_error() {
                 arg.place = place::UNREADABLE;
                 return;

@@ -28,10 +28,6 @@ use kernel::{
     new_mutex,
     prelude::*,
     sync::{
-        atomic::{
-            Atomic,
-            Relaxed, //
-        },
         Arc,
         Mutex, //
     },
@@ -70,7 +66,7 @@ pub struct Core {
     #[pin]
     pub scratch: Pool,
     /// How many pages a CPU fault may bring back.
-    around: Atomic<usize>,
+    pub around: Most,
     /// With what CPU faults are refused.
     #[pin]
     pub patience: Patience,
@@ -90,16 +86,6 @@ impl Core {
     /// What memory it has.
     pub fn kind(&self) -> Kind {
         self.kind
-    }
-
-    /// How many pages a CPU fault may bring back.
-    pub fn around(&self) -> Most {
-        Most::new(self.around.load(Relaxed) as u64).unwrap_or(Most::DEFAULT)
-    }
-
-    /// Sets it.
-    pub fn set_around(&self, most: Most) {
-        self.around.store(most.pages(), Relaxed);
     }
 
     /// Whether its memory is private.
@@ -123,8 +109,8 @@ pub struct Device {
 }
 
 impl Device {
-    /// A device without memory yet.
-    pub fn new(id: usize, kind: Kind, ledger: Arc<Ledger>) -> Result<Arc<Self>> {
+    /// A device without memory yet; `around` is how many pages a CPU fault may bring back.
+    pub fn new(id: usize, kind: Kind, around: Most, ledger: Arc<Ledger>) -> Result<Arc<Self>> {
         let core = Arc::pin_init(
             pin_init!(Core {
                 id,
@@ -133,7 +119,7 @@ impl Device {
                 inject <- Points::new(),
                 reserve <- Reserve::new(),
                 scratch <- Pool::new(),
-                around: Atomic::new(Most::DEFAULT.pages()),
+                around,
                 patience <- Patience::new(),
                 stuck <- new_mutex!(KVec::new(), "dmirror_stuck"),
                 ledger,

@@ -26,7 +26,10 @@ use crate::{
         Report, //
     },
     range::Pages,
-    uapi, //
+    uapi::{
+        self,
+        Argument, //
+    }, //
 };
 use kernel::{
     fs,
@@ -46,10 +49,6 @@ use kernel::{
     sync::{
         aref::ARef,
         Arc, //
-    },
-    transmute::{
-        AsBytes,
-        FromBytes, //
     },
     uaccess::{
         UserPtr,
@@ -234,12 +233,9 @@ fn check(version: u32, reserved: &[u64]) -> Result {
 
 /// Reads the argument, runs the command, and writes the argument back also when that failed: the
 /// counts say what was done before.
-fn run<T: AsBytes + FromBytes>(
-    user: usize,
-    command: impl FnOnce(&mut T) -> Result,
-) -> Result<isize> {
+fn run<T: Argument>(user: usize, command: impl FnOnce(&mut T) -> Result) -> Result<isize> {
     let slice = || UserSlice::new(UserPtr::from_addr(user), size_of::<T>());
-    let mut arg: T = slice().reader().read()?;
+    let mut arg = slice().reader().read::<T>()?.asked();
     let done = command(&mut arg);
     slice().writer().write(&arg)?;
     done.map(|()| 0)
@@ -259,11 +255,7 @@ impl MiscDevice for File {
     fn ioctl(this: Pin<&Self>, _file: &fs::File, number: u32, arg: usize) -> Result<isize> {
         let this = this.get_ref();
         match number {
-            uapi::READ..=uapi::READ_UNLOCKED => run(arg, |cmd: &mut uapi::Command| {
-                cmd.cpages = 0;
-                cmd.faults = 0;
-                this.old(number, cmd)
-            }),
+            uapi::READ..=uapi::READ_UNLOCKED => run(arg, |cmd| this.old(number, cmd)),
             uapi::MIGRATE => run(arg, |arg| this.migrate(arg)),
             uapi::INJECT => run(arg, |arg| this.inject(arg)),
             uapi::PAGE => run(arg, |arg| this.page(arg)),

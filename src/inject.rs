@@ -105,12 +105,36 @@ impl Countdown {
 /// The points of an open file, or of a device.
 #[pin_data]
 pub struct Points {
-    /// Whether any is armed: what is asked on every allocation.
+    /// Whether anything is armed: almost never, and it is asked often.
     armed: Atomic<bool>,
-    /// `HMM_DMIRROR_FLAG_FAIL_ALLOC`: the next allocation of a destination, of either order.
-    fail_alloc: Atomic<bool>,
     #[pin]
-    points: SpinLock<[Countdown; POINTS]>,
+    state: SpinLock<State>,
+}
+
+struct State {
+    /// `HMM_DMIRROR_FLAG_FAIL_ALLOC`: the next allocation of a destination, of either order.
+    fail_alloc: bool,
+    points: [Countdown; POINTS],
+}
+
+impl State {
+    const NONE: State = State {
+        fail_alloc: false,
+        points: [Countdown {
+            skip: 0,
+            times: 0,
+            hits: 0,
+        }; POINTS],
+    };
+
+    fn is_armed(&self) -> bool {
+        self.fail_alloc || self.points.iter().any(|point| point.times > 0)
+    }
+
+    fn fires(&mut self, point: Point) -> bool {
+        let is_alloc = matches!(point, Point::HugeAlloc | Point::SmallAlloc);
+        (is_alloc && core::mem::take(&mut self.fail_alloc)) || self.points[point as usize].fires()
+    }
 }
 
 impl Points {
@@ -118,21 +142,25 @@ impl Points {
     pub fn new() -> impl PinInit<Self> {
         pin_init!(Points {
             armed: Atomic::new(false),
-            fail_alloc: Atomic::new(false),
-            points <- new_spinlock!([Countdown::default(); POINTS], "dmirror_inject"),
+            state <- new_spinlock!(State::NONE, "dmirror_inject"),
         })
+    }
+
+    fn change<T>(&self, change: impl FnOnce(&mut State) -> T) -> T {
+        let mut state = self.state.lock();
+        let changed = change(&mut state);
+        self.armed.store(state.is_armed(), Relaxed);
+        changed
     }
 
     /// Arms a point, or clears it where `times` is 0. Gives how often it failed so far.
     pub fn arm(&self, point: Point, skip: u64, times: u64) -> u64 {
-        let mut points = self.points.lock();
-        let countdown = &mut points[point as usize];
-        countdown.skip = skip;
-        countdown.times = times;
-        let hits = countdown.hits;
-        self.armed
-            .store(points.iter().any(|point| point.times > 0), Relaxed);
-        hits
+        self.change(|state| {
+            let countdown = &mut state.points[point as usize];
+            countdown.skip = skip;
+            countdown.times = times;
+            countdown.hits
+        })
     }
 
     /// Clears all points.
@@ -144,7 +172,7 @@ impl Points {
 
     /// The state of a point.
     pub fn state(&self, point: Point) -> Countdown {
-        self.points.lock()[point as usize]
+        self.state.lock().points[point as usize]
     }
 
     /// Sets what `HMM_DMIRROR_FLAGS` sets.
@@ -152,39 +180,48 @@ impl Points {
         if flags & !uapi::FLAG_FAIL_ALLOC != 0 {
             return Err(EINVAL);
         }
-        self.fail_alloc
-            .store(flags & uapi::FLAG_FAIL_ALLOC != 0, Relaxed);
+        self.change(|state| state.fail_alloc = flags & uapi::FLAG_FAIL_ALLOC != 0);
         Ok(())
+    }
+
+    fn is_armed(&self) -> bool {
+        self.armed.load(Relaxed)
     }
 
     /// Whether this pass of the point is to fail.
     pub fn fires(&self, point: Point) -> bool {
-        let is_alloc = matches!(point, Point::HugeAlloc | Point::SmallAlloc);
-        if is_alloc && self.fail_alloc.load(Relaxed) && self.fail_alloc.xchg(false, Relaxed) {
-            return true;
-        }
-        self.armed.load(Relaxed) && self.points.lock()[point as usize].fires()
+        self.is_armed() && self.change(|state| state.fires(point))
     }
 }
 
-/// Everything that can make a pass of a point fail for one user of a device.
+/// Everything that can make a pass of a point fail for one user of a device, in one attempt at up to
+/// a huge page.
 #[derive(Clone, Copy)]
 pub struct Faults<'a> {
     file: Option<&'a Points>,
     device: &'a Points,
+    /// Whether any point was armed when the attempt began: almost never, and it is asked for each page.
+    armed: bool,
 }
 
 impl<'a> Faults<'a> {
     /// Of a file, if there is one, and of its device.
     pub fn new(file: Option<&'a Points>, device: &'a Points) -> Self {
-        Faults { file, device }
+        Faults {
+            file,
+            device,
+            armed: device.is_armed() || file.is_some_and(Points::is_armed),
+        }
     }
 
     /// Whether this pass of the point is to fail.
+    #[inline]
     pub fn fires(&self, point: Point) -> bool {
-        self.file.is_some_and(|points| points.fires(point))
-            || self.device.fires(point)
-            || point.gate().pass().is_err()
+        self.armed && self.is_due(point) || point.gate().fails()
+    }
+
+    fn is_due(&self, point: Point) -> bool {
+        self.file.is_some_and(|points| points.fires(point)) || self.device.fires(point)
     }
 }
 

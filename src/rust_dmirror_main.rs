@@ -144,9 +144,8 @@ impl Dmirror {
         let id = self.nodes.len();
         let name = *NAMES.get(id).ok_or(ENODEV)?;
         self.nodes.reserve(1, GFP_KERNEL)?;
-        let device = Device::new(id, kind, self.ledger.clone())?;
+        let device = Device::new(id, kind, self.around, self.ledger.clone())?;
         device.memory.set_limit(self.limit);
-        device.core().set_around(self.around);
         if let Kind::Coherent(span) = kind {
             // What is wrong with it is to be heard by who gave the address, not by who opens the node.
             let core = device.core();

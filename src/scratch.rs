@@ -35,7 +35,7 @@ pub struct Scratch {
 #[pin_data]
 pub struct Pool {
     #[pin]
-    kept: Mutex<[Option<Scratch>; KEPT]>,
+    kept: Mutex<[Option<KBox<Scratch>>; KEPT]>,
 }
 
 impl Pool {
@@ -58,11 +58,14 @@ impl Pool {
         let kept = self.kept.lock().iter_mut().find_map(Option::take);
         let mut scratch = match kept {
             Some(scratch) => scratch,
-            None => Scratch {
-                batch: Batch::new()?,
-                fates: Fates::new()?,
-                room: Room::new()?,
-            },
+            None => {
+                let new = Scratch {
+                    batch: Batch::new()?,
+                    fates: Fates::new()?,
+                    room: Room::new()?,
+                };
+                KBox::new(new, GFP_KERNEL).map_err(Error::from)?
+            }
         };
         let done = work(&mut scratch);
         // What is in it is charged to somebody who should not pay for the next one's.

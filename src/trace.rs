@@ -3,8 +3,10 @@
 //! The tracepoint `rust_dmirror:rust_dmirror_folio`, and the static key of the ledger: what costs a
 //! patched-out jump while nobody looks.
 //!
-//! C side: `src/trace/events.h`, `src/trace/events.c`. The only `unsafe` of the driver proper: these
-//! symbols are the module's own.
+//! C side: `src/trace/events.h`, `src/trace/events.c`. Hence the `unsafe` here: these symbols are the
+//! module's own, and no business of the layer's. The driver proper has no more of it than this, the
+//! initialisation of a global lock (`rust_dmirror_main.rs`), and the marks on the arguments of ioctls
+//! that say that they are plain bytes (`uapi.rs`).
 
 use kernel::{
     bindings::{

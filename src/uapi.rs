@@ -142,6 +142,70 @@ plain! {
     CopyTime, 64;
 }
 
+/// What a command reads and writes back.
+pub trait Argument: AsBytes + FromBytes {
+    /// What was asked for: the (out) members, in which the caller may have left anything, are zero.
+    /// So they say nothing that is not so, however early a command ends.
+    fn asked(self) -> Self;
+}
+
+impl Argument for Command {
+    fn asked(self) -> Self {
+        Command {
+            cpages: 0,
+            faults: 0,
+            ..self
+        }
+    }
+}
+
+impl Argument for Migrate {
+    fn asked(self) -> Self {
+        Migrate {
+            version: self.version,
+            direction: self.direction,
+            addr: self.addr,
+            npages: self.npages,
+            ptr: self.ptr,
+            reserved: self.reserved,
+            ..Migrate::default()
+        }
+    }
+}
+
+impl Argument for Inject {
+    fn asked(self) -> Self {
+        Inject { hits: 0, ..self }
+    }
+}
+
+impl Argument for Page {
+    fn asked(self) -> Self {
+        Page {
+            version: self.version,
+            addr: self.addr,
+            reserved: self.reserved,
+            ..Page::default()
+        }
+    }
+}
+
+impl Argument for Stats {
+    fn asked(self) -> Self {
+        Stats {
+            version: self.version,
+            reserved: self.reserved,
+            ..Stats::default()
+        }
+    }
+}
+
+impl Argument for CopyTime {
+    fn asked(self) -> Self {
+        CopyTime { ns: 0, ..self }
+    }
+}
+
 const fn old(number: u32) -> u32 {
     _IOWR::<Command>(TYPE, number)
 }

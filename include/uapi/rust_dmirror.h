@@ -6,8 +6,8 @@
  * numbers 0x00 to 0x09) unchanged. What follows begins at number 0x40. Every
  * structure starts with the version of this ABI, which the caller fills in;
  * a version that the driver does not know is refused with EINVAL. Members
- * marked (in) are read, those marked (out) are written, reserved ones must be
- * zero. Addresses are bytes, counts are pages of the base page size unless
+ * marked (in) are read, those marked (out) are written, also when the command
+ * fails: what it did not find out is 0. Reserved ones must be zero. Addresses are bytes, counts are pages of the base page size unless
  * said otherwise, times are nanoseconds.
  */
 #ifndef _UAPI_RUST_DMIRROR_H
@@ -41,9 +41,9 @@ enum rust_dmirror_refusal {
  * @direction: (in) RUST_DMIRROR_TO_DEVICE or RUST_DMIRROR_TO_SYSTEM
  * @addr: (in) first address, page aligned
  * @npages: (in) pages of the range
- * @ptr: (in) where the data of pages now on the device is read back to, or 0
- * @collected: (out) pages that migrate_vma_setup() offered in the last attempt
- *	at each of them
+ * @ptr: (in) where the data of the range is read back to, up to the first page
+ *	that is not on the device; or 0
+ * @collected: (out) pages that migrate_vma_setup() offered in at least one attempt
  * @whole: (out) pages migrated as part of a whole huge folio
  * @split: (out) pages migrated as small folios out of a folio split for it
  * @small: (out) pages migrated that were collected one by one: small before, or
@@ -52,8 +52,9 @@ enum rust_dmirror_refusal {
  * @split_refused: (out) pages of huge folios whose split was refused
  * @refused: (out) pages that stayed, by enum rust_dmirror_refusal
  * @empty: (out) pages where there was nothing to migrate, and nothing was made
- * @retries: (out) attempts repeated because a split was refused
- * @read_back: (out) pages written to @ptr
+ * @retries: (out) attempts repeated because something was refused: a split, a
+ *	page that the core withdrew, or one that was not offered
+ * @read_back: (out) pages written to @ptr, the first of the range
  * @ns_setup: (out) time in migrate_vma_setup()
  * @ns_copy: (out) time for allocating and filling destinations
  * @ns_pages: (out) time in migrate_vma_pages()
@@ -63,7 +64,9 @@ enum rust_dmirror_refusal {
  *
  * Succeeds also when pages were refused: the counts are the answer. Every page
  * of the range is in exactly one of @whole, @split, @small, @split_refused,
- * @refused[] and @empty.
+ * @refused[] and @empty. If it fails, the pages before the place where it failed
+ * are: what moved stays moved. EAGAIN means that the page tables changed some ten
+ * times in a row while the same pages were collected.
  */
 struct rust_dmirror_migrate {
 	__u32	version;
@@ -178,8 +181,10 @@ struct rust_dmirror_page {
  * @to_system: (out) pages migrated back on request
  * @faulted: (out) pages migrated back by CPU faults
  * @evicted: (out) pages migrated back by eviction
- * @split_refused: (out) huge folios whose split was refused
- * @retries: (out) attempts repeated because of that
+ * @split_refused: (out) huge folios whose split was refused, and pages that CPU
+ *	faults gave up
+ * @retries: (out) attempts repeated because something was refused, by whichever
+ *	way pages go
  * @stuck: (out) pages that eviction could not move
  * @ledger_checks: (out) reference counts checked
  * @ledger_mismatches: (out) of those, the ones that did not match

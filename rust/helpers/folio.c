@@ -4,6 +4,7 @@
 #include <linux/memremap.h>
 #include <linux/mm.h>
 #include <linux/pagemap.h>
+#include <linux/sched.h>
 #include <linux/slab.h>
 #include <linux/uaccess.h>
 #include <linux/vmalloc.h>
@@ -54,6 +55,18 @@ bool rust_dmirror_folio_is_left(const struct folio *folio)
 	return !mem_cgroup_disabled() && !folio_memcg_charged((struct folio *)folio);
 }
 
+/* Of the folio that holds a page. */
+struct rust_dmirror_shape rust_dmirror_page_shape(const struct page *page)
+{
+	const struct folio *folio = page_folio(page);
+
+	return (struct rust_dmirror_shape) {
+		.pfn = folio_pfn(folio),
+		.order = folio_order(folio),
+		.mapcount = folio_mapcount(folio),
+	};
+}
+
 struct folio *rust_dmirror_page_folio(struct page *page)
 {
 	return page_folio(page);
@@ -79,18 +92,17 @@ struct page *rust_dmirror_pfn_to_page(unsigned long pfn)
 	return pfn_to_page(pfn);
 }
 
-unsigned long rust_dmirror_page_to_pfn(const struct page *page)
-{
-	return page_to_pfn(page);
-}
-
 bool rust_dmirror_is_zero_pfn(unsigned long pfn)
 {
 	struct folio *folio = page_folio(pfn_to_page(pfn));
 
-	/* huge_zero_pfn is not exported: anonymous and file folios have a mapping, the zero folio has none. */
-	return is_zero_pfn(pfn) || (folio_test_large(folio) && !folio_is_zone_device(folio) &&
-				    !folio->mapping && !folio_test_swapcache(folio));
+	/*
+	 * huge_zero_pfn is not exported: anonymous and file folios have a mapping, the zero folio has
+	 * none; and its mappings are not counted, unlike those of a driver's pages.
+	 */
+	return is_zero_pfn(pfn) ||
+	       (folio_order(folio) == HPAGE_PMD_ORDER && !folio_is_zone_device(folio) &&
+		!folio->mapping && !folio_test_swapcache(folio) && !folio_mapped(folio));
 }
 
 struct folio *rust_dmirror_folio_alloc(gfp_t gfp, unsigned int order)
@@ -102,6 +114,20 @@ struct folio *rust_dmirror_vma_alloc_folio(gfp_t gfp, unsigned int order,
 					   struct vm_area_struct *vma, unsigned long addr)
 {
 	return vma_alloc_folio(gfp, order, vma, addr);
+}
+
+/*
+ * Single pages as vma_alloc_folio() would give them, @nr at most, and how many they are: none where a
+ * memory policy has to be asked for each.
+ */
+unsigned long rust_dmirror_vma_alloc_pages(gfp_t gfp, struct vm_area_struct *vma,
+					   unsigned long nr, struct page **pages)
+{
+#ifdef CONFIG_NUMA
+	if (current->mempolicy || vma->vm_policy || (vma->vm_ops && vma->vm_ops->get_policy))
+		return 0;
+#endif
+	return alloc_pages_bulk(gfp, nr, pages);
 }
 
 /*
@@ -149,6 +175,13 @@ void rust_dmirror_copy_memory(void *dst, const void *src, unsigned long nr)
 		copy_page(dst, (void *)src);
 }
 
+/* Kernel memory, aligned to a page. */
+void rust_dmirror_clear_memory(void *dst, unsigned long nr)
+{
+	for (; nr; nr--, dst += PAGE_SIZE)
+		clear_page(dst);
+}
+
 void rust_dmirror_clear_pages(unsigned long pfn, unsigned long nr)
 {
 	for (; nr; nr--, pfn++)
@@ -179,6 +212,23 @@ int rust_dmirror_pages_from_user(unsigned long pfn, unsigned long from, unsigned
 		kunmap_local(to);
 	}
 	return ret;
+}
+
+/*
+ * What is owed to pages that were written without the CPU's page tables, whose
+ * dirty bits only the CPU sets: reclaim drops what is clean. The pages must be
+ * mapped, and stay that meanwhile. Each folio is marked once.
+ */
+void rust_dmirror_mark_dirty(unsigned long pfn, unsigned long nr)
+{
+	unsigned long end = pfn + nr;
+
+	while (pfn < end) {
+		struct folio *folio = page_folio(pfn_to_page(pfn));
+
+		folio_mark_dirty(folio);
+		pfn = folio_pfn(folio) + folio_nr_pages(folio);
+	}
 }
 
 int rust_dmirror_copy_to_user(unsigned long to, const void *from, unsigned long size)

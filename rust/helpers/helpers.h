@@ -1,8 +1,10 @@
 /* SPDX-License-Identifier: GPL-2.0 */
 /*
- * Static inlines and macros of the kernel that Rust cannot call. Each does
- * what the function in its name does, and nothing else. What the kernel crate
- * has a helper for is not here.
+ * What Rust cannot call: static inlines and macros of the kernel, each by a
+ * function that does what the one in its name does, and nothing else, for which
+ * the kernel crate has no helper; copies of pages; and a few looks at struct page,
+ * struct folio and page tables that take several of those, or whose layout Rust
+ * does not know: those have a comment where they are.
  */
 #ifndef RUST_DMIRROR_HELPERS_H
 #define RUST_DMIRROR_HELPERS_H
@@ -34,32 +36,43 @@ struct rust_dmirror_folio_counts {
 	bool device_coherent;
 };
 
+/* What of a folio changes if somebody else maps, unmaps or splits it; see fault.rs. */
+struct rust_dmirror_shape {
+	unsigned long pfn;
+	unsigned int order;
+	int mapcount;
+};
+
 void rust_dmirror_folio_get(struct folio *folio);
 void rust_dmirror_folio_put(struct folio *folio);
 bool rust_dmirror_folio_try_get(struct folio *folio);
 bool rust_dmirror_folio_trylock(struct folio *folio);
 void rust_dmirror_folio_counts(const struct folio *folio, struct rust_dmirror_folio_counts *counts);
 bool rust_dmirror_folio_is_left(const struct folio *folio);
+struct rust_dmirror_shape rust_dmirror_page_shape(const struct page *page);
 struct folio *rust_dmirror_page_folio(struct page *page);
 struct folio *rust_dmirror_pfn_folio(unsigned long pfn);
 unsigned long rust_dmirror_folio_pfn(const struct folio *folio);
 unsigned int rust_dmirror_folio_order(const struct folio *folio);
 struct page *rust_dmirror_pfn_to_page(unsigned long pfn);
-unsigned long rust_dmirror_page_to_pfn(const struct page *page);
 bool rust_dmirror_is_zero_pfn(unsigned long pfn);
 struct folio *rust_dmirror_folio_alloc(gfp_t gfp, unsigned int order);
 struct folio *rust_dmirror_vma_alloc_folio(gfp_t gfp, unsigned int order,
 					   struct vm_area_struct *vma, unsigned long addr);
+unsigned long rust_dmirror_vma_alloc_pages(gfp_t gfp, struct vm_area_struct *vma,
+					   unsigned long nr, struct page **pages);
 void *rust_dmirror_backing_alloc(unsigned long size);
 void rust_dmirror_copy_from_pages(void *dst, unsigned long pfn, unsigned long nr);
 void rust_dmirror_copy_to_pages(unsigned long pfn, const void *src, unsigned long nr);
 void rust_dmirror_copy_pages(unsigned long dst, unsigned long src, unsigned long nr);
 int rust_dmirror_pages_to_user(unsigned long to, unsigned long pfn, unsigned long nr);
 int rust_dmirror_pages_from_user(unsigned long pfn, unsigned long from, unsigned long nr);
+void rust_dmirror_mark_dirty(unsigned long pfn, unsigned long nr);
 int rust_dmirror_copy_to_user(unsigned long to, const void *from, unsigned long size);
 int rust_dmirror_copy_from_user(void *to, unsigned long from, unsigned long size);
 void rust_dmirror_copy_memory(void *dst, const void *src, unsigned long nr);
 void rust_dmirror_clear_pages(unsigned long pfn, unsigned long nr);
+void rust_dmirror_clear_memory(void *dst, unsigned long nr);
 
 void rust_dmirror_zone_device_folio_init(struct folio *folio, struct dev_pagemap *pgmap,
 					 unsigned int order);
@@ -72,7 +85,7 @@ unsigned int rust_dmirror_pfn_memory(unsigned long pfn);
 #define RUST_DMIRROR_PLACE_MEMORY	0x0ff
 #define RUST_DMIRROR_PLACE_OWN		0x100
 #define RUST_DMIRROR_PLACE_ZERO		0x200
-unsigned int rust_dmirror_pfn_place(unsigned long pfn, const void *owner);
+unsigned int rust_dmirror_pfn_place(unsigned long pfn, const void *owner, bool write);
 void rust_dmirror_folio_inherit(struct folio *head, struct folio *tail);
 void rust_dmirror_pagemap_set_range(struct dev_pagemap *pgmap, u64 start, u64 end);
 struct resource *rust_dmirror_request_free_region(unsigned long size, const char *name);
@@ -89,7 +102,6 @@ int rust_dmirror_mmap_read_lock_killable(struct mm_struct *mm);
 bool rust_dmirror_fatal_signal_pending(void);
 bool rust_dmirror_ratelimit(void);
 unsigned long rust_dmirror_task_size(const struct mm_struct *mm);
-bool rust_dmirror_vma_is_anonymous(struct vm_area_struct *vma);
 bool rust_dmirror_mm_is_alone(const struct mm_struct *mm);
 unsigned long rust_dmirror_mm_rss(struct mm_struct *mm, int member);
 
@@ -99,6 +111,7 @@ int rust_dmirror_test_munmap(unsigned long addr, unsigned long len);
 bool rust_dmirror_test_drain_lru(void);
 bool rust_dmirror_test_peek(unsigned long pfn, unsigned long offset, u64 *word);
 struct mm_struct *rust_dmirror_test_dup_mm(void);
+void rust_dmirror_test_copy(void *dst, const void *src, unsigned long size);
 
 /* Gates: each returns 0 unless fail_function makes it fail. */
 int rust_dmirror_gate_huge_alloc(void);

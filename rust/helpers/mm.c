@@ -42,11 +42,6 @@ unsigned long rust_dmirror_task_size(const struct mm_struct *mm)
 	return mm->task_size;
 }
 
-bool rust_dmirror_vma_is_anonymous(struct vm_area_struct *vma)
-{
-	return vma_is_anonymous(vma);
-}
-
 /* The caller holds one user beside those of the tasks. */
 bool rust_dmirror_mm_is_alone(const struct mm_struct *mm)
 {

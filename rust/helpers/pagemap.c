@@ -20,8 +20,7 @@ struct dev_pagemap *rust_dmirror_folio_pgmap(const struct folio *folio)
 	return folio->pgmap;
 }
 
-/* Of device memory that processes can have; NULL if it is none. */
-struct dev_pagemap *rust_dmirror_pfn_pgmap(unsigned long pfn)
+static inline struct dev_pagemap *device_pgmap(unsigned long pfn)
 {
 	struct folio *folio = page_folio(pfn_to_page(pfn));
 
@@ -30,22 +29,31 @@ struct dev_pagemap *rust_dmirror_pfn_pgmap(unsigned long pfn)
 	return NULL;
 }
 
+/* Of device memory that processes can have; NULL if it is none. */
+struct dev_pagemap *rust_dmirror_pfn_pgmap(unsigned long pfn)
+{
+	return device_pgmap(pfn);
+}
+
 /* enum memory_type, or 0 for what is no device's. */
 unsigned int rust_dmirror_pfn_memory(unsigned long pfn)
 {
-	struct dev_pagemap *pgmap = rust_dmirror_pfn_pgmap(pfn);
+	struct dev_pagemap *pgmap = device_pgmap(pfn);
 
 	return pgmap ? pgmap->type : 0;
 }
 
-/* All that a look at a mapping wants to know of a page, in one call. */
-unsigned int rust_dmirror_pfn_place(unsigned long pfn, const void *owner)
+/*
+ * All that a look at a mapping wants to know of a page, in one call. What is mapped so that it can be
+ * written is no zero page.
+ */
+unsigned int rust_dmirror_pfn_place(unsigned long pfn, const void *owner, bool write)
 {
-	struct dev_pagemap *pgmap = rust_dmirror_pfn_pgmap(pfn);
+	struct dev_pagemap *pgmap = device_pgmap(pfn);
 
 	if (pgmap)
 		return pgmap->type | (pgmap->owner == owner ? RUST_DMIRROR_PLACE_OWN : 0);
-	return rust_dmirror_is_zero_pfn(pfn) ? RUST_DMIRROR_PLACE_ZERO : 0;
+	return !write && rust_dmirror_is_zero_pfn(pfn) ? RUST_DMIRROR_PLACE_ZERO : 0;
 }
 
 /* What a folio_split callback owes the tail: it starts like its head. */

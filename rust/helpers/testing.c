@@ -24,6 +24,11 @@ long rust_dmirror_test_mmap(unsigned long len)
 	return addr ? (long)addr : -ENOMEM;
 }
 
+void rust_dmirror_test_copy(void *dst, const void *src, unsigned long size)
+{
+	memcpy(dst, src, size);
+}
+
 int rust_dmirror_test_munmap(unsigned long addr, unsigned long len)
 {
 	return vm_munmap(addr, len);

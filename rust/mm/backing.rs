@@ -32,8 +32,8 @@ pub struct Backing(NonNull<c_void>);
 
 // SAFETY: The memory is owned, and freed by `kvfree()`, which any thread may call.
 unsafe impl Send for Backing {}
-// SAFETY: The bytes are only ever copied through raw pointers, as those of memory that is shared
-// with a device are. A racing copy may see old and new bytes mixed, never anything else.
+// SAFETY: The bytes are only ever touched by the kernel's copy routines, in C, as those of memory that
+// is shared with a device or with user space are. A racing copy may see old and new bytes mixed.
 unsafe impl Sync for Backing {}
 
 impl Backing {
@@ -108,7 +108,7 @@ impl Backing {
     pub fn clear(&self, first: usize, nr: usize) -> Result {
         let dst = self.pages(first, nr)?;
         // SAFETY: `dst` has room for `nr` pages.
-        unsafe { core::ptr::write_bytes(dst.cast::<u8>(), 0, nr << PAGE_SHIFT) };
+        unsafe { bindings::rust_dmirror_clear_memory(dst, nr) };
         Ok(())
     }
 
@@ -132,28 +132,30 @@ impl Backing {
         to_result(unsafe { bindings::rust_dmirror_copy_from_user(dst, from, nr << PAGE_SHIFT) })
     }
 
-    /// Copies bytes out, from `offset` on.
+    /// For tests: copies bytes out, from `offset` on.
     ///
     /// # Errors
     ///
     /// `EINVAL` if that is past the end.
+    #[cfg(CONFIG_KUNIT = "y")]
     pub fn read(&self, offset: usize, to: &mut [u8]) -> Result {
         let src = self.bytes(offset..offset.checked_add(to.len()).ok_or(EINVAL)?)?;
         // SAFETY: Both are valid for that many bytes; `to` is borrowed exclusively.
-        unsafe { core::ptr::copy_nonoverlapping(src.cast::<u8>(), to.as_mut_ptr(), to.len()) };
+        unsafe { bindings::rust_dmirror_test_copy(to.as_mut_ptr().cast(), src, to.len()) };
         Ok(())
     }
 
-    /// Copies bytes in, from `offset` on.
+    /// For tests: copies bytes in, from `offset` on.
     ///
     /// # Errors
     ///
     /// `EINVAL` if that is past the end.
+    #[cfg(CONFIG_KUNIT = "y")]
     pub fn write(&self, offset: usize, from: &[u8]) -> Result {
         let dst = self.bytes(offset..offset.checked_add(from.len()).ok_or(EINVAL)?)?;
         // SAFETY: Both are valid for that many bytes; `from` is not part of this memory, to which
         // no reference exists.
-        unsafe { core::ptr::copy_nonoverlapping(from.as_ptr(), dst.cast::<u8>(), from.len()) };
+        unsafe { bindings::rust_dmirror_test_copy(dst, from.as_ptr().cast(), from.len()) };
         Ok(())
     }
 }

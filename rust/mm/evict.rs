@@ -8,7 +8,6 @@
 //! C header: [`include/linux/migrate.h`](srctree/include/linux/migrate.h)
 
 use super::{
-    bindings,
     folio::Folio,
     migrate::{
         Batch,
@@ -21,10 +20,7 @@ use super::{
     HUGE_ORDER,
     HUGE_PAGES, //
 };
-use kernel::{
-    error::to_result,
-    prelude::*, //
-};
+use kernel::prelude::*;
 
 impl Batch {
     /// Collects, locks and unmaps device pages, wherever they are mapped. C:
@@ -37,11 +33,11 @@ impl Batch {
     /// # Errors
     ///
     /// `EINVAL` if there is none, there are too many, one is not of `pagemap`, or the batch is too small.
-    pub fn setup_device<T: Driver>(
-        &mut self,
-        pagemap: &Pagemap<T>,
+    pub fn setup_device<'a, T: Driver>(
+        &'a mut self,
+        pagemap: &'a Pagemap<T>,
         pfns: &[usize],
-    ) -> Result<Collected<'_>> {
+    ) -> Result<Collected<'a>> {
         let range = pagemap.pfns();
         let is_good = (1..=HUGE_PAGES).contains(&pfns.len())
             && self.room() >= HUGE_PAGES
@@ -56,17 +52,18 @@ impl Batch {
                 // SAFETY: The page belongs to a registered pagemap.
                 && unsafe { Folio::try_get_pfn(pfn) }.is_some_and(|f| f.order() == HUGE_ORDER)
         };
-        let len = if is_huge(pfns[0]) {
-            for (at, entry) in self.src[..HUGE_PAGES].iter_mut().enumerate() {
+        let is_huge = is_huge(pfns[0]);
+        let list = self.listed();
+        let len = if is_huge {
+            for (at, entry) in list[..HUGE_PAGES].iter_mut().enumerate() {
                 *entry = pfns[0] + at;
             }
             HUGE_PAGES
         } else {
-            self.src[..pfns.len()].copy_from_slice(pfns);
+            list[..pfns.len()].copy_from_slice(pfns);
             pfns.len()
         };
-        // SAFETY: The entries are numbers of pages of a registered pagemap.
-        to_result(unsafe { bindings::migrate_device_pfns(self.src.as_mut_ptr(), len) })?;
-        Ok(self.collected_by_device(len))
+        // SAFETY: The entries are numbers of pages of a registered pagemap, which is borrowed.
+        unsafe { self.setup_listed(len) }
     }
 }

@@ -6,12 +6,15 @@
 
 use super::{
     bindings,
-    folio::Counts,
+    lock::Vma,
+    pagemap::{
+        Driver,
+        Pagemap, //
+    },
     HUGE_SIZE, //
 };
 use core::ops::Range;
 use kernel::{
-    mm::virt::VmaRef,
     page::{
         PAGE_MASK,
         PAGE_SHIFT,
@@ -48,6 +51,17 @@ impl From<Error> for FaultError {
     }
 }
 
+/// What of a folio changes if somebody else maps, unmaps or splits it.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Shape {
+    /// The number of its first page.
+    pub pfn: usize,
+    /// Its order.
+    pub order: u32,
+    /// C: `folio_mapcount()`.
+    pub mapcount: i32,
+}
+
 /// A CPU fault on a page of private device memory, in progress.
 ///
 /// # Invariants
@@ -65,9 +79,9 @@ impl<'a> Fault<'a> {
     }
 
     /// The VMA.
-    pub fn vma(&self) -> &'a VmaRef {
+    pub fn vma(&self) -> Vma<'a> {
         // SAFETY: By the type invariants, the VMA stays, and `mmap_lock` is held.
-        unsafe { VmaRef::from_raw(self.0.__bindgen_anon_1.vma) }
+        unsafe { Vma::from_raw(self.0.__bindgen_anon_1.vma) }
     }
 
     /// The page.
@@ -75,26 +89,27 @@ impl<'a> Fault<'a> {
         self.0.page
     }
 
-    pub(super) fn pfn(&self) -> usize {
-        // SAFETY: By the type invariants, the page is referenced.
-        unsafe { bindings::rust_dmirror_page_to_pfn(self.page()) }
+    /// The folio that the page is of.
+    pub(super) fn folio(&self) -> *mut bindings::folio {
+        // SAFETY: By the type invariants, the core holds a reference on the page, so that its folio can
+        // be found. The lock keeps it from being split.
+        unsafe { bindings::rust_dmirror_page_folio(self.page()) }
     }
 
     /// The order of the folio.
     fn order(&self) -> u32 {
-        // SAFETY: As in `counts`.
-        unsafe {
-            bindings::rust_dmirror_folio_order(bindings::rust_dmirror_page_folio(self.page()))
-        }
+        self.shape().order
     }
 
-    /// The counts of the folio.
-    pub fn counts(&self) -> Counts {
-        // SAFETY: By the type invariants, the core holds a reference on the page, so that its
-        // folio can be found and read. The lock keeps it from being split.
-        unsafe {
-            let folio = bindings::rust_dmirror_page_folio(self.page());
-            Counts::read(folio)
+    /// Which folio the page is of, how large it is, and how often it is mapped.
+    pub fn shape(&self) -> Shape {
+        // SAFETY: By the type invariants, the core holds a reference on the page, so that its folio can
+        // be found and read. The lock keeps it from being split.
+        let raw = unsafe { bindings::rust_dmirror_page_shape(self.page()) };
+        Shape {
+            pfn: raw.pfn,
+            order: raw.order,
+            mapcount: raw.mapcount,
         }
     }
 
@@ -116,14 +131,15 @@ impl<'a> Fault<'a> {
     }
 
     /// The addresses that can be brought back together, from the page that faulted on, `most` pages at
-    /// most: those mapped by entries for single pages of private memory with these page frame numbers.
+    /// most: those mapped by entries for single pages of this memory.
     /// Of the page alone, if it is part of a huge folio. At least [`Fault::range`].
     ///
     /// To collect a page of a huge folio that is mapped page by page, the core waits for its lock and
     /// splits it, for a page that nobody may want, and makes others' attempts at it fail meanwhile: none
     /// of these pages is part of such a folio, and none becomes so while `mmap_lock` is held.
-    pub fn around(&self, pfns: &Range<usize>, most: usize) -> Range<usize> {
+    pub fn around<T: Driver>(&self, memory: &Pagemap<T>, most: usize) -> Range<usize> {
         let range = self.range();
+        let pfns = memory.pfns();
         if self.order() != 0 {
             return range;
         }
@@ -132,7 +148,8 @@ impl<'a> Fault<'a> {
         let most = most.min((end - range.start) >> PAGE_SHIFT);
         // SAFETY: By the type invariants, the page table is that of a fault that is being handled, with
         // `mmap_lock` held, and the addresses are all in that table and in the VMA. Page frame numbers
-        // that are not among `pfns` are not looked at; those that are have a `struct page`.
+        // that are not among `pfns` are not looked at; those that are have a `struct page`, since the
+        // pagemap is registered for as long as it is borrowed.
         let nr = unsafe {
             bindings::rust_dmirror_fault_run(self.0, pfns.start, pfns.end.saturating_sub(1), most)
         };

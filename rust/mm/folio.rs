@@ -7,12 +7,7 @@
 //! C headers: [`include/linux/mm.h`](srctree/include/linux/mm.h),
 //! [`include/linux/pagemap.h`](srctree/include/linux/pagemap.h)
 
-use super::{
-    backing::Backing,
-    bindings,
-    fault::Fault,
-    HUGE_ORDER, //
-};
+use super::bindings;
 use core::{
     mem::ManuallyDrop,
     ops::{
@@ -21,10 +16,7 @@ use core::{
     },
     ptr::NonNull, //
 };
-use kernel::{
-    mm::virt::VmaRef,
-    prelude::*, //
-};
+use kernel::prelude::*;
 
 /// What can be read of a folio at one moment.
 ///
@@ -236,98 +228,5 @@ impl Drop for LockedFolio {
         // SAFETY: By the type invariants, we own the lock, and we give it up here. The reference is
         // put after this, when the field is dropped.
         unsafe { bindings::folio_unlock(self.0.as_raw()) };
-    }
-}
-
-/// A new folio of system memory, locked, that nobody else knows: a destination.
-///
-/// # Invariants
-///
-/// Nobody else has a reference, or knows the folio.
-#[must_use = "dropping it frees the folio"]
-pub struct SystemFolio(LockedFolio);
-
-impl SystemFolio {
-    /// A folio of one page, or a huge one, for `address` in `vma`. C: `vma_alloc_folio()`.
-    ///
-    /// It is tried for without killing anybody, a huge one also without a long search: there are
-    /// ways to go on without. May sleep. The memory is not initialised; it must be filled before it
-    /// is given to a migration.
-    pub fn for_vma(vma: &VmaRef, address: usize, huge: bool) -> Result<Self> {
-        let (gfp, order) = Self::how(huge);
-        Self::alloc_for(vma, address, gfp, order)
-    }
-
-    /// As [`SystemFolio::for_vma`], for what a CPU fault waits for: a single page is tried for as
-    /// hard as for any other fault.
-    pub fn for_fault(fault: &Fault<'_>, huge: bool) -> Result<Self> {
-        let (gfp, order) = match huge {
-            true => Self::how(true),
-            false => (bindings::GFP_FAULT_DESTINATION, 0),
-        };
-        Self::alloc_for(fault.vma(), fault.range().start, gfp, order)
-    }
-
-    /// As [`SystemFolio::for_vma`], where no VMA is known. C: `folio_alloc()`.
-    pub fn anywhere(huge: bool) -> Result<Self> {
-        let (gfp, order) = Self::how(huge);
-        // SAFETY: Any flags and order may be asked for.
-        Self::from_new(unsafe { bindings::rust_dmirror_folio_alloc(gfp, order) })
-    }
-
-    fn how(huge: bool) -> (bindings::gfp_t, u32) {
-        if huge {
-            (bindings::GFP_HUGE_DESTINATION, HUGE_ORDER)
-        } else {
-            (bindings::GFP_DESTINATION, 0)
-        }
-    }
-
-    fn alloc_for(vma: &VmaRef, address: usize, gfp: bindings::gfp_t, order: u32) -> Result<Self> {
-        // SAFETY: `vma` is valid and read-locked by the invariants of `VmaRef`.
-        let raw =
-            unsafe { bindings::rust_dmirror_vma_alloc_folio(gfp, order, vma.as_ptr(), address) };
-        Self::from_new(raw)
-    }
-
-    fn from_new(raw: *mut bindings::folio) -> Result<Self> {
-        let raw = NonNull::new(raw).ok_or(ENOMEM)?;
-        // SAFETY: The allocator returned a folio with one reference, which is ours.
-        let folio = unsafe { Folio::from_raw(raw) };
-        // INVARIANT: The folio is new, nobody else knows it.
-        folio.try_lock().map(SystemFolio).map_err(|_| EBUSY)
-    }
-
-    /// Whether it is a huge folio.
-    pub fn is_huge(&self) -> bool {
-        self.0.order() == HUGE_ORDER
-    }
-
-    /// Fills the folio from device memory, beginning at page `first` of `from`.
-    ///
-    /// # Errors
-    ///
-    /// `EINVAL` if `from` has not as many pages from there on.
-    pub fn fill(&mut self, from: &Backing, first: usize) -> Result {
-        let pfns = self.0.pfns();
-        from.copy_out(first, pfns.len(), |src| {
-            // SAFETY: By the type invariants nobody else knows these pages; `src` is as many pages.
-            unsafe { bindings::rust_dmirror_copy_to_pages(pfns.start, src, pfns.len()) }
-        })
-    }
-
-    /// Fills the folio from the same number of pages of coherent device memory.
-    ///
-    /// # Errors
-    ///
-    /// `EINVAL` if `from` has another number of pages.
-    pub fn fill_from(&mut self, from: &super::migrate::Source<'_>) -> Result {
-        let pfns = self.0.pfns();
-        from.copy_to_pfns(pfns)
-    }
-
-    /// The locked folio, to be given to a migration.
-    pub(super) fn into_locked(self) -> LockedFolio {
-        self.0
     }
 }

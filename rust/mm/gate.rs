@@ -6,10 +6,6 @@
 //! C header: [`include/linux/error-injection.h`](srctree/include/linux/error-injection.h)
 
 use super::bindings;
-use kernel::{
-    error::to_result,
-    prelude::*, //
-};
 
 /// A place that can be made to fail.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -27,12 +23,13 @@ pub enum Gate {
 }
 
 impl Gate {
-    /// Passes, or returns the error that `fail_function` was told to return.
+    /// Whether `fail_function` was told to make this pass fail; with which error does not matter.
     ///
     /// May be called in any context.
-    pub fn pass(self) -> Result {
+    #[inline]
+    pub fn fails(self) -> bool {
         // SAFETY: The gates have no requirements.
-        to_result(unsafe {
+        let error = unsafe {
             match self {
                 Gate::HugeAlloc => bindings::rust_dmirror_gate_huge_alloc(),
                 Gate::SmallAlloc => bindings::rust_dmirror_gate_small_alloc(),
@@ -40,6 +37,7 @@ impl Gate {
                 Gate::ExtraRef => bindings::rust_dmirror_gate_extra_ref(),
                 Gate::FolioLock => bindings::rust_dmirror_gate_folio_lock(),
             }
-        })
+        };
+        error != 0
     }
 }

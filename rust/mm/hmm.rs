@@ -14,10 +14,10 @@ const VALID: usize = bindings::HMM_PFN_WRITE << 1;
 const FLAGS: usize = !((1 << bindings::HMM_PFN_ORDER_SHIFT) - 1);
 
 /// Makes a page wanted, as input. C: `HMM_PFN_REQ_FAULT`.
-pub(super) const REQ_FAULT: usize = VALID;
+const REQ_FAULT: usize = VALID;
 
 /// Makes it wanted for writing, as input. C: `HMM_PFN_REQ_WRITE`.
-pub(super) const REQ_WRITE: usize = bindings::HMM_PFN_REQ_WRITE;
+const REQ_WRITE: usize = bindings::HMM_PFN_REQ_WRITE;
 
 /// What is asked for.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -36,6 +36,14 @@ impl Want {
             Want::Look => 0,
             Want::Read => REQ_FAULT,
             Want::Write => REQ_FAULT | REQ_WRITE,
+        }
+    }
+
+    /// Which requests count page by page: of who only looks, none, and the core need not look for any.
+    pub(super) fn mask(self) -> usize {
+        match self {
+            Want::Look => 0,
+            Want::Read | Want::Write => REQ_FAULT | REQ_WRITE,
         }
     }
 }
@@ -107,5 +115,9 @@ mod tests {
         assert_eq!(Want::Look.request(), 0);
         assert_eq!(Want::Read.request(), VALID);
         assert_eq!(Want::Write.request(), VALID | WRITE);
+        assert_eq!(Want::Look.mask(), 0);
+        for want in [Want::Read, Want::Write] {
+            assert_eq!(want.request() & !want.mask(), 0);
+        }
     }
 }

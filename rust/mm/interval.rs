@@ -76,7 +76,9 @@ impl Event<'_> {
 }
 
 /// Somebody who wants to be told.
-pub trait Invalidate: Send + Sync {
+///
+/// It borrows nothing: a notifier that is forgotten goes on calling.
+pub trait Invalidate: Send + Sync + 'static {
     /// Drops everything that was derived from the mapping of the event's range.
     ///
     /// Called with locks of the mm held, maybe out of reclaim: it must not allocate memory that

@@ -5,6 +5,7 @@
 //! C header: [`include/linux/mmap_lock.h`](srctree/include/linux/mmap_lock.h)
 
 use super::bindings;
+use core::ops::Deref;
 use kernel::{
     error::to_result,
     mm::{
@@ -46,14 +47,14 @@ impl<'a> MmapReadLock<'a> {
     }
 
     /// The VMA that contains an address. C: `vma_lookup()`.
-    pub fn vma(&self, address: usize) -> Option<&VmaRef> {
+    pub fn vma(&self, address: usize) -> Option<Vma<'_>> {
         // SAFETY: By the type invariants, the lock is held.
         let vma = unsafe { bindings::vma_lookup(self.mm.as_raw(), address) };
         if vma.is_null() {
             return None;
         }
         // SAFETY: It is a VMA of this address space, and stays while the lock is held.
-        Some(unsafe { VmaRef::from_raw(vma) })
+        Some(unsafe { Vma::from_raw(vma) })
     }
 }
 
@@ -61,6 +62,36 @@ impl Drop for MmapReadLock<'_> {
     fn drop(&mut self) {
         // SAFETY: By the type invariants, we hold the lock.
         unsafe { bindings::mmap_read_unlock(self.mm.as_raw()) };
+    }
+}
+
+/// A VMA of an address space whose `mmap_lock` is held.
+///
+/// More than a [`VmaRef`], for which the VMA's own lock is enough: migration walks page tables, and
+/// may look at other VMAs.
+///
+/// # Invariants
+///
+/// `mmap_lock` of its address space is held for reading for `'a`.
+#[derive(Clone, Copy)]
+pub struct Vma<'a>(&'a VmaRef);
+
+impl Vma<'_> {
+    /// # Safety
+    ///
+    /// It must be a VMA of an address space whose `mmap_lock` is held for reading for `'a`.
+    pub(super) unsafe fn from_raw(raw: *const bindings::vm_area_struct) -> Self {
+        // INVARIANT: By the requirements of this function.
+        // SAFETY: By the requirements of this function.
+        Vma(unsafe { VmaRef::from_raw(raw) })
+    }
+}
+
+impl Deref for Vma<'_> {
+    type Target = VmaRef;
+
+    fn deref(&self) -> &VmaRef {
+        self.0
     }
 }
 

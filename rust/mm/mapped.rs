@@ -78,6 +78,11 @@ fn access_of(pfn: Pfn) -> Access {
 }
 
 /// The table of a mirror, locked: what it says is mapped stays mapped.
+///
+/// # Invariants
+///
+/// What a word of the table says is mapped is mapped, and stays that until the lock is released:
+/// whatever changes it takes the word out first, for which it waits for the lock.
 #[must_use = "dropping it unlocks the table"]
 pub struct Locked<'a> {
     table: Guard<'a, Table, MutexBackend>,
@@ -96,7 +101,12 @@ impl<'a> Locked<'a> {
 
     /// Stores an answer of `hmm_range_fault()` for the pages from `start`, a huge boundary, on: as one
     /// huge mapping, of which the first entry tells, or page by page.
-    pub(super) fn store(
+    ///
+    /// # Safety
+    ///
+    /// What was answered must be true since the table was locked, and any change of it go through
+    /// invalidation that waits for the lock of this table.
+    pub(super) unsafe fn store(
         &mut self,
         start: usize,
         pfns: &[usize],
@@ -257,8 +267,9 @@ impl<'a> Mapped<'a> {
 
     /// Where the first is, as the device with this owner sees it.
     pub fn place(&self, owner: OwnerId) -> Place {
+        let write = self.access != Access::Read;
         // SAFETY: By the type invariants, the page is mapped, which holds a reference on its folio.
-        let raw = unsafe { bindings::rust_dmirror_pfn_place(self.pfn, owner.as_raw()) };
+        let raw = unsafe { bindings::rust_dmirror_pfn_place(self.pfn, owner.as_raw(), write) };
         let is_own = raw & bindings::RUST_DMIRROR_PLACE_OWN != 0;
         match raw & bindings::RUST_DMIRROR_PLACE_MEMORY {
             bindings::MEMORY_PRIVATE => Place::Private { is_own },
@@ -292,8 +303,8 @@ impl<'a> Mapped<'a> {
         to_result(unsafe { bindings::rust_dmirror_pages_to_user(to, self.pfn, self.nr) })
     }
 
-    /// Copies user memory in, from page `at` of it on. For memory that the CPU can reach. Does not
-    /// fault.
+    /// Copies user memory in, from page `at` of it on, and marks the pages dirty. For memory that the
+    /// CPU can reach. Does not fault.
     ///
     /// # Errors
     ///
@@ -307,7 +318,20 @@ impl<'a> Mapped<'a> {
         }
         let from = from.part(at, self.nr)?;
         // SAFETY: As above, and the pages are mapped writable.
-        to_result(unsafe { bindings::rust_dmirror_pages_from_user(self.pfn, from, self.nr) })
+        let errno = unsafe { bindings::rust_dmirror_pages_from_user(self.pfn, from, self.nr) };
+        // A copy that failed may have written a part.
+        self.mark_dirty();
+        to_result(errno)
+    }
+
+    /// Tells the kernel that the device wrote to them. Whoever writes behind private pages owes this,
+    /// after the write and before the table is unlocked: the kernel sees no access of a device, and
+    /// drops what it takes for clean, such as a page after `MADV_FREE`, or one that is still in swap.
+    /// A private page takes the mark home with it. C: `folio_mark_dirty()`.
+    pub fn mark_dirty(&self) {
+        // SAFETY: By the type invariants, the pages are mapped. While they are, they are not
+        // truncated, and their folios are not split: both unmap first.
+        unsafe { bindings::rust_dmirror_mark_dirty(self.pfn, self.nr) };
     }
 }
 

@@ -17,9 +17,7 @@ use super::{
     bindings,
     hmm::{
         Pfn,
-        Want,
-        REQ_FAULT,
-        REQ_WRITE, //
+        Want, //
     },
     interval::{
         Event,
@@ -158,14 +156,15 @@ impl Mirror {
         self.notifier.data().owner
     }
 
-    /// Locks the table. Sleeps; must not be called with a page table lock or folio lock held.
+    /// Locks the table. Sleeps; must not be called with a page table lock held. A folio lock may be: the
+    /// core invalidates with one, too.
     pub fn lock(&self) -> Locked<'_> {
         Locked::new(self.notifier.data().table.lock())
     }
 
     /// Fills the table with what is mapped at `range`, which must lie within one huge page, and
     /// calls `look` under the table's lock: for each page, or once if all is one huge mapping, with the
-    /// addresses that are meant. C: `hmm_range_fault()`.
+    /// number of the page in the range, and how many pages are meant. C: `hmm_range_fault()`.
     ///
     /// With `keep_lock` false, faults may drop `mmap_lock`, which some kinds of mappings need. C:
     /// `hmm_range_fault_unlocked_timeout()`. Sleeps; must not be called with `mmap_lock` held.
@@ -181,7 +180,7 @@ impl Mirror {
         range: Range<usize>,
         want: Want,
         keep_lock: bool,
-        look: impl FnMut(Range<usize>, Seen<'_>),
+        look: impl FnMut(usize, usize, Seen<'_>),
     ) -> Result {
         room.provide_spare()?;
         self.ask(room, range, want, keep_lock, true, look)
@@ -192,7 +191,7 @@ impl Mirror {
         &self,
         room: &mut Room,
         range: Range<usize>,
-        look: impl FnMut(Range<usize>, Seen<'_>),
+        look: impl FnMut(usize, usize, Seen<'_>),
     ) -> Result {
         self.ask(room, range, Want::Look, true, false, look)
     }
@@ -204,7 +203,7 @@ impl Mirror {
         want: Want,
         keep_lock: bool,
         keep: bool,
-        mut look: impl FnMut(Range<usize>, Seen<'_>),
+        mut look: impl FnMut(usize, usize, Seen<'_>),
     ) -> Result {
         // A range that begins inside a huge device entry is answered with the PFN of its head
         // (K7): ask from the boundary on, but want only what was wanted.
@@ -249,7 +248,7 @@ impl Mirror {
                 end: start + (asked << PAGE_SHIFT),
                 hmm_pfns: pfns.as_mut_ptr(),
                 default_flags: 0,
-                pfn_flags_mask: REQ_FAULT | REQ_WRITE,
+                pfn_flags_mask: want.mask(),
                 dev_private_owner: self.owner().as_raw(),
             };
             let answer = if keep_lock {
@@ -281,17 +280,16 @@ impl Mirror {
         };
 
         if keep {
-            locked.store(start, pfns, is_huge, &mut room.spare)?;
+            // SAFETY: Nothing changed since it was answered, and what changes it from now on waits for
+            // the lock.
+            unsafe { locked.store(start, pfns, is_huge, &mut room.spare) }?;
         }
-        // SAFETY: Nothing changed since it was answered, and what changes it from now on waits for the
-        // lock, which outlives the call of `look`.
-        let seen = |raw: usize| unsafe { Seen::new(Pfn::from_raw(raw)) };
-        if is_huge {
-            look(range, seen(pfns[skipped]));
-            return Ok(());
-        }
-        for (address, raw) in range.step_by(PAGE_SIZE).zip(&pfns[skipped..]) {
-            look(address..address + PAGE_SIZE, seen(*raw));
+        let all = nr - skipped;
+        let (told, each) = if is_huge { (1, all) } else { (all, 1) };
+        for (at, raw) in pfns[skipped..][..told].iter().enumerate() {
+            // SAFETY: Nothing changed since it was answered, and what changes it from now on waits for
+            // the lock, which outlives the call of `look`.
+            look(at, each, unsafe { Seen::new(Pfn::from_raw(*raw)) });
         }
         Ok(())
     }

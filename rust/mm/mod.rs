@@ -9,7 +9,8 @@
 //!
 //! 1. `mmap_lock` for reading
 //! 2. the lock of a [`mirror::Mirror`]'s table (taken by invalidation below `mmap_lock`)
-//! 3. folio locks are only ever *tried* below the above
+//! 3. folio locks: the core invalidates with one held, so that 2 may be taken below them; while 2 is held
+//!    they are only ever *tried*
 //! 4. the spinlock of a [`pagemap::Pagemap`] (taken below page table locks, interrupts off)
 
 pub mod backing;
@@ -27,6 +28,7 @@ pub mod mirror;
 pub mod mpfn;
 pub mod pagemap;
 pub mod slots;
+pub mod system;
 pub mod table;
 #[cfg(CONFIG_KUNIT = "y")]
 pub mod testing;

@@ -26,12 +26,10 @@ impl Mpfn {
 
     /// The entry of a page as a destination. C: `migrate_pfn()`.
     ///
-    /// The upper bits of a `pfn` that does not fit are lost, as in C; no page has such a number.
-    pub const fn destination(pfn: usize, write: bool, compound: bool) -> Self {
+    /// The upper bits of a `pfn` that does not fit are lost, as in C; no page has such a number. The
+    /// core does not ask whether a destination may be written.
+    pub const fn destination(pfn: usize, compound: bool) -> Self {
         let mut raw = (pfn << SHIFT) | VALID;
-        if write {
-            raw |= WRITE;
-        }
         if compound {
             raw |= COMPOUND;
         }
@@ -89,14 +87,11 @@ mod tests {
     #[test]
     fn destination_keeps_pfn_and_flags() {
         for pfn in [0, 1, 0x12345, (1 << 40) - 1] {
-            for write in [false, true] {
-                for compound in [false, true] {
-                    let entry = Mpfn::destination(pfn, write, compound);
-                    assert_eq!(entry.pfn(), Some(pfn));
-                    assert_eq!(entry.writable(), write);
-                    assert_eq!(entry.compound(), compound);
-                    assert!(!entry.migrates());
-                }
+            for compound in [false, true] {
+                let entry = Mpfn::destination(pfn, compound);
+                assert_eq!(entry.pfn(), Some(pfn));
+                assert_eq!(entry.compound(), compound);
+                assert!(!entry.migrates() && !entry.writable());
             }
         }
     }
@@ -104,8 +99,8 @@ mod tests {
     /// The values are the kernel's ABI towards drivers; C drivers rely on them too.
     #[test]
     fn words_are_those_of_c() {
-        assert_eq!(Mpfn::destination(1, false, false).as_raw(), 0x41);
-        assert_eq!(Mpfn::destination(1, true, true).as_raw(), 0x59);
+        assert_eq!(Mpfn::destination(1, false).as_raw(), 0x41);
+        assert_eq!(Mpfn::destination(1, true).as_raw(), 0x51);
         let source = Mpfn::from_raw((7 << 6) | 0x13);
         assert_eq!(source.pfn(), Some(7));
         assert!(source.migrates() && source.compound() && !source.writable());

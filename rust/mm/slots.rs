@@ -33,16 +33,21 @@ impl Bitmap {
         used: HUGE_PAGES,
     };
 
-    fn take(&mut self) -> Option<usize> {
-        for (i, word) in self.words.iter_mut().enumerate() {
+    /// Takes the first page that is free and those that follow it, `most` at most. Gives the first and
+    /// their number.
+    fn take(&mut self, most: usize) -> Option<(usize, usize)> {
+        let free = |(i, word): (usize, &u64)| {
             let bit = word.trailing_ones() as usize;
-            if bit < WORD {
-                *word |= 1 << bit;
-                self.used += 1;
-                return Some(i * WORD + bit);
-            }
+            (bit < WORD).then_some(i * WORD + bit)
+        };
+        let first = self.words.iter().enumerate().find_map(free)?;
+        let mut nr = 0;
+        while nr < most && first + nr < HUGE_PAGES && !self.contains(first + nr) {
+            self.words[(first + nr) / WORD] |= 1 << ((first + nr) % WORD);
+            nr += 1;
         }
-        None
+        self.used += nr;
+        (nr > 0).then_some((first, nr))
     }
 
     fn contains(&self, page: usize) -> bool {
@@ -125,11 +130,20 @@ impl<T: Clone + PartialEq> Slots<T> {
 
     /// Takes a huge block or a single page; gives the number of its first page.
     pub fn take(&mut self, huge: bool, owner: &T) -> Option<usize> {
-        if huge {
-            let block = self.find(|block| matches!(block, Block::Free))?;
-            self.blocks[block] = Block::Huge(owner.clone());
-            self.used += HUGE_PAGES;
-            return Some(block * HUGE_PAGES);
+        if !huge {
+            return self.take_run(1, owner).map(|(first, _)| first);
+        }
+        let block = self.find(|block| matches!(block, Block::Free))?;
+        self.blocks[block] = Block::Huge(owner.clone());
+        self.used += HUGE_PAGES;
+        Some(block * HUGE_PAGES)
+    }
+
+    /// Takes single pages that follow each other, `most` at most, all of one block; gives the number of
+    /// the first and how many they are. `None` also if `most` is 0.
+    pub fn take_run(&mut self, most: usize, owner: &T) -> Option<(usize, usize)> {
+        if most == 0 {
+            return None;
         }
         let has_room = |block: &Block<T>| match block {
             Block::Small(is, map) => map.used < HUGE_PAGES && is == owner,
@@ -146,9 +160,9 @@ impl<T: Clone + PartialEq> Slots<T> {
         let Block::Small(_, map) = &mut self.blocks[block] else {
             return None;
         };
-        let page = map.take()?;
-        self.used += 1;
-        Some(block * HUGE_PAGES + page)
+        let (first, nr) = map.take(most)?;
+        self.used += nr;
+        Some((block * HUGE_PAGES + first, nr))
     }
 
     fn find(&self, is: impl Fn(&Block<T>) -> bool) -> Option<usize> {
@@ -299,6 +313,27 @@ mod tests {
         assert_eq!(slots.take(true, &ME), Some(2 * HUGE_PAGES));
         assert_eq!(slots.take(true, &ME), None);
         assert_eq!(slots.used(), 2 * HUGE_PAGES + 2);
+        Ok(())
+    }
+
+    #[test]
+    fn runs_end_at_what_is_in_use_and_at_the_block() -> Result {
+        let mut slots = Slots::<u8>::new(2)?;
+        assert_eq!(slots.take_run(0, &ME), None);
+        assert_eq!(slots.take_run(70, &ME), Some((0, 70)));
+        assert_eq!(slots.take_run(1, &ME), Some((70, 1)));
+        slots.put(3, 60)?;
+        assert_eq!(slots.used(), 11);
+        // What is behind the gap is in use; then comes what was never used.
+        assert_eq!(slots.take_run(100, &ME), Some((3, 60)));
+        assert_eq!(slots.take_run(usize::MAX, &ME), Some((71, HUGE_PAGES - 71)));
+        assert_eq!(slots.used_by(&ME), HUGE_PAGES);
+        assert_eq!(
+            slots.take_run(usize::MAX, &ME),
+            Some((HUGE_PAGES, HUGE_PAGES))
+        );
+        assert_eq!(slots.take_run(1, &ME), None);
+        assert_eq!(slots.used(), slots.total());
         Ok(())
     }
 

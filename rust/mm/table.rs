@@ -168,6 +168,22 @@ impl Table {
 
     /// Forgets `pages`, and the whole leaf where one is covered by one word.
     pub fn clear(&mut self, pages: Range<usize>) {
+        let key = pages.start / HUGE_PAGES;
+        let first = key * HUGE_PAGES;
+        let is_part =
+            pages.start < pages.end && pages.end <= first + HUGE_PAGES && pages.len() < HUGE_PAGES;
+        if !is_part {
+            return self.clear_leaves(pages);
+        }
+        // Mostly, a few pages of one leaf.
+        match self.leaves.get_mut(&key) {
+            Some(Leaf::Small(words)) => words[pages.start - first..pages.end - first].fill(None),
+            Some(Leaf::Huge(_)) => drop(self.leaves.remove(&key)),
+            None => {}
+        }
+    }
+
+    fn clear_leaves(&mut self, pages: Range<usize>) {
         let mut cursor = self
             .leaves
             .cursor_lower_bound_mut(&(pages.start / HUGE_PAGES));
@@ -267,6 +283,26 @@ mod tests {
         table.clear(0..usize::MAX);
         assert_eq!(word_at(&table, 10), None);
         assert_eq!(word_at(&table, 4 * HUGE_PAGES), None);
+        Ok(())
+    }
+
+    #[test]
+    fn parts_of_a_leaf_are_cleared_up_to_its_end() -> Result {
+        let mut table = Table::default();
+        let words = || (1..=HUGE_PAGES).map(Word::new);
+        for leaf in 0..2 {
+            table.set_all(leaf * HUGE_PAGES, words(), &mut spare()?)?;
+        }
+        table.clear(1..3);
+        table.clear(HUGE_PAGES - 1..HUGE_PAGES);
+        // Nothing at all, and what has no leaf.
+        table.clear(5..5);
+        table.clear(3 * HUGE_PAGES + 1..3 * HUGE_PAGES + 2);
+        let gone = (0..2 * HUGE_PAGES).filter(|page| word_at(&table, *page).is_none());
+        assert!(gone.eq([1, 2, HUGE_PAGES - 1]));
+        table.clear(HUGE_PAGES..2 * HUGE_PAGES);
+        assert_eq!(word_at(&table, HUGE_PAGES), None);
+        assert_eq!(word_at(&table, 0), Some((1, 0)));
         Ok(())
     }
 

@@ -30,6 +30,7 @@ use crate::{
 use kernel::{
     new_spinlock,
     prelude::*,
+    str::CStr,
     sync::{
         atomic::{
             Atomic,
@@ -179,6 +180,8 @@ impl Chunk {
 }
 
 impl Driver for Chunk {
+    const NAME: &'static CStr = c"hmm_dmirror";
+
     type Owner = Owner;
 
     fn migrate_to_ram(memory: &Memory, fault: &Fault<'_>) -> core::result::Result<(), FaultError> {

@@ -8,6 +8,7 @@
 
 pub mod chunk;
 pub mod reserve;
+pub mod supply;
 
 pub use chunk::{
     Chunk,
@@ -15,23 +16,22 @@ pub use chunk::{
     Owner, //
 };
 pub use reserve::Reserve;
+pub use supply::{
+    Supply,
+    Taker, //
+};
 
 use crate::{
     device::{
         Core,
         Kind, //
     },
-    layer::mm::{
-        migrate::Source,
-        pagemap::{
-            self,
-            DeviceFolio,
-            OwnerId, //
-        }, //
+    layer::mm::pagemap::{
+        self,
+        OwnerId, //
     },
     layer::ratelimit::warn_limited, //
 };
-use core::cell::Cell;
 use kernel::{
     new_mutex,
     prelude::*,
@@ -129,7 +129,7 @@ impl DeviceMemory {
         (chunks.len(), used, total)
     }
 
-    /// Makes a chunk if there is not room for one more huge folio. Sleeps; no lock may be held.
+    /// Makes a chunk if there is not room for one more folio of the largest kind. Sleeps; no lock may be held.
     ///
     /// Failing is no error: allocations will say that there is no memory.
     pub fn make_room(&self, core: &Arc<Core>) {
@@ -144,7 +144,7 @@ impl DeviceMemory {
 
     /// As [`DeviceMemory::make_room`]. A device that has all it may have is no error.
     pub fn try_make_room(&self, core: &Arc<Core>) -> Result {
-        let has_room = || self.chunks.lock().iter().any(|chunk| chunk.has_huge_room());
+        let has_room = || self.chunks.lock().iter().any(|chunk| chunk.has_room());
         if has_room() {
             return Ok(());
         }
@@ -178,10 +178,7 @@ impl DeviceMemory {
     /// What there is at this moment, to allocate from. Not to be dropped with locks held: it may be the
     /// last to know a chunk that is given up meanwhile.
     pub fn supply(&self) -> Result<Supply> {
-        Ok(Supply {
-            chunks: self.chunks()?,
-            at: Cell::new(0),
-        })
+        Ok(Supply::new(self.chunks()?))
     }
 
     /// Takes the chunks away that have no page in use. Returns how many pages keep others.
@@ -214,44 +211,5 @@ impl DeviceMemory {
         for chunk in self.chunks.lock().iter() {
             Chunk::trim(chunk);
         }
-    }
-}
-
-/// Chunks to allocate from, without a look at the list each time.
-pub struct Supply {
-    chunks: KVec<Arc<Memory>>,
-    /// The one that had something last.
-    at: Cell<usize>,
-}
-
-impl Supply {
-    /// A new folio, locked and not filled. Does not sleep.
-    pub fn alloc(&self, huge: bool, owner: &Arc<Owner>) -> Result<NewFolio> {
-        let nr = self.chunks.len();
-        let first = self.at.get();
-        let (at, folio) = (0..nr)
-            .map(|step| (first + step) % nr)
-            .find_map(|at| Some((at, self.chunks[at].alloc(huge, owner)?)))
-            .ok_or(ENOMEM)?;
-        self.at.set(at);
-        owner.note_use();
-        Ok(NewFolio(folio))
-    }
-}
-
-/// A new folio of device memory that is to be filled.
-pub struct NewFolio(DeviceFolio);
-
-impl NewFolio {
-    /// Fills it with the data of a source of the same size, or with zeroes. May sleep.
-    pub fn fill(mut self, from: Option<Source<'_>>) -> Result<DeviceFolio> {
-        let chunk = self.0.pagemap::<Chunk>().ok_or(EINVAL)?.data();
-        match (chunk.make_backing(self.0.offset())?, from) {
-            (Some((backing, first)), Some(source)) => source.copy_to(&backing, first)?,
-            (Some((backing, first)), None) => backing.clear(first, self.0.folio().pfns().len())?,
-            (None, Some(source)) => self.0.fill_from(&source)?,
-            (None, None) => self.0.clear()?,
-        }
-        Ok(self.0)
     }
 }

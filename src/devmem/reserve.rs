@@ -2,7 +2,7 @@
 
 //! A huge folio of system memory kept for eviction, which cannot split what it moves (K6).
 
-use crate::layer::mm::folio::SystemFolio;
+use crate::layer::mm::system::Blank;
 use kernel::{
     new_mutex,
     prelude::*,
@@ -13,7 +13,7 @@ use kernel::{
 #[pin_data]
 pub struct Reserve {
     #[pin]
-    folio: Mutex<Option<SystemFolio>>,
+    folio: Mutex<Option<Blank>>,
 }
 
 impl Reserve {
@@ -29,14 +29,14 @@ impl Reserve {
         if self.folio.lock().is_some() {
             return;
         }
-        if let Ok(folio) = SystemFolio::anywhere(true) {
+        if let Ok(folio) = Blank::anywhere(true) {
             // If somebody was faster, what was there goes, after the lock.
             let _unused = self.folio.lock().replace(folio);
         }
     }
 
     /// Takes what is there.
-    pub fn take(&self) -> Option<SystemFolio> {
+    pub fn take(&self) -> Option<Blank> {
         self.folio.lock().take()
     }
 }

@@ -6,15 +6,22 @@
 //! tried again a few times, then left and reported.
 
 use super::{
+    fates::Fate,
     fill::{
-        copy_back,
-        system_folio, //
+        system_folio,
+        Made, //
     },
     logbook::Logbook,
+    origin::{
+        copy_back,
+        Origin, //
+    },
     policy::{
         self,
         Attempts,
-        Next, //
+        Next,
+        Path,
+        Plan, //
     },
     Direction, //
 };
@@ -32,12 +39,12 @@ use crate::{
         Point, //
     },
     layer::mm::{
-        folio::SystemFolio,
         migrate::{
             Batch,
             Collected,
             Kind, //
         },
+        system::Blank,
         HUGE_PAGES, //
     },
 };
@@ -77,6 +84,7 @@ pub fn evict(device: &Device, owner: Option<&Arc<Owner>>) -> Result {
         chunks.iter().map(of).sum()
     };
     if left() == 0 {
+        forget_stuck(core);
         return Ok(());
     }
     let mut eviction = Eviction {
@@ -93,6 +101,7 @@ pub fn evict(device: &Device, owner: Option<&Arc<Owner>>) -> Result {
         let stuck = left();
         if stuck == 0 {
             core.stats.retries.add(attempts.retries().into());
+            forget_stuck(core);
             return Ok(());
         }
         let refused = policy::Result {
@@ -110,6 +119,12 @@ pub fn evict(device: &Device, owner: Option<&Arc<Owner>>) -> Result {
             }
         }
     }
+}
+
+/// The list is of the last eviction, and that left nothing.
+fn forget_stuck(core: &Core) {
+    // What was there goes after the lock.
+    let _before = core::mem::take(&mut *core.stuck.lock());
 }
 
 impl Eviction<'_> {
@@ -181,20 +196,40 @@ impl Eviction<'_> {
 
 /// Gives destinations to all entries for which there is one.
 fn fill(core: &Core, faults: &Faults<'_>, collected: &mut Collected<'_>) {
+    let mut origin = Origin::default();
     for index in 0..collected.len() {
         // What was just migrated away will be gone at the next look.
         let Some(source) = collected.source(index).filter(|source| !source.is_left()) else {
             continue;
         };
-        let is_huge = matches!(collected.kind(index), Kind::Huge { .. });
-        let folio = system_folio(faults, is_huge, || SystemFolio::anywhere(is_huge));
-        let folio = match (folio, is_huge) {
-            (Err(fate), true) => core.reserve.take().ok_or(fate),
-            (folio, _) => folio,
+        let huge = match collected.kind(index) {
+            Kind::Huge { exclusive } => Some(exclusive),
+            _ => None,
         };
-        if let Ok(destination) = folio.and_then(|folio| copy_back(faults, &source, folio)) {
-            // What does not fit is freed, and the page stays.
-            let _ = collected.give(index, destination);
+        let made = alloc(core, faults, huge.is_some())
+            .and_then(|folio| copy_back(faults, &mut origin, &source, folio));
+        match (made, huge) {
+            (Ok(destination), _) => {
+                // What does not fit is freed, and the page stays.
+                let _ = collected.give(index, destination);
+            }
+            (Err(Fate::NoMemory), Some(exclusive)) => {
+                match Plan::without_huge_destination(Path::Eviction, exclusive) {
+                    Plan::Leave => {}
+                    // Nothing else can be done without an address.
+                    _ => return,
+                }
+            }
+            // The page stays.
+            (Err(_), _) => {}
         }
+    }
+}
+
+/// A destination; a huge one also out of the reserve.
+fn alloc(core: &Core, faults: &Faults<'_>, huge: bool) -> Made<Blank> {
+    match system_folio(faults, huge, || Blank::anywhere(huge)) {
+        Err(fate) if huge => core.reserve.take().ok_or(fate),
+        folio => folio,
     }
 }

@@ -9,13 +9,13 @@
 
 use super::{
     fates::Fate,
-    fill::{
+    fill::system_folio,
+    logbook::Logbook,
+    origin::{
         copy_back,
         copy_to,
-        system_folio,
-        take_data, //
+        Origin, //
     },
-    logbook::Logbook,
     patience::Verdict,
     policy::{
         Path,
@@ -37,22 +37,26 @@ use crate::{
             Fault,
             FaultError, //
         },
-        folio::SystemFolio,
         lock::fatal_signal_pending,
         migrate::{
             Batch,
             Collected,
             Destination,
             Kind,
-            Outcome,
-            Select, //
-        }, //
+            Outcome, //
+        },
+        system::{
+            Blank,
+            SystemPages, //
+        },
+        HUGE_ORDER, //
     },
     layer::ratelimit::warn_limited,
 };
 use core::ops::Range;
 use kernel::{
     page::PAGE_SHIFT,
+    prelude::*,
     sync::Arc,
     time::{
         delay::fsleep,
@@ -71,22 +75,31 @@ enum Done {
 /// Handles a fault.
 pub fn on_fault(memory: &Memory, fault: &Fault<'_>) -> core::result::Result<(), FaultError> {
     let core = memory.data().core();
-    let before = fault.counts();
+    let before = fault.shape();
     // Most faults are of single pages, and there may be many.
     let owner = memory.owner(before.pfn - memory.pfns().start);
     let owner = owner.as_ref();
     let first = fault.range().start >> PAGE_SHIFT;
-    let most = owner.map_or(1, |owner| owner.streams.pages(first, core.around()));
+    let most = owner.map_or(1, |owner| owner.streams.pages(first, core.around));
     let range = match most {
         // Mostly.
         1 => fault.range(),
-        _ => fault.around(&memory.pfns(), most),
+        _ => fault.around(memory, most),
     };
+    let alone = |range| attempt(memory, fault, owner, range, &mut Batch::for_pages(1)?);
     let done = match range.len() >> PAGE_SHIFT {
-        1 => attempt(memory, fault, owner, range, &mut Batch::for_pages(1)?),
-        _ => core
-            .scratch
-            .with(|scratch| attempt(memory, fault, owner, range, &mut scratch.batch)),
+        1 => alone(range),
+        _ => {
+            let done = core.scratch.with(|scratch| {
+                Ok::<_, Error>(attempt(memory, fault, owner, range, &mut scratch.batch))
+            });
+            match done {
+                Ok(done) => done,
+                // What is brought along must not be what makes a fault fail.
+                Err(_) if !fault.is_huge() => alone(fault.range()),
+                Err(error) => Err(error.into()),
+            }
+        }
     };
     match done? {
         Done::Yes => {
@@ -96,9 +109,7 @@ pub fn on_fault(memory: &Memory, fault: &Fault<'_>) -> core::result::Result<(), 
         Done::Refused => {}
     }
     // Somebody else has unmapped it, or mapped it otherwise: it will not be found here again.
-    let after = fault.counts();
-    let is_changed = (before.order, before.mapcount) != (after.order, after.mapcount);
-    if is_changed || fatal_signal_pending() {
+    if before != fault.shape() || fatal_signal_pending() {
         return Ok(());
     }
     match core.patience.refused(before.pfn) {
@@ -108,7 +119,9 @@ pub fn on_fault(memory: &Memory, fault: &Fault<'_>) -> core::result::Result<(), 
             Ok(())
         }
         Verdict::Over => {
-            core.stats.split_refused.add(1);
+            core.stats
+                .split_refused
+                .add(u64::from(before.order == HUGE_ORDER));
             warn_limited!(
                 "hmm_dmirror{}: somebody holds a page that a CPU fault needs back\n",
                 core.id()
@@ -128,15 +141,7 @@ fn attempt(
     let core = memory.data().core();
     let faults = Faults::new(owner.map(|owner| &owner.inject), &core.inject);
     let first = range.start >> PAGE_SHIFT;
-    // Without COMPOUND a huge mapping would never make progress (K5).
-    let mut collected = batch.setup(
-        fault.vma(),
-        range,
-        Select::DevicePrivate,
-        fault.is_huge(),
-        core.owner(),
-        Some(fault),
-    )?;
+    let mut collected = batch.setup_fault(fault, range, core.owner())?;
     let extra = match faults.fires(Point::ExtraRef) {
         true => collected.source(0).and_then(|source| source.hold()),
         false => None,
@@ -147,7 +152,7 @@ fn attempt(
         extra_at: extra.as_ref().map(|_| 0),
     };
     log.collected(&collected);
-    let splits_mapping = fill(&faults, fault, &mut collected)?;
+    let splits_mapping = fill(&faults, memory, fault, &mut collected)?;
     log.filled(&collected);
     let committed = collected.commit();
     let mut done = Done::Refused;
@@ -181,19 +186,23 @@ fn attempt(
 /// Gives a destination. True if that is only to have the mapping split.
 fn fill(
     faults: &Faults<'_>,
+    memory: &Memory,
     fault: &Fault<'_>,
     collected: &mut Collected<'_>,
 ) -> core::result::Result<bool, FaultError> {
-    let alloc = |huge| system_folio(faults, huge, || SystemFolio::for_fault(fault, huge));
+    let alloc = |huge| system_folio(faults, huge, || Blank::for_fault(fault, huge));
     let Some(source) = collected.source(0) else {
         return Ok(false);
     };
+    let mut origin = Origin::of(memory);
     let is_huge = matches!(collected.kind(0), Kind::Huge { .. });
-    match alloc(is_huge).and_then(|folio| copy_back(faults, &source, folio)) {
+    match alloc(is_huge).and_then(|folio| copy_back(faults, &mut origin, &source, folio)) {
         Ok(destination) => {
             // Refused only if it is not what was asked for, which the types above exclude.
             let _ = collected.give(0, destination);
-            fill_around(fault, collected);
+            if !is_huge {
+                fill_around(fault, &mut origin, collected);
+            }
             Ok(false)
         }
         Err(Fate::CopyFailed) => Err(FaultError::Bus),
@@ -205,7 +214,7 @@ fn fill(
             // The core refuses it. Should it ever not, the data must be there.
             let part = source.page(0).unwrap_or(source);
             let page = alloc(false)
-                .and_then(|page| copy_to(faults, &part, page))
+                .and_then(|page| copy_to(faults, &mut origin, &part, page))
                 .map_err(|_| FaultError::OutOfMemory)?;
             let _ = collected.split_mapping(page);
             Ok(true)
@@ -216,15 +225,20 @@ fn fill(
 
 /// Gives destinations to the pages behind the one that faulted, as far as they are easily had: nobody
 /// waits for these.
-fn fill_around(fault: &Fault<'_>, collected: &mut Collected<'_>) {
+fn fill_around(fault: &Fault<'_>, origin: &mut Origin<'_>, collected: &mut Collected<'_>) {
+    if collected.len() == 1 {
+        return;
+    }
+    let mut pages = SystemPages::new(fault.vma());
     for index in 1..collected.len() {
         let (Kind::Page, Some(source)) = (collected.kind(index), collected.source(index)) else {
             continue;
         };
         let address = fault.range().start + (index << PAGE_SHIFT);
-        let filled = SystemFolio::for_vma(fault.vma(), address, false)
+        let filled = pages
+            .next(address, collected.len() - index)
             .ok()
-            .and_then(|folio| take_data(&source, folio).ok());
+            .and_then(|folio| origin.take(&source, folio).ok());
         let Some(folio) = filled else {
             return;
         };

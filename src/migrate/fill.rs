@@ -6,6 +6,10 @@
 
 use super::{
     fates::Fate,
+    origin::{
+        copy_back,
+        Origin, //
+    },
     policy::{
         Path,
         Plan, //
@@ -13,8 +17,8 @@ use super::{
 };
 use crate::{
     devmem::{
-        Chunk,
-        Supply, //
+        Supply,
+        Taker, //
     },
     file::File,
     inject::{
@@ -22,19 +26,21 @@ use crate::{
         Point, //
     },
     layer::mm::{
-        folio::SystemFolio,
+        lock::Vma,
         migrate::{
             Collected,
             Destination,
             Kind,
             Source, //
         },
-        pagemap::Pagemap, //
+        system::{
+            Blank,
+            SystemPages, //
+        }, //
     }, //
 };
 use core::ops::Range;
 use kernel::{
-    mm::virt::VmaRef,
     page::PAGE_SHIFT,
     prelude::*, //
 };
@@ -48,14 +54,14 @@ pub enum Filled {
 }
 
 /// Why there is no destination: an outcome, not an error.
-type Made<T> = core::result::Result<T, Fate>;
+pub type Made<T> = core::result::Result<T, Fate>;
 
 /// What filling needs to know.
 pub struct Filler<'a> {
     /// The file.
     pub file: &'a File,
     /// The VMA.
-    pub vma: &'a VmaRef,
+    pub vma: Vma<'a>,
     /// The addresses of the entries.
     pub range: Range<usize>,
     /// What is to fail.
@@ -64,30 +70,47 @@ pub struct Filler<'a> {
     pub supply: &'a Supply,
 }
 
+/// An entry that wants a destination.
+struct Wanted {
+    /// A huge one.
+    huge: bool,
+    /// The number of the entry.
+    index: usize,
+    /// Entries from it on.
+    left: usize,
+}
+
 impl Filler<'_> {
     /// Gives destinations on the device.
     pub fn to_device(&self, collected: &mut Collected<'_>) -> Filled {
-        self.fill(collected, |source, huge, _| self.device_folio(source, huge))
+        let mut taker = self.supply.taker(self.file.owner());
+        self.fill(collected, |source, wanted| {
+            self.device_folio(&mut taker, source, wanted)
+        })
     }
 
     /// Gives destinations in system memory.
     pub fn to_system(&self, collected: &mut Collected<'_>) -> Filled {
-        self.fill(collected, |source, huge, address| {
+        let mut pages = SystemPages::new(self.vma);
+        let mut origin = Origin::default();
+        self.fill(collected, |source, wanted| {
             // Nothing comes out of a hole.
             let source = source.ok_or(Fate::Empty)?;
-            let folio = system_folio(&self.faults, huge, || {
-                SystemFolio::for_vma(self.vma, address, huge)
+            let address = self.range.start + (wanted.index << PAGE_SHIFT);
+            let folio = system_folio(&self.faults, wanted.huge, || match wanted.huge {
+                true => Blank::for_vma(&self.vma, address, true),
+                false => pages.next(address, wanted.left),
             })?;
-            copy_back(&self.faults, &source, folio)
+            copy_back(&self.faults, &mut origin, &source, folio)
         })
     }
 
     fn fill(
         &self,
         collected: &mut Collected<'_>,
-        make: impl Fn(Option<Source<'_>>, bool, usize) -> Made<Destination>,
+        mut make: impl FnMut(Option<Source<'_>>, Wanted) -> Made<Destination>,
     ) -> Filled {
-        let address = |index: usize| self.range.start + (index << PAGE_SHIFT);
+        let nr = collected.len();
         let mut reason = Fate::NoMemory;
         let huge = match collected.kind(0) {
             Kind::Huge { exclusive } => Some(exclusive),
@@ -95,7 +118,12 @@ impl Filler<'_> {
             _ => None,
         };
         if let Some(exclusive) = huge {
-            match make(collected.source(0), true, address(0)) {
+            let wanted = Wanted {
+                huge: true,
+                index: 0,
+                left: nr,
+            };
+            match make(collected.source(0), wanted) {
                 Ok(destination) => {
                     if collected.give(0, destination).is_err() {
                         reason = Fate::Core;
@@ -112,19 +140,19 @@ impl Filler<'_> {
                 Plan::SplitMapping | Plan::Leave => return Filled::Upto(reason),
             }
         }
-        for index in 0..collected.len() {
-            let made = match (huge, collected.kind(index)) {
+        for index in 0..nr {
+            let source = match (huge, collected.kind(index)) {
                 // A part of what is at entry 0.
-                (Some(_), _) => {
-                    let part = collected.source(0).and_then(|source| source.page(index));
-                    make(part, false, address(index))
-                }
-                (None, Kind::Page | Kind::Hole) => {
-                    make(collected.source(index), false, address(index))
-                }
+                (Some(_), _) => collected.source(0).and_then(|source| source.page(index)),
+                (None, Kind::Page | Kind::Hole) => collected.source(index),
                 _ => continue,
             };
-            match made {
+            let wanted = Wanted {
+                huge: false,
+                index,
+                left: nr - index,
+            };
+            match make(source, wanted) {
                 Ok(destination) => {
                     if collected.give(index, destination).is_err() {
                         reason = Fate::Core;
@@ -141,13 +169,17 @@ impl Filler<'_> {
         Filled::Upto(reason)
     }
 
-    fn device_folio(&self, source: Option<Source<'_>>, huge: bool) -> Made<Destination> {
-        if self.faults.fires(alloc_point(huge)) {
+    fn device_folio(
+        &self,
+        taker: &mut Taker<'_>,
+        source: Option<Source<'_>>,
+        wanted: Wanted,
+    ) -> Made<Destination> {
+        if self.faults.fires(alloc_point(wanted.huge)) {
             return Err(Fate::NoMemory);
         }
-        let folio = self
-            .supply
-            .alloc(huge, self.file.owner())
+        let folio = taker
+            .next(wanted.huge, wanted.left)
             .map_err(|_| Fate::NoMemory)?;
         if self.faults.fires(Point::Copy) {
             return Err(Fate::CopyFailed);
@@ -172,38 +204,10 @@ fn alloc_point(huge: bool) -> Point {
 pub fn system_folio(
     faults: &Faults<'_>,
     huge: bool,
-    alloc: impl FnOnce() -> Result<SystemFolio>,
-) -> Made<SystemFolio> {
+    alloc: impl FnOnce() -> Result<Blank>,
+) -> Made<Blank> {
     if faults.fires(alloc_point(huge)) {
         return Err(Fate::NoMemory);
     }
     alloc().map_err(|_| Fate::NoMemory)
-}
-
-/// A destination in system memory, filled with the data of a source on the device.
-pub fn copy_back(
-    faults: &Faults<'_>,
-    source: &Source<'_>,
-    folio: SystemFolio,
-) -> Made<Destination> {
-    copy_to(faults, source, folio).map(Destination::System)
-}
-
-/// Fills a folio with the data of a source on the device.
-pub fn copy_to(faults: &Faults<'_>, source: &Source<'_>, folio: SystemFolio) -> Made<SystemFolio> {
-    if faults.fires(Point::Copy) {
-        return Err(Fate::CopyFailed);
-    }
-    take_data(source, folio)
-}
-
-/// As [`copy_to`], and nobody makes it fail.
-pub fn take_data(source: &Source<'_>, mut folio: SystemFolio) -> Made<SystemFolio> {
-    let (memory, offset) = Pagemap::<Chunk>::of_source(source).ok_or(Fate::CopyFailed)?;
-    let copied = match memory.data().place(offset) {
-        Some((backing, first)) => folio.fill(&backing, first),
-        None => folio.fill_from(source),
-    };
-    copied.map_err(|_| Fate::CopyFailed)?;
-    Ok(folio)
 }

@@ -54,10 +54,15 @@ impl Logbook<'_> {
     }
 
     /// Sources, after setup.
+    #[inline]
     pub fn collected(&self, collected: &Collected<'_>) {
-        if !self.core.ledger.wants_records() {
-            return;
+        if self.core.ledger.wants_records() {
+            self.tell_collected(collected);
         }
+    }
+
+    #[cold]
+    fn tell_collected(&self, collected: &Collected<'_>) {
         for index in 0..collected.len() {
             if let Some(source) = collected.source(index) {
                 self.write(Stage::Setup, source.counts(), self.held(index));
@@ -66,10 +71,15 @@ impl Logbook<'_> {
     }
 
     /// Destinations, filled and given.
+    #[inline]
     pub fn filled(&self, collected: &Collected<'_>) {
-        if !self.core.ledger.wants_records() {
-            return;
+        if self.core.ledger.wants_records() {
+            self.tell_filled(collected);
         }
+    }
+
+    #[cold]
+    fn tell_filled(&self, collected: &Collected<'_>) {
         for index in 0..collected.len() {
             if let Some(counts) = collected.destination_counts(index) {
                 self.write(Stage::Filled, counts, 1);
@@ -78,20 +88,28 @@ impl Logbook<'_> {
     }
 
     /// Sources and destinations, after pages.
+    #[inline]
     pub fn committed(&self, committed: &Committed<'_>) {
-        if !self.core.ledger.wants_records() {
-            return;
+        if self.core.ledger.wants_records() {
+            self.tell_committed(committed);
         }
-        committed.outcomes(|index, _, outcome| {
+    }
+
+    #[cold]
+    fn tell_committed(&self, committed: &Committed<'_>) {
+        committed.outcomes(|first, nr, outcome| {
             if outcome == Outcome::NotCollected {
                 return;
             }
-            if let Some(counts) = committed.source_counts(index) {
-                self.write(Stage::PagesSource, counts, self.held(index));
-            }
-            if let Some(counts) = committed.destination_counts(index) {
-                // A hole is filled by mapping it, which takes a reference that is expected.
-                self.write(Stage::PagesDestination, counts, 1);
+            // The entries behind a huge folio's first have no page.
+            for index in first..first + nr {
+                if let Some(counts) = committed.source_counts(index) {
+                    self.write(Stage::PagesSource, counts, self.held(index));
+                }
+                if let Some(counts) = committed.destination_counts(index) {
+                    // A hole is filled by mapping it, which takes a reference that is expected.
+                    self.write(Stage::PagesDestination, counts, 1);
+                }
             }
         });
     }
@@ -107,7 +125,7 @@ impl Logbook<'_> {
         let Ok(mut room) = Room::new() else {
             return;
         };
-        let _ = mirror.fill(&mut room, range, Want::Look, true, |_, seen| {
+        let _ = mirror.fill(&mut room, range, Want::Look, true, |_, _, seen| {
             let counts = seen.page().map(|page| page.counts());
             if let Some(counts) = counts.filter(|counts| last != Some(counts.pfn)) {
                 last = Some(counts.pfn);

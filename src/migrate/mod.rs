@@ -11,6 +11,7 @@ pub mod fates;
 pub mod fault;
 pub mod fill;
 pub mod logbook;
+pub mod origin;
 pub mod patience;
 pub mod policy;
 pub mod window;
@@ -124,8 +125,9 @@ impl Report {
 /// # Errors
 ///
 /// `EINVAL` if a part of the range is not mapped, may not be read or is of a kind that cannot be
-/// migrated, or the process is gone; `EINTR` if killed; `ENOMEM` if not even the lists can be had.
-/// What was moved before stays moved, and is in `report`. Pages that are refused are no error.
+/// migrated, or the process is gone; `EINTR` if killed; `ENOMEM` if not even the lists can be had;
+/// `EAGAIN` if the page tables changed under the collector each time that it tried. What was moved
+/// before stays moved, and is in `report`. Pages that are refused are no error.
 pub fn migrate(file: &File, pages: Pages, direction: Direction, report: &mut Report) -> Result {
     let mm = file.mm()?;
     let core = file.device().core();

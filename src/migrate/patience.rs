@@ -131,10 +131,15 @@ impl Patience {
     }
 
     /// A fault has got what it wanted of this folio.
+    #[inline]
     pub fn settled(&self, pfn: usize) {
-        if !self.any.load(Relaxed) {
-            return;
+        if self.any.load(Relaxed) {
+            self.forget(pfn);
         }
+    }
+
+    #[cold]
+    fn forget(&self, pfn: usize) {
         let mut refusals = self.refusals.lock();
         refusals.settled(pfn);
         self.any.store(!refusals.is_empty(), Relaxed);

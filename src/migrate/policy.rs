@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: GPL-2.0
 
-//! What to do when a huge folio cannot move whole. One place for all four ways that pages go. Pure.
+//! What to do when a huge folio cannot move whole. One place for all four ways that pages go: by an
+//! ioctl there and back, by a CPU fault, by eviction. Pure.
 //!
 //! | who asks | huge destination | source | plan |
 //! | --- | --- | --- | --- |

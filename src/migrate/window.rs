@@ -200,7 +200,6 @@ impl Window<'_> {
                 select,
                 attempts.compound(),
                 core.owner(),
-                None,
             ) {
                 Err(error) if error == EAGAIN && tries < COLLECT_TRIES => tries += 1,
                 Ok(collected) => break collected,
@@ -255,10 +254,12 @@ impl Window<'_> {
         let splitting = !attempts.compound() && core.is_private();
         committed.outcomes(|index, nr, outcome| {
             fates.note(index, nr, outcome, reason, splitting);
-            result.refused |= outcome == Outcome::Refused
-                && committed
-                    .source_counts(index)
-                    .is_some_and(|source| source.anon);
+            let is_anon = |at| {
+                committed
+                    .source_counts(at)
+                    .is_some_and(|source| source.anon)
+            };
+            result.refused |= outcome == Outcome::Refused && (index..index + nr).any(is_anon);
         });
         result.split_refused = fates.has_refused_split();
         log.committed(&committed);
@@ -277,13 +278,10 @@ impl Window<'_> {
             return false;
         }
         let mut left = false;
-        let start = range.start;
         let looked = Room::new().and_then(|mut room| {
             let mirror = self.file.mirror();
-            mirror.fill(&mut room, range, Want::Look, true, |part, seen| {
-                let index = |address: usize| (address - start) >> PAGE_SHIFT;
-                let mut part = index(part.start)..index(part.end);
-                let is_uncollected = part.any(|index| fates.is_uncollected(index));
+            mirror.fill(&mut room, range, Want::Look, true, |at, nr, seen| {
+                let is_uncollected = (at..at + nr).any(|page| fates.is_uncollected(page));
                 let Some(page) = seen.page().filter(|_| is_uncollected) else {
                     return;
                 };
@@ -311,7 +309,7 @@ impl Window<'_> {
         let mut room = Room::new().ok()?;
         self.file
             .mirror()
-            .fill(&mut room, first, Want::Look, true, |_, seen| {
+            .fill(&mut room, first, Want::Look, true, |_, _, seen| {
                 let is_taken_as_it_is = |order| match order {
                     0 => true,
                     _ => is_whole && seen.pfn().map_order() >= HUGE_ORDER,

@@ -22,32 +22,29 @@ use kernel::prelude::*;
 fn orders() -> Result<Log> {
     Rig::run(|rig, log| {
         let alloc = |huge| {
-            let folio = rig
-                .device
-                .memory
-                .supply()?
-                .alloc(huge, rig.file().owner())?;
-            folio.fill(None)
+            let supply = rig.device.memory.supply()?;
+            let mut taker = supply.taker(rig.file().owner());
+            taker.next(huge, 1)?.fill(None)
         };
         let first = alloc(true)?;
-        let block = first.folio().pfns();
-        rig.note(log, "huge", first.folio().counts())?;
+        let block = first.pfns();
+        rig.note(log, "huge", first.counts())?;
         drop(first);
         let mut pages = KVec::with_capacity(HUGE_PAGES, GFP_KERNEL)?;
         for _ in 0..HUGE_PAGES {
             pages.push(alloc(false)?, GFP_KERNEL)?;
         }
         for page in &pages {
-            let counts = page.folio().counts();
+            let counts = page.counts();
             let is_clean = (counts.refs, counts.mapcount, counts.order) == (1, 0, 0);
             log.check(is_clean, "a small folio is clean")?;
             log.check(block.contains(&counts.pfn), "it is in the same block")?;
         }
-        rig.note(log, "small", pages[HUGE_PAGES / 2].folio().counts())?;
+        rig.note(log, "small", pages[HUGE_PAGES / 2].counts())?;
         drop(pages);
         let again = alloc(true)?;
-        log.check(again.folio().pfns() == block, "it is the same block")?;
-        rig.note(log, "huge again", again.folio().counts())
+        log.check(again.pfns() == block, "it is the same block")?;
+        rig.note(log, "huge again", again.counts())
     })
 }
 
@@ -64,7 +61,7 @@ fn leak() -> Result<(usize, Log)> {
             start..start + kernel::page::PAGE_SIZE,
             crate::layer::mm::hmm::Want::Look,
             true,
-            |_, seen| leaked = seen.page().and_then(|page| page.folio()),
+            |_, _, seen| leaked = seen.page().and_then(|page| page.folio()),
         )?;
         rig.note_mapped(log, "leaked", 0)?;
         crate::layer::mm::testing::unmap(rig.base, crate::layer::mm::HUGE_SIZE)?;

@@ -17,12 +17,12 @@ use crate::{
     file::File,
     inject::Point,
     layer::mm::{
-        folio::{
-            Counts,
-            SystemFolio, //
-        },
+        folio::Counts,
         hmm::Want,
-        lock::MmapReadLock,
+        lock::{
+            MmapReadLock,
+            Vma, //
+        },
         migrate::{
             Batch,
             Collected,
@@ -31,6 +31,7 @@ use crate::{
             Source, //
         },
         mirror::Room,
+        system::Blank,
         testing,
         HUGE_PAGES,
         HUGE_SIZE, //
@@ -38,6 +39,8 @@ use crate::{
     ledger::Ledger,
     migrate::{
         self,
+        around::Most,
+        origin::Origin,
         Direction,
         Report, //
     },
@@ -45,10 +48,7 @@ use crate::{
 };
 use core::ops::Range;
 use kernel::{
-    mm::{
-        virt::VmaRef,
-        MmWithUser, //
-    },
+    mm::MmWithUser,
     page::PAGE_SIZE,
     prelude::*,
     sync::{
@@ -85,7 +85,7 @@ impl Rig {
         };
         let ledger = Ledger::new()?;
         ledger.enable(true);
-        let device = Device::new(0, Kind::Private, ledger.clone())?;
+        let device = Device::new(0, Kind::Private, Most::DEFAULT, ledger.clone())?;
         device.memory.make_room(device.core());
         let rig = Rig {
             file: File::new(device.clone(), &mm)?,
@@ -198,7 +198,7 @@ impl Rig {
             start..start + PAGE_SIZE,
             Want::Look,
             true,
-            |_, seen| {
+            |_, _, seen| {
                 let counts = seen.page().map(|page| page.counts()).ok_or(ENOENT);
                 line = counts.map(|counts| self.watch.line(stage, counts));
             },
@@ -217,12 +217,12 @@ impl Rig {
         batch: &mut Batch,
         range: Range<usize>,
         select: Select,
-        then: impl FnOnce(Collected<'_>, &VmaRef) -> Result<T>,
+        then: impl FnOnce(Collected<'_>, Vma<'_>) -> Result<T>,
     ) -> Result<T> {
         let mmap = MmapReadLock::new(&self.mm)?;
         let vma = mmap.vma(range.start).ok_or(EFAULT)?;
         let owner = self.device.core().owner();
-        let collected = batch.setup(vma, range, select, true, owner, None)?;
+        let collected = batch.setup(vma, range, select, true, owner)?;
         then(collected, vma)
     }
 
@@ -232,19 +232,17 @@ impl Rig {
         source: Option<Source<'_>>,
         huge: bool,
     ) -> Result<Destination> {
-        let folio = self
-            .device
-            .memory
-            .supply()?
-            .alloc(huge, self.file.owner())?;
-        Ok(Destination::Device(folio.fill(source)?))
+        let supply = self.device.memory.supply()?;
+        let mut taker = supply.taker(self.file.owner());
+        let folio = taker.next(huge, 1)?.fill(source)?;
+        Ok(Destination::Device(folio))
     }
 
     /// A filled destination in system memory.
     pub(super) fn system_folio(&self, source: &Source<'_>, huge: bool) -> Result<Destination> {
-        let folio = SystemFolio::anywhere(huge)?;
+        let folio = Blank::anywhere(huge)?;
         let faults = self.file.faults();
-        migrate::fill::copy_back(&faults, source, folio).map_err(|_| EIO)
+        migrate::origin::copy_back(&faults, &mut Origin::default(), source, folio).map_err(|_| EIO)
     }
 
     /// Migrates the huge page, or part of it, as the ioctl does.

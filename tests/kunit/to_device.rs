@@ -19,12 +19,12 @@ use super::{
 use crate::{
     inject::Point,
     layer::mm::{
-        folio::SystemFolio,
         migrate::{
             Batch,
             Destination,
             Select, //
         },
+        system::Blank,
         testing,
         HUGE_PAGES,
         HUGE_SIZE, //
@@ -99,7 +99,7 @@ fn wrong_destinations() -> Result<Log> {
             rig.range(),
             Select::System,
             |mut collected, _| {
-                let wrong = Destination::System(SystemFolio::anywhere(true)?);
+                let wrong = Destination::System(Blank::anywhere(true)?.clear());
                 log.check(
                     collected.give(0, wrong).is_err(),
                     "system memory is refused",
@@ -117,7 +117,7 @@ fn wrong_destinations() -> Result<Log> {
                 log.check(collected.give(0, folio).is_ok(), "the right one is taken")?;
                 let folio = rig.device_folio(collected.source(0), true)?;
                 log.check(collected.give(0, folio).is_err(), "a second one is not")?;
-                let page = SystemFolio::anywhere(false)?;
+                let page = Blank::anywhere(false)?.clear();
                 log.check(collected.split_mapping(page).is_err(), "no fault, no sign")
             },
         )?;

@@ -4,37 +4,34 @@
 
 use super::{
     committed::Committed,
-    source::Source,
-    Batch, //
+    entries::Arrays,
+    setup::{
+        By,
+        Setup, //
+    },
+    source::Source, //
 };
 use crate::layer::mm::{
     bindings,
     folio::{
         Counts,
-        LockedFolio,
-        SystemFolio, //
+        LockedFolio, //
     },
     mpfn::Mpfn,
     pagemap::DeviceFolio,
+    system::SystemFolio,
     HUGE_PAGES, //
 };
 use core::ptr::NonNull;
 use kernel::types::NotThreadSafe;
 
-/// By which half of the interface the pages were collected.
-pub(super) enum Via {
-    /// By address; and whether inside a CPU fault.
-    Vma(bindings::migrate_vma, bool),
-    /// By device page.
-    Device,
-}
-
 /// What an entry is, after setup.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum Kind {
-    /// A whole huge folio; the following entries belong to it.
+    /// A whole huge folio; the following entries belong to it. It is anonymous: the core does not
+    /// offer huge folios of files, on which it finds more references than it expects.
     Huge {
-        /// Mapped writable, hence by one process only.
+        /// Mapped writable, hence, as it is anonymous, by one process only.
         exclusive: bool,
     },
     /// A huge page's worth of nothing: unmapped, or the huge zero page.
@@ -75,78 +72,73 @@ impl Destination {
 ///
 /// # Invariants
 ///
-/// - The first `len` entries of the batch's `src` are as the core left them at setup.
+/// - The entries of `src` are as the core left them at setup.
 /// - Each entry of `dst` is empty or a locked folio that this value owns, of an order that its
 ///   source allows.
+/// - `setup` is what the core was told, and that has not gone or changed.
 #[must_use = "dropping it puts every page back"]
 pub struct Collected<'a> {
-    pub(super) batch: &'a mut Batch,
-    pub(super) len: usize,
-    to_device: bool,
-    via: Via,
-    // Folio locks are released by the thread that took them.
+    pub(super) arrays: Arrays<'a>,
+    setup: &'a mut Setup,
+    // `mmap_lock`, which is held meanwhile, is released by the thread that took it.
     _nts: NotThreadSafe,
 }
 
 impl<'a> Collected<'a> {
-    /// The first `len` entries of `batch` must be as the core left them at setup, without
-    /// destinations.
-    pub(super) fn new(batch: &'a mut Batch, len: usize, to_device: bool, via: Via) -> Self {
-        // INVARIANT: By the requirement of this function, which only this module's setup calls.
+    /// # Safety
+    ///
+    /// The entries must be as the core left them at setup, without destinations, and `setup` what it
+    /// was told, which stays for `'a`.
+    pub(super) unsafe fn new(mut arrays: Arrays<'a>, setup: &'a mut Setup) -> Self {
+        arrays.remember();
+        setup.head = match arrays.before().first() {
+            Some(first) => kind(Mpfn::from_raw(*first)),
+            None => Kind::Skipped,
+        };
+        // INVARIANT: By the requirements of this function.
         Collected {
-            batch,
-            len,
-            to_device,
-            via,
+            arrays,
+            setup,
             _nts: NotThreadSafe,
         }
     }
 
-    /// Keeps what was collected, to be able to tell afterwards what became of it.
-    pub(super) fn remember(self) -> Self {
-        self.batch.before[..self.len].copy_from_slice(&self.batch.src[..self.len]);
-        self
-    }
-
     /// Entries, one per page.
     pub fn len(&self) -> usize {
-        self.len
+        self.arrays.len()
     }
 
     /// Whether there are none; never, but a `len` wants it.
     pub fn is_empty(&self) -> bool {
-        self.len == 0
-    }
-
-    /// Whether this is inside a CPU fault, which holds one more reference on its folio.
-    pub fn in_fault(&self) -> bool {
-        matches!(self.via, Via::Vma(_, true))
+        self.len() == 0
     }
 
     pub(super) fn before(&self, index: usize) -> Mpfn {
-        Mpfn::from_raw(self.batch.before[..self.len][index])
+        let entry = self.arrays.before().get(index);
+        entry.map_or(Mpfn::EMPTY, |entry| Mpfn::from_raw(*entry))
     }
 
-    /// What the entry is.
+    /// What the entry is; what is none is skipped.
     pub fn kind(&self, index: usize) -> Kind {
         kind(self.before(index))
     }
 
     /// The page of the entry, if it has one: for a huge entry, the whole folio.
     pub fn source(&self, index: usize) -> Option<Source<'_>> {
-        let nr = match self.kind(index) {
+        let before = self.before(index);
+        let nr = match kind(before) {
             Kind::Huge { .. } => HUGE_PAGES,
             Kind::Page => 1,
             _ => return None,
         };
         // SAFETY: It was locked and referenced at setup, and stays so until finalize, which is not
-        // before `self` goes.
-        Some(unsafe { Source::new(self.before(index).pfn()?, nr) })
+        // before `self` goes. What goes to a device was selected as system memory.
+        Some(unsafe { Source::new(before.pfn()?, nr, self.setup.to_device) })
     }
 
     /// The counts of the entry's destination, if it has one.
     pub fn destination_counts(&self, index: usize) -> Option<Counts> {
-        let pfn = Mpfn::from_raw(self.batch.dst[..self.len][index]).pfn()?;
+        let pfn = Mpfn::from_raw(*self.arrays.dst().get(index)?).pfn()?;
         // SAFETY: By the type invariants, the entry owns a reference on the folio.
         Some(unsafe { Counts::read(bindings::rust_dmirror_pfn_folio(pfn)) })
     }
@@ -166,28 +158,36 @@ impl<'a> Collected<'a> {
         index: usize,
         destination: Destination,
     ) -> core::result::Result<(), Destination> {
-        let huge = destination.is_huge();
-        let by_address = matches!(self.via, Via::Vma(_, false));
-        let is_kind_right = matches!(destination, Destination::Device(_)) == self.to_device;
-        let is_order_right = index < self.len
-            && match (self.kind(0), self.kind(index)) {
-                // The entries behind a huge one follow it.
-                (Kind::Huge { exclusive }, _) if !huge => by_address && exclusive,
-                (Kind::HugeHole, _) if !huge => by_address,
-                (_, Kind::Huge { .. } | Kind::HugeHole) => huge,
-                (_, Kind::Page | Kind::Hole) => !huge,
-                (_, Kind::Skipped) => false,
-            };
-        let is_hole = index < self.len && matches!(self.kind(index), Kind::Hole | Kind::HugeHole);
-        // A hole is filled by address, which eviction has none of; nothing comes out of one.
-        if !is_kind_right || !is_order_right || (is_hole && !self.to_device) {
+        let is_free = self.arrays.dst().get(index) == Some(&0);
+        let is_right = matches!(destination, Destination::Device(_)) == self.setup.to_device;
+        if !is_free || !is_right || !self.takes(index, destination.is_huge()) {
             return Err(destination);
         }
-        if self.batch.dst[index] != 0 {
-            return Err(destination);
-        }
-        self.put(index, destination, huge);
+        self.put(index, destination);
         Ok(())
+    }
+
+    /// Whether an entry can take a huge folio, or a small one.
+    fn takes(&self, index: usize, huge: bool) -> bool {
+        match self.kind(index) {
+            Kind::Page => !huge,
+            // A hole is filled by address, which eviction has none of; nothing comes out of one.
+            Kind::Hole => !huge && self.setup.to_device,
+            Kind::Huge { .. } if huge => true,
+            Kind::HugeHole if huge => self.setup.to_device,
+            // The entries behind a huge one follow it.
+            Kind::Huge { .. } | Kind::HugeHole | Kind::Skipped => !huge && self.may_split(),
+        }
+    }
+
+    /// Whether the core may be asked to split what is at the first entry.
+    fn may_split(&self) -> bool {
+        self.setup.by == By::Address
+            && match self.setup.head {
+                Kind::Huge { exclusive } => exclusive,
+                Kind::HugeHole => self.setup.to_device,
+                Kind::Page | Kind::Hole | Kind::Skipped => false,
+            }
     }
 
     /// Inside a CPU fault on a huge entry: has the mapping, not the folio, split, so that the next
@@ -198,27 +198,40 @@ impl<'a> Collected<'a> {
     ///
     /// The page comes back if this is anything else.
     pub fn split_mapping(&mut self, page: SystemFolio) -> core::result::Result<(), SystemFolio> {
-        let is_huge = self.len > 0 && matches!(self.kind(0), Kind::Huge { .. });
-        if !self.in_fault() || !is_huge || page.is_huge() || self.batch.dst[0] != 0 {
+        // If another folio came in the place of the one that faulted, the fault holds no reference on
+        // it, and its split might succeed, in this process only (K3).
+        let is_huge = matches!(self.setup.head, Kind::Huge { .. });
+        if !is_huge || !self.is_faulting() || page.is_huge() || self.arrays.dst()[0] != 0 {
             return Err(page);
         }
-        self.put(0, Destination::System(page), false);
+        self.put(0, Destination::System(page));
         Ok(())
     }
 
-    fn put(&mut self, index: usize, destination: Destination, compound: bool) {
-        // The entries behind a huge one have no flags of their own.
-        let writable = self.before(index).writable() || self.before(0).writable();
+    /// Whether the first entry is the folio whose fault is being handled.
+    fn is_faulting(&self) -> bool {
+        let page = self.setup.args.fault_page;
+        if self.setup.by != By::Fault {
+            return false;
+        }
+        // SAFETY: The page is that of a fault that is being handled, which holds a reference on it.
+        let pfn =
+            unsafe { bindings::rust_dmirror_folio_pfn(bindings::rust_dmirror_page_folio(page)) };
+        self.before(0).pfn() == Some(pfn)
+    }
+
+    fn put(&mut self, index: usize, destination: Destination) {
+        let compound = destination.is_huge();
         let folio = destination.into_locked();
         let pfn = folio.pfn();
         // INVARIANT: The folio is locked, and the entry owns it from here on.
         let _ = folio.into_raw();
-        self.batch.dst[index] = Mpfn::destination(pfn, writable, compound).as_raw();
+        self.arrays.dst_mut()[index] = Mpfn::destination(pfn, compound).as_raw();
     }
 
     /// Takes the destination of an entry back and frees it.
     fn take_back(&mut self, index: usize) {
-        let entry = core::mem::take(&mut self.batch.dst[index]);
+        let entry = core::mem::take(&mut self.arrays.dst_mut()[index]);
         if let Some(pfn) = Mpfn::from_raw(entry).pfn() {
             // SAFETY: By the type invariants, the entry owned the locked folio, whose first page
             // this is; it is empty now.
@@ -228,7 +241,7 @@ impl<'a> Collected<'a> {
 
     /// Takes all destinations back.
     fn take_all_back(&mut self) {
-        for index in 0..self.len {
+        for index in 0..self.len() {
             self.take_back(index);
         }
     }
@@ -236,41 +249,43 @@ impl<'a> Collected<'a> {
     /// Migrates every entry that has a destination. C: `migrate_vma_pages()` or
     /// `migrate_device_pages()`. Sleeps.
     pub fn commit(mut self) -> Committed<'a> {
-        let all_given = |this: &Self| this.batch.dst[..this.len].iter().all(|dst| *dst != 0);
-        let is_huge_given = Mpfn::from_raw(self.batch.dst[0]).compound();
-        if self.kind(0) == Kind::HugeHole && !is_huge_given && !all_given(&self) {
+        let all_given = |this: &Self| this.arrays.dst().iter().all(|dst| *dst != 0);
+        let is_huge_given = Mpfn::from_raw(self.arrays.dst()[0]).compound();
+        if self.setup.head == Kind::HugeHole && !is_huge_given && !all_given(&self) {
             // The core fills a huge hole page by page without looking whether there is one.
             self.take_all_back();
         }
-        match &mut self.via {
-            // SAFETY: As at setup: nothing that it refers to has gone or changed.
-            Via::Vma(args, _) => unsafe { bindings::migrate_vma_pages(args) },
+        let (src, dst) = self.arrays.as_mut_ptrs();
+        let len = self.len();
+        if self.setup.by == By::Device {
             // SAFETY: The arrays are as `migrate_device_pfns()` left them, with destinations.
-            Via::Device => unsafe {
-                bindings::migrate_device_pages(
-                    self.batch.src.as_mut_ptr(),
-                    self.batch.dst.as_mut_ptr(),
-                    self.len,
-                )
-            },
+            unsafe { bindings::migrate_device_pages(src, dst, len) };
+        } else {
+            let args = &mut self.setup.args;
+            (args.src, args.dst) = (src, dst);
+            // SAFETY: As at setup: by the type invariants, nothing that it refers to has gone or
+            // changed.
+            unsafe { bindings::migrate_vma_pages(args) };
         }
-        // INVARIANT: The core has seen the destinations. From here on they are its own.
-        Committed::new(self)
+        // SAFETY: The core has just seen the destinations.
+        unsafe { Committed::new(self) }
     }
 
-    pub(super) fn finalize(&mut self) {
-        match &mut self.via {
-            // SAFETY: By the type invariants of the callers, either the core has seen every
-            // destination in `migrate_vma_pages()`, or there is none.
-            Via::Vma(args, _) => unsafe { bindings::migrate_vma_finalize(args) },
-            // SAFETY: As above.
-            Via::Device => unsafe {
-                bindings::migrate_device_finalize(
-                    self.batch.src.as_mut_ptr(),
-                    self.batch.dst.as_mut_ptr(),
-                    self.len,
-                )
-            },
+    /// # Safety
+    ///
+    /// The core must have seen every destination, or there is none; and nothing may be done with this
+    /// afterwards.
+    pub(super) unsafe fn finalize(&mut self) {
+        let (src, dst) = self.arrays.as_mut_ptrs();
+        let len = self.len();
+        if self.setup.by == By::Device {
+            // SAFETY: By the requirements of this function.
+            unsafe { bindings::migrate_device_finalize(src, dst, len) };
+        } else {
+            let args = &mut self.setup.args;
+            (args.src, args.dst) = (src, dst);
+            // SAFETY: By the requirements of this function.
+            unsafe { bindings::migrate_vma_finalize(args) };
         }
     }
 }
@@ -278,7 +293,8 @@ impl<'a> Collected<'a> {
 impl Drop for Collected<'_> {
     fn drop(&mut self) {
         self.take_all_back();
-        self.finalize();
+        // SAFETY: There is no destination any more.
+        unsafe { self.finalize() };
     }
 }
 

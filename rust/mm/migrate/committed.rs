@@ -51,41 +51,63 @@ impl Outcome {
 pub struct Committed<'a>(ManuallyDrop<Collected<'a>>);
 
 impl<'a> Committed<'a> {
+    /// # Safety
+    ///
     /// The core must have seen the destinations of `collected`.
-    pub(super) fn new(collected: Collected<'a>) -> Self {
-        // INVARIANT: By the requirement of this function, which only `Collected::commit` calls.
+    pub(super) unsafe fn new(collected: Collected<'a>) -> Self {
+        // INVARIANT: By the requirements of this function.
         Committed(ManuallyDrop::new(collected))
     }
 
     /// Entries, one per page.
     pub fn len(&self) -> usize {
-        self.0.len
+        self.0.len()
     }
 
     /// Whether there are none; never, but a `len` wants it.
     pub fn is_empty(&self) -> bool {
-        self.0.len == 0
+        self.0.is_empty()
     }
 
-    /// Calls `tell` for every entry in order, with its number, pages, and what became of it.
+    /// Calls `tell` for the entries in order: with the number of the first, how many follow each other
+    /// to which the same has happened, and what.
     pub fn outcomes(&self, mut tell: impl FnMut(usize, usize, Outcome)) {
+        let mut run: Option<(usize, usize, Outcome)> = None;
+        self.each(|index, nr, outcome| match &mut run {
+            Some((_, length, same)) if *same == outcome => *length += nr,
+            _ => {
+                if let Some((first, length, same)) = run.replace((index, nr, outcome)) {
+                    tell(first, length, same);
+                }
+            }
+        });
+        if let Some((first, length, same)) = run {
+            tell(first, length, same);
+        }
+    }
+
+    /// Calls `tell` for every entry; for huge ones that were not split, once.
+    fn each(&self, mut tell: impl FnMut(usize, usize, Outcome)) {
         let this = &*self.0;
         let mut index = 0;
-        while index < this.len {
+        while index < self.len() {
             let (nr, outcome) = match this.kind(index) {
-                Kind::Huge { .. } | Kind::HugeHole => match self.huge(index) {
-                    Some(outcome) => (HUGE_PAGES.min(this.len - index), outcome),
-                    None => {
-                        // It was split: each page has an outcome of its own.
-                        for at in index..this.len.min(index + HUGE_PAGES) {
-                            tell(at, 1, self.single(at, Outcome::Split));
+                Kind::Huge { .. } | Kind::HugeHole => {
+                    let nr = HUGE_PAGES.min(self.len() - index);
+                    match self.huge(index) {
+                        Some(outcome) => (nr, outcome),
+                        None => {
+                            // It was split: each page has an outcome of its own.
+                            for at in index..index + nr {
+                                tell(at, 1, self.single(at, Outcome::Split));
+                            }
+                            index += nr;
+                            continue;
                         }
-                        index += HUGE_PAGES;
-                        continue;
                     }
-                },
+                }
                 Kind::Page => (1, self.single(index, Outcome::Small)),
-                Kind::Hole if this.batch.dst[index] == 0 => (1, Outcome::Empty),
+                Kind::Hole if self.dst(index) == Mpfn::EMPTY => (1, Outcome::Empty),
                 Kind::Hole => (1, self.single(index, Outcome::Small)),
                 Kind::Skipped => (1, Outcome::NotCollected),
             };
@@ -95,11 +117,11 @@ impl<'a> Committed<'a> {
     }
 
     fn src(&self, index: usize) -> Mpfn {
-        Mpfn::from_raw(self.0.batch.src[index])
+        entry(self.0.arrays.src(), index)
     }
 
     fn dst(&self, index: usize) -> Mpfn {
-        Mpfn::from_raw(self.0.batch.dst[index])
+        entry(self.0.arrays.dst(), index)
     }
 
     /// What became of a huge entry as one; `None` if it was split.
@@ -153,6 +175,13 @@ impl Drop for Committed<'_> {
     /// Maps what migrated at its destination, and the rest where it was. C:
     /// `migrate_vma_finalize()` or `migrate_device_finalize()`.
     fn drop(&mut self) {
-        self.0.finalize();
+        // SAFETY: By the type invariants, the core has seen every destination.
+        unsafe { self.0.finalize() };
     }
+}
+
+/// What is none is empty.
+fn entry(entries: &[usize], index: usize) -> Mpfn {
+    let entry = entries.get(index);
+    entry.map_or(Mpfn::EMPTY, |entry| Mpfn::from_raw(*entry))
 }

@@ -44,3 +44,74 @@ impl DerefMut for Entries {
         }
     }
 }
+
+/// The entries of a migration that is going on, and the rest of the arrays, which the core may write
+/// to (K9).
+///
+/// # Invariants
+///
+/// No array is shorter than `len`.
+pub(in crate::layer::mm) struct Arrays<'a> {
+    src: &'a mut [usize],
+    dst: &'a mut [usize],
+    before: &'a mut [usize],
+    len: usize,
+}
+
+impl<'a> Arrays<'a> {
+    /// The first `len` entries of arrays of one length are in use, if there are as many.
+    pub(super) fn new(
+        src: &'a mut [usize],
+        dst: &'a mut [usize],
+        before: &'a mut [usize],
+        len: usize,
+    ) -> Self {
+        let len = len.min(src.len()).min(dst.len()).min(before.len());
+        // INVARIANT: Just seen to.
+        Arrays {
+            src,
+            dst,
+            before,
+            len,
+        }
+    }
+
+    /// Entries in use.
+    pub(super) fn len(&self) -> usize {
+        self.len
+    }
+
+    /// C: `migrate_vma.src`.
+    pub(super) fn src(&self) -> &[usize] {
+        &self.src[..self.len]
+    }
+
+    /// C: `migrate_vma.dst`.
+    pub(super) fn dst(&self) -> &[usize] {
+        &self.dst[..self.len]
+    }
+
+    /// C: `migrate_vma.dst`, to be given destinations.
+    pub(super) fn dst_mut(&mut self) -> &mut [usize] {
+        &mut self.dst[..self.len]
+    }
+
+    /// `src` as it was after setup, to tell afterwards what became of it.
+    pub(super) fn before(&self) -> &[usize] {
+        &self.before[..self.len]
+    }
+
+    /// Keeps `src` as it is now.
+    pub(super) fn remember(&mut self) {
+        match self.len {
+            // Mostly, of a CPU fault, which has better things to do than to call memcpy().
+            1 => self.before[0] = self.src[0],
+            len => self.before[..len].copy_from_slice(&self.src[..len]),
+        }
+    }
+
+    /// All of `src` and `dst`, for the core.
+    pub(super) fn as_mut_ptrs(&mut self) -> (*mut usize, *mut usize) {
+        (self.src.as_mut_ptr(), self.dst.as_mut_ptr())
+    }
+}

@@ -14,6 +14,7 @@
 mod collected;
 mod committed;
 mod entries;
+mod setup;
 mod source;
 
 pub use collected::{
@@ -30,21 +31,27 @@ pub use source::Source;
 use super::{
     bindings,
     fault::Fault,
+    lock::Vma,
     pagemap::OwnerId,
     HUGE_PAGES,
     HUGE_SIZE, //
 };
-use collected::Via;
 use core::ops::Range;
-use entries::Entries;
+use entries::{
+    Arrays,
+    Entries, //
+};
 use kernel::{
     error::to_result,
-    mm::virt::VmaRef,
     page::{
         PAGE_SHIFT,
         PAGE_SIZE, //
     },
     prelude::*, //
+};
+use setup::{
+    By,
+    Setup, //
 };
 
 /// Which pages to migrate. C: `enum migrate_vma_direction`.
@@ -62,11 +69,16 @@ pub enum Select {
 ///
 /// They are twice as long as the largest migration: while page tables are freed under it, the core
 /// may collect a range twice (K9).
+///
+/// # Invariants
+///
+/// All arrays are of one length.
 pub struct Batch {
-    pub(super) src: Entries,
-    pub(super) dst: Entries,
+    src: Entries,
+    dst: Entries,
     /// `src` as it was after setup, to tell afterwards what became of it.
     before: Entries,
+    setup: Setup,
 }
 
 impl Batch {
@@ -78,10 +90,12 @@ impl Batch {
     /// For migrations of up to so many pages. May sleep.
     pub fn for_pages(npages: usize) -> Result<Self> {
         let npages = npages.min(HUGE_PAGES);
+        // INVARIANT: They are for as many pages.
         Ok(Batch {
             src: Entries::new(npages)?,
             dst: Entries::new(npages)?,
             before: Entries::new(npages)?,
+            setup: Setup::default(),
         })
     }
 
@@ -92,10 +106,9 @@ impl Batch {
 
     /// Collects, locks and unmaps the pages at `range`. C: `migrate_vma_setup()`. Sleeps.
     ///
-    /// `range` must be within `vma` and within one huge page, and not more than the batch is for. With `compound`, huge folios are
-    /// collected whole; without, the core splits them first, in every process that maps them.
-    /// `fault` is the CPU fault on private memory that is being handled, if this is for one: its
-    /// folio is locked already.
+    /// `range` must be within `vma` and within one huge page, and not more than the batch is for. With
+    /// `compound`, huge folios are collected whole; without, the core splits them first, in every
+    /// process that maps them.
     ///
     /// Pages that are pinned, locked or of another kind are left alone; that is no error.
     ///
@@ -105,7 +118,38 @@ impl Batch {
     /// `EAGAIN` if the page tables changed meanwhile.
     pub fn setup<'a>(
         &'a mut self,
-        vma: &'a VmaRef,
+        vma: Vma<'a>,
+        range: Range<usize>,
+        select: Select,
+        compound: bool,
+        owner: OwnerId,
+    ) -> Result<Collected<'a>> {
+        self.collect(vma, range, select, compound, owner, None)
+    }
+
+    /// As [`Batch::setup`], for a CPU fault on private memory that is being handled, whose folio is
+    /// locked already: collects from the page that faulted on, a huge mapping whole.
+    ///
+    /// # Errors
+    ///
+    /// As [`Batch::setup`], and `EINVAL` if `range` does not begin where the fault's own does.
+    pub fn setup_fault<'a>(
+        &'a mut self,
+        fault: &'a Fault<'a>,
+        range: Range<usize>,
+        owner: OwnerId,
+    ) -> Result<Collected<'a>> {
+        if range.start != fault.range().start {
+            return Err(EINVAL);
+        }
+        // Without COMPOUND a huge mapping would never make progress (K5).
+        let (select, compound) = (Select::DevicePrivate, fault.is_huge());
+        self.collect(fault.vma(), range, select, compound, owner, Some(fault))
+    }
+
+    fn collect<'a>(
+        &'a mut self,
+        vma: Vma<'a>,
         range: Range<usize>,
         select: Select,
         compound: bool,
@@ -129,7 +173,13 @@ impl Batch {
             flags |= bindings::MIGRATE_VMA_SELECT_COMPOUND;
         }
         let npages = (range.end - range.start) >> PAGE_SHIFT;
-        let mut args = bindings::migrate_vma {
+        let by = match fault {
+            Some(_) => By::Fault,
+            None => By::Address,
+        };
+        self.setup.begin(by, select == Select::System);
+        let args = &mut self.setup.args;
+        *args = bindings::migrate_vma {
             vma: vma.as_ptr(),
             dst: self.dst.as_mut_ptr(),
             src: self.src.as_mut_ptr(),
@@ -141,28 +191,50 @@ impl Batch {
             flags,
             fault_page: fault.map_or(core::ptr::null_mut(), Fault::page),
         };
-        // SAFETY: The VMA is read-locked by the invariants of `VmaRef`, for as long as `'a`; the
-        // arrays have room for twice the pages.
-        to_result(unsafe { bindings::migrate_vma_setup(&mut args) })?;
+        // SAFETY: `mmap_lock` is held by the invariants of `Vma`, for as long as `'a`; the arrays have
+        // room for twice the pages.
+        to_result(unsafe { bindings::migrate_vma_setup(args) })?;
         let collected = args.npages;
-        // INVARIANT: The core has set up `collected` entries, and no destinations.
-        let this = Collected::new(
-            self,
-            npages.min(collected),
-            select == Select::System,
-            Via::Vma(args, fault.is_some()),
-        );
+        // SAFETY: The core has set up `collected` entries, and no destinations, and nothing that it was
+        // told of goes before `'a` ends.
+        let this = unsafe { self.collected(npages.min(collected)) };
         if collected != npages {
             // Dropping it puts everything back.
             return Err(EAGAIN);
         }
-        Ok(this.remember())
+        Ok(this)
     }
 
-    /// Takes over what `migrate_device_pfns()` has collected in `src[..len]`.
-    pub(super) fn collected_by_device(&mut self, len: usize) -> Collected<'_> {
+    /// Collects, locks and unmaps the device pages that are listed in the first `len` entries of
+    /// [`Batch::listed`]. C: `migrate_device_pfns()`. Sleeps.
+    ///
+    /// # Safety
+    ///
+    /// The entries must be numbers of pages of a pagemap that stays registered for `'a`.
+    pub(super) unsafe fn setup_listed(&mut self, len: usize) -> Result<Collected<'_>> {
+        if !(1..=self.room()).contains(&len) {
+            return Err(EINVAL);
+        }
+        self.setup.begin(By::Device, false);
+        // SAFETY: By the requirements of this function; there are as many entries.
+        to_result(unsafe { bindings::migrate_device_pfns(self.src.as_mut_ptr(), len) })?;
         self.dst[..len].fill(0);
-        // INVARIANT: The core has set up `len` entries, and there are no destinations.
-        Collected::new(self, len, false, Via::Device).remember()
+        // SAFETY: The core has set up `len` entries, and there are no destinations.
+        Ok(unsafe { self.collected(len) })
+    }
+
+    /// Where device pages are listed.
+    pub(super) fn listed(&mut self) -> &mut [usize] {
+        &mut self.src
+    }
+
+    /// # Safety
+    ///
+    /// The core must have set up `len` entries, at most as many as there are, as `self.setup` says,
+    /// without destinations; what it was told of must stay for `'a`.
+    unsafe fn collected(&mut self, len: usize) -> Collected<'_> {
+        let arrays = Arrays::new(&mut self.src, &mut self.dst, &mut self.before, len);
+        // SAFETY: By the requirements of this function.
+        unsafe { Collected::new(arrays, &mut self.setup) }
     }
 }

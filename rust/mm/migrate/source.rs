@@ -20,11 +20,13 @@ use kernel::prelude::*;
 ///
 /// # Invariants
 ///
-/// It is locked, referenced and unmapped for `'a`.
+/// It is locked, referenced and unmapped for `'a`; and of system memory, if `is_system`.
 #[derive(Clone, Copy)]
 pub struct Source<'a> {
     pfn: usize,
     nr: usize,
+    /// Whether it was collected as system memory, which needs no look at it to be known.
+    is_system: bool,
     _collected: PhantomData<&'a ()>,
 }
 
@@ -32,12 +34,13 @@ impl<'a> Source<'a> {
     /// # Safety
     ///
     /// The `nr` pages from `pfn` on must be of a folio that is locked, referenced and unmapped for
-    /// `'a`.
-    pub(super) unsafe fn new(pfn: usize, nr: usize) -> Self {
+    /// `'a`; and of system memory, if `is_system`.
+    pub(super) unsafe fn new(pfn: usize, nr: usize, is_system: bool) -> Self {
         // INVARIANT: By the requirements of this function.
         Source {
             pfn,
             nr,
+            is_system,
             _collected: PhantomData,
         }
     }
@@ -58,6 +61,7 @@ impl<'a> Source<'a> {
         (at < self.nr).then_some(Source {
             pfn: self.pfn + at,
             nr: 1,
+            is_system: self.is_system,
             _collected: PhantomData,
         })
     }
@@ -86,7 +90,8 @@ impl<'a> Source<'a> {
     /// Whether it is memory that the CPU cannot reach.
     fn is_private(&self) -> bool {
         // SAFETY: By the type invariants, the folio is referenced.
-        unsafe { bindings::rust_dmirror_pfn_memory(self.pfn) == bindings::MEMORY_PRIVATE }
+        !self.is_system
+            && unsafe { bindings::rust_dmirror_pfn_memory(self.pfn) == bindings::MEMORY_PRIVATE }
     }
 
     /// Copies system memory to device memory, to page `first` and on.
@@ -103,12 +108,20 @@ impl<'a> Source<'a> {
         unsafe { to.fill_from_pfns(first, self.pfn, self.nr) }
     }
 
-    /// Copies to as many pages that the CPU can reach and the caller owns.
-    pub(in crate::layer) fn copy_to_pfns(&self, to: Range<usize>) -> Result {
+    /// Copies to as many pages.
+    ///
+    /// # Safety
+    ///
+    /// The CPU must be able to reach the pages `to`, and nobody else may use them.
+    ///
+    /// # Errors
+    ///
+    /// `EINVAL` if this is private memory, or another number of pages.
+    pub(in crate::layer) unsafe fn copy_to_pfns(&self, to: Range<usize>) -> Result {
         if to.len() != self.nr || self.is_private() {
             return Err(EINVAL);
         }
-        // SAFETY: As above, and the caller owns the pages.
+        // SAFETY: As above, and by the requirements of this function.
         unsafe { bindings::rust_dmirror_copy_pages(to.start, self.pfn, self.nr) };
         Ok(())
     }

@@ -9,19 +9,21 @@ use super::{
 use crate::layer::mm::{
     bindings,
     folio::{
-        Folio,
+        Counts,
         LockedFolio, //
     },
-    migrate::Source, //
+    migrate::Source,
+    HUGE_PAGES, //
 };
 use core::ops::Range;
 use kernel::prelude::*;
 
-/// A new folio of device memory, locked, that nobody else knows: a destination.
+/// A new folio of device memory, locked: a destination.
 ///
 /// # Invariants
 ///
-/// Nobody else has a reference, or knows the folio.
+/// We hold the lock, and nobody else accesses the contents. Who finds it by its number, as eviction
+/// does, may take a reference for a moment.
 #[must_use = "dropping it frees the folio"]
 pub struct DeviceFolio {
     folio: LockedFolio,
@@ -30,9 +32,12 @@ pub struct DeviceFolio {
 }
 
 impl DeviceFolio {
-    /// Nobody else may know `folio`, whose first page is number `offset` of its pagemap.
-    pub(super) fn new(folio: LockedFolio, offset: usize, huge: bool) -> Self {
-        // INVARIANT: By the requirement of this function, which only `Pagemap::alloc` calls.
+    /// # Safety
+    ///
+    /// `folio` must be new, huge or of one page as `huge` says, and its first page number `offset` of its
+    /// pagemap.
+    pub(super) unsafe fn new(folio: LockedFolio, offset: usize, huge: bool) -> Self {
+        // INVARIANT: By the requirements of this function.
         DeviceFolio {
             folio,
             offset,
@@ -43,6 +48,14 @@ impl DeviceFolio {
     /// The number of its first page in the pagemap.
     pub fn offset(&self) -> usize {
         self.offset
+    }
+
+    /// Its pages.
+    pub fn pages(&self) -> usize {
+        match self.huge {
+            true => HUGE_PAGES,
+            false => 1,
+        }
     }
 
     /// Whether it is a huge folio.
@@ -56,9 +69,14 @@ impl DeviceFolio {
         unsafe { Pagemap::of_pfn(self.folio.pfn()) }.map(|(pagemap, _)| pagemap)
     }
 
-    /// Its folio.
-    pub fn folio(&self) -> &Folio {
-        &self.folio
+    /// The counts of its folio.
+    pub fn counts(&self) -> Counts {
+        self.folio.counts()
+    }
+
+    /// The page frame numbers of its pages.
+    pub fn pfns(&self) -> Range<usize> {
+        self.folio.pfns()
     }
 
     fn coherent_pfns(&self) -> Result<Range<usize>> {
@@ -71,13 +89,15 @@ impl DeviceFolio {
 
     /// Fills coherent memory from a source of as many pages.
     pub fn fill_from(&mut self, from: &Source<'_>) -> Result {
-        from.copy_to_pfns(self.coherent_pfns()?)
+        let pfns = self.coherent_pfns()?;
+        // SAFETY: By the type invariants nobody else uses these pages, which the CPU can reach.
+        unsafe { from.copy_to_pfns(pfns) }
     }
 
     /// Fills coherent memory with zeroes.
     pub fn clear(&mut self) -> Result {
         let pfns = self.coherent_pfns()?;
-        // SAFETY: By the type invariants nobody else knows these pages, which the CPU can reach.
+        // SAFETY: By the type invariants nobody else uses these pages, which the CPU can reach.
         unsafe { bindings::rust_dmirror_clear_pages(pfns.start, pfns.len()) };
         Ok(())
     }

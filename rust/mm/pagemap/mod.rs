@@ -11,9 +11,11 @@
 
 mod device_folio;
 mod region;
+mod run;
 
 pub use device_folio::DeviceFolio;
 pub use region::Memory;
+pub use run::Run;
 
 use super::{
     bindings,
@@ -31,16 +33,19 @@ use super::{
     HUGE_SIZE, //
 };
 use core::{
+    any::TypeId,
+    mem::offset_of,
     ops::Range,
     ptr::NonNull, //
 };
 use kernel::{
-    new_spinlock,
     page::PAGE_SHIFT,
     prelude::*,
+    str::CStr,
     sync::{
+        new_spinlock_irq,
         Arc,
-        SpinLock, //
+        SpinLockIrq, //
     },
     types::Opaque, //
 };
@@ -65,8 +70,12 @@ impl OwnerId {
 
 /// What a driver says about its device memory.
 pub trait Driver: Sized + Send + Sync + 'static {
+    /// What its memory is called in /proc/iomem.
+    const NAME: &'static CStr;
+
     /// What the folios in use hold a reference to. Its last reference may go under a page table
-    /// lock with interrupts off, so its destructor must not sleep.
+    /// lock or in an interrupt, so its destructor must be fit for that: it must not sleep, nor take a
+    /// lock that is taken elsewhere with interrupts on.
     type Owner: Send + Sync + 'static;
 
     /// Brings the folio of a CPU fault on private memory back. C: `migrate_to_ram`.
@@ -113,14 +122,22 @@ struct State<O> {
 /// # Invariants
 ///
 /// - `raw` was registered by `memremap_pages()` and is unregistered on drop only.
-/// - A page has a slot in `state.slots` exactly while it belongs to a folio with a reference.
+/// - A page whose slot in `state.slots` is free belongs to no folio with a reference. The slot of a
+///   page that does is taken, as are those of a [`Run`], and for a moment those of a folio that is
+///   being made or has just been freed.
+/// - `driver` is the identity of `T`.
 #[pin_data(PinnedDrop)]
+#[repr(C)]
 pub struct Pagemap<T: Driver> {
+    // These two come first, so that they are found without knowing `T`.
     #[pin]
     raw: Opaque<bindings::dev_pagemap>,
+    driver: TypeId,
+    memory: Memory,
     region: Region,
+    // The last reference on a page that was pinned for I/O may be put in an interrupt.
     #[pin]
-    state: SpinLock<State<T::Owner>>,
+    state: SpinLockIrq<State<T::Owner>>,
     data: T,
 }
 
@@ -142,14 +159,17 @@ impl<T: Driver> Pagemap<T> {
                 slots: Slots::new(size / HUGE_SIZE)?,
                 door: Door::Open,
             };
-            Ok((Region::new(memory, size)?, state))
+            Ok((Region::new(memory, size, T::NAME)?, state))
         };
         pin_init::pin_init_scope(move || {
             let (region, state) = prepare()?;
             let start = region.start;
+            // INVARIANT: That is the identity of `T`.
             Ok(try_pin_init!(Self {
+                driver: TypeId::of::<T>(),
+                memory,
                 region,
-                state <- new_spinlock!(state, "dmirror_pagemap"),
+                state <- new_spinlock_irq!(state, "pagemap_state"),
                 data,
                 // Last: from here on the core may call back.
                 raw <- Opaque::try_ffi_init(move |slot: *mut bindings::dev_pagemap| {
@@ -230,32 +250,86 @@ impl<T: Driver> Pagemap<T> {
     /// A new folio of the range, huge or of one page, locked, with one reference.
     ///
     /// C: `zone_device_folio_init()`. `None` if there is none. Does not sleep. Fill the memory
-    /// before the folio is given to a migration: it holds what the user before left.
+    /// before the folio is given to a migration: it holds what the user before left. There are no huge
+    /// folios of coherent memory: they cannot be selected back (K10), and when the core splits one its
+    /// pages lose their pagemap, since only private memory has a callback for that.
     pub fn alloc(&self, huge: bool, owner: &Arc<T::Owner>) -> Option<DeviceFolio> {
+        if !huge {
+            return self.alloc_run(1, owner)?.next();
+        }
+        if self.memory != Memory::Private {
+            return None;
+        }
+        let offset = self.take(owner, |slots, owner| slots.take(true, owner))?;
+        // SAFETY: We just took the slots of these pages, a huge block.
+        let folio = unsafe { self.init_folio(offset, super::HUGE_ORDER) };
+        // SAFETY: It is new, huge, and begins there.
+        Some(unsafe { DeviceFolio::new(folio, offset, true) })
+    }
+
+    /// New folios of single pages that follow each other, `most` at most and all of one huge block,
+    /// each as [`Pagemap::alloc`] gives it.
+    ///
+    /// To take the lock for each page would cost more than the rest of it. `None` if there is none, or
+    /// `most` is 0.
+    pub fn alloc_run(&self, most: usize, owner: &Arc<T::Owner>) -> Option<Run<'_, T>> {
+        let (first, nr) = self.take(owner, |slots, owner| slots.take_run(most, owner))?;
+        // SAFETY: We just took the slots of these pages.
+        Some(unsafe { Run::new(self, first..first + nr) })
+    }
+
+    /// Takes slots, if folios are handed out.
+    fn take<S>(
+        &self,
+        owner: &Arc<T::Owner>,
+        take: impl FnOnce(&mut Slots<Holder<T::Owner>>, &Holder<T::Owner>) -> Option<S>,
+    ) -> Option<S> {
         let owner = Holder(owner.clone());
-        let offset = {
-            let mut state = self.state.lock();
-            if state.door != Door::Open {
-                return None;
-            }
-            state.slots.take(huge, &owner)?
-        };
-        let order = if huge { super::HUGE_ORDER } else { 0 };
+        let mut state = self.state.lock();
+        match state.door {
+            Door::Open => take(&mut state.slots, &owner),
+            Door::Closed | Door::Retired => None,
+        }
+    }
+
+    /// Makes a folio of pages without one.
+    ///
+    /// # Safety
+    ///
+    /// The `1 << order` pages from number `offset` of the range on must have slots that the caller took
+    /// and has not made a folio of; an `order` beyond 0 is [`HUGE_ORDER`](super::HUGE_ORDER), and the
+    /// slots are a huge block.
+    unsafe fn init_folio(&self, offset: usize, order: u32) -> LockedFolio {
         let pfn = self.pfns().start + offset;
         // SAFETY: The page is part of our registered range.
         let raw: *mut bindings::folio = unsafe { bindings::rust_dmirror_pfn_to_page(pfn) }.cast();
-        // SAFETY: By the type invariants, these pages have no reference, and we just took their
-        // slot, so that nobody else makes a folio of them. The pagemap is registered.
+        // SAFETY: By the type invariants, these pages belonged to no folio when their slots were taken,
+        // and nobody else makes a folio of them. The pagemap is registered.
         unsafe { bindings::rust_dmirror_zone_device_folio_init(raw, self.raw.get(), order) };
-        // SAFETY: The folio was made with one reference, locked, and both are ours.
-        let folio = unsafe { LockedFolio::from_raw(NonNull::new(raw)?) };
-        Some(DeviceFolio::new(folio, offset, huge))
+        // SAFETY: A page that has a number has a `struct page`. The folio was made with one reference,
+        // locked, and both are ours.
+        unsafe { LockedFolio::from_raw(NonNull::new_unchecked(raw)) }
     }
 
-    /// Whether a huge folio could be handed out. True only until somebody takes it.
-    pub fn has_huge_room(&self) -> bool {
+    /// Gives slots back whose pages have no folio any more.
+    fn give_back(&self, pages: Range<usize>) {
+        if pages.is_empty() {
+            return;
+        }
+        let put = self.state.lock().slots.put(pages.start, pages.len());
+        // The owner's destructor, if this was the last reference, runs after the lock is released.
+        kernel::warn_on!(put.is_err());
+    }
+
+    /// Whether a folio of the largest kind there is could be handed out. True only until somebody takes
+    /// it.
+    pub fn has_room(&self) -> bool {
         let state = self.state.lock();
-        state.door == Door::Open && state.slots.has_free_block()
+        state.door == Door::Open
+            && match self.memory {
+                Memory::Private => state.slots.has_free_block(),
+                Memory::Coherent(_) => state.slots.used() < state.slots.total(),
+            }
     }
 
     /// Pages in use by folios of an owner.
@@ -273,7 +347,8 @@ impl<T: Driver> Pagemap<T> {
     /// Appends the page frame numbers of folios in use to `pfns`, from page `*cursor` of the range
     /// on, until `pfns` is full or a huge folio was appended; moves `cursor` behind them.
     ///
-    /// Only those of `owner`, if given. Gives the number appended: 0 at the end of the range.
+    /// Only those of `owner`, if given. Gives the number appended: 0 at the end of the range. What is
+    /// listed may be free again, or not be a folio yet, by the time it is looked at.
     pub fn in_use(
         &self,
         owner: Option<&Arc<T::Owner>>,
@@ -332,7 +407,14 @@ impl<T: Driver> Pagemap<T> {
         {
             return None;
         }
-        // SAFETY: The operations are ours, so the pagemap is the field of a `Self`.
+        // Functions that compile alike may have one address, whatever their type: of another driver's
+        // pagemap, nothing but what comes first may be looked at.
+        // SAFETY: The operations are those of a `Pagemap` of some driver, of which `raw` is the field.
+        let driver = unsafe { *raw.byte_add(offset_of!(Self, driver)).cast::<TypeId>() };
+        if driver != TypeId::of::<T>() {
+            return None;
+        }
+        // SAFETY: By the type invariants of `Pagemap`, it is a `Self`.
         let this = unsafe { Self::from_raw(raw) };
         Some((this, pfn.checked_sub(this.pfns().start)?))
     }
@@ -360,11 +442,14 @@ impl<T: Driver> Pagemap<T> {
         // SAFETY: The folio is of a pagemap of ours, which waits for it to be freed.
         let this = unsafe { Self::from_raw(bindings::rust_dmirror_folio_pgmap(folio)) };
         // SAFETY: The folio is still whole.
-        let counts = unsafe { Counts::read(folio) };
-        let offset = counts.pfn - this.pfns().start;
-        let put = this.state.lock().slots.put(offset, 1 << counts.order);
-        // The owner's destructor, if this was the last reference, runs after the lock is released.
-        kernel::warn_on!(put.is_err());
+        let (pfn, order) = unsafe {
+            (
+                bindings::rust_dmirror_folio_pfn(folio),
+                bindings::rust_dmirror_folio_order(folio),
+            )
+        };
+        let first = pfn - this.pfns().start;
+        this.give_back(first..first + (1 << order));
     }
 
     /// # Safety
@@ -373,10 +458,8 @@ impl<T: Driver> Pagemap<T> {
     unsafe extern "C" fn migrate_to_ram(vmf: *mut bindings::vm_fault) -> bindings::vm_fault_t {
         // SAFETY: The core holds what `Fault` asks for during this call.
         let fault = unsafe { Fault::from_raw(&*vmf) };
-        // SAFETY: The core holds a reference on the page during this call.
-        let Some((this, _)) = (unsafe { Self::of_pfn(fault.pfn()) }) else {
-            return bindings::FAULT_SIGBUS;
-        };
+        // SAFETY: The folio is of a pagemap of ours, and the core holds a reference on it during this call.
+        let this = unsafe { Self::from_raw(bindings::rust_dmirror_folio_pgmap(fault.folio())) };
         match T::migrate_to_ram(this, &fault) {
             Ok(()) => 0,
             Err(error) => error.as_raw(),

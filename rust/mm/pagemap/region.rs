@@ -11,9 +11,6 @@ use kernel::{
     str::CStr, //
 };
 
-/// What the regions are called in /proc/iomem.
-const NAME: &CStr = c"hmm_dmirror";
-
 /// The kind of memory that a pagemap has, and where it is.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum Memory {
@@ -26,26 +23,38 @@ pub enum Memory {
 
 /// The physical addresses of a pagemap, requested, and given back on drop.
 ///
-/// Dropped after `memunmap_pages()`, which `PinnedDrop` of [`Pagemap`] calls: fields go last.
+/// Dropped after `memunmap_pages()`, which `PinnedDrop` of [`super::Pagemap`] calls: fields go last.
+///
+/// # Invariants
+///
+/// `requested` bytes from `start` on are a resource of ours; the first `size` of them are what was
+/// asked for. A hole is found in steps of a memory section, so that it may be larger.
 pub(super) struct Region {
     pub(super) start: u64,
     pub(super) size: usize,
+    requested: u64,
 }
 
 impl Region {
-    pub(super) fn new(memory: Memory, size: usize) -> Result<Self> {
+    /// `name` is what it is called in /proc/iomem.
+    pub(super) fn new(memory: Memory, size: usize, name: &'static CStr) -> Result<Self> {
         match memory {
             Memory::Private => {
                 // SAFETY: The name is a static string.
                 let resource = kernel::error::from_err_ptr(unsafe {
-                    bindings::rust_dmirror_request_free_region(size, NAME.as_char_ptr())
+                    bindings::rust_dmirror_request_free_region(size, name.as_char_ptr())
                 })?;
                 if resource.is_null() {
                     return Err(ENOMEM);
                 }
                 // SAFETY: The region was just made and is not released before drop.
-                let start = unsafe { (*resource).start };
-                Ok(Region { start, size })
+                let (start, end) = unsafe { ((*resource).start, (*resource).end) };
+                // INVARIANT: It was just requested, with room for `size` at least.
+                Ok(Region {
+                    start,
+                    size,
+                    requested: end - start + 1,
+                })
             }
             Memory::Coherent(start) => {
                 let end = start.checked_add(size as u64).ok_or(EINVAL)?;
@@ -59,12 +68,17 @@ impl Region {
                 }
                 // SAFETY: The name is a static string.
                 let is_ours = unsafe {
-                    bindings::rust_dmirror_request_region(start, size as u64, NAME.as_char_ptr())
+                    bindings::rust_dmirror_request_region(start, size as u64, name.as_char_ptr())
                 };
-                match is_ours {
-                    true => Ok(Region { start, size }),
-                    false => Err(EBUSY),
+                if !is_ours {
+                    return Err(EBUSY);
                 }
+                // INVARIANT: It was just requested.
+                Ok(Region {
+                    start,
+                    size,
+                    requested: size as u64,
+                })
             }
         }
     }
@@ -72,7 +86,7 @@ impl Region {
 
 impl Drop for Region {
     fn drop(&mut self) {
-        // SAFETY: The region is ours, and nothing uses it any more.
-        unsafe { bindings::rust_dmirror_release_region(self.start, self.size as u64) };
+        // SAFETY: By the type invariants, the region is ours; nothing uses it any more.
+        unsafe { bindings::rust_dmirror_release_region(self.start, self.requested) };
     }
 }

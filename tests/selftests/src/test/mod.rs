@@ -6,7 +6,7 @@ mod case;
 mod cases;
 mod check;
 mod child;
-mod filter;
+pub mod filter;
 pub mod ktap;
 pub mod shown;
 

@@ -2,6 +2,7 @@
 
 //! The cases, one file for each subject.
 
+mod access;
 mod answers;
 mod around;
 mod bad_input;
@@ -26,6 +27,7 @@ use super::case::Case;
 pub fn all() -> impl Iterator<Item = &'static Case> {
     [
         basic::CASES,
+        access::CASES,
         split::CASES,
         refused::CASES,
         partial::CASES,

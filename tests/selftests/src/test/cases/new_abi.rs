@@ -3,13 +3,13 @@
 //! The new ioctls: what they refuse.
 
 use anyhow::{ensure, Result};
-use nix::{errno::Errno, sys::mman::ProtFlags};
+use nix::{errno::Errno, libc::Ioctl, sys::mman::ProtFlags};
 
 use crate::{
     abi::{self, CopyTime, Inject, Migrate, Page, Point, Stats},
     area::Area,
     check_eq,
-    device::{migrate_argument, PAGE_SIZE},
+    device::{migrate_argument, Argument, Device, PAGE_SIZE},
     proc::pagemap,
     test::{
         case::{Case, Ctx, NEW_ABI},
@@ -47,6 +47,12 @@ pub const CASES: &[Case] = &[
         "INJECT: unknown points, and arming all at once: EINVAL",
         NEW_ABI,
         inject_arguments,
+    ),
+    Case::new(
+        "new.out_members",
+        "what the caller leaves in (out) members never comes back as an answer",
+        NEW_ABI,
+        out_members,
     ),
     Case::new(
         "new.copy",
@@ -249,6 +255,127 @@ fn inject_arguments(ctx: &Ctx) -> Result<()> {
         ctx.dev.inject(Point::All, 0, 1),
         Errno::EINVAL,
     )
+}
+
+/// What is left of an argument after a call with `left` in its (out) members.
+fn after<T: Argument>(dev: &Device, code: Ioctl, mut left: T) -> (Result<(), Errno>, T) {
+    (dev.call(code, &mut left), left)
+}
+
+fn out_members(ctx: &Ctx) -> Result<()> {
+    const LEFT: u64 = u64::MAX;
+    let dev = &ctx.dev;
+    let area = Area::filled_small(4, 95)?;
+
+    let fresh = migrate_argument(abi::TO_DEVICE, area.addr(), 4);
+    let left = Migrate {
+        collected: LEFT,
+        whole: LEFT,
+        split: LEFT,
+        small: LEFT,
+        split_refused: LEFT,
+        refused: [LEFT; 4],
+        empty: LEFT,
+        retries: LEFT,
+        read_back: LEFT,
+        ns_setup: LEFT,
+        ns_copy: LEFT,
+        ns_pages: LEFT,
+        ns_finalize: LEFT,
+        ns_readback: LEFT,
+        ..fresh
+    };
+    let (done, answer) = after(dev, abi::MIGRATE, left);
+    check_eq!(done, Ok(()), "MIGRATE");
+    check_eq!(answer.moved(), 4, "pages moved");
+    check_eq!(
+        (answer.read_back, answer.ns_readback),
+        (0, 0),
+        "what was read back to nowhere, and how long that took"
+    );
+    let same = |what: &str, (done, answer): (_, Migrate), fresh: Migrate| -> Result<()> {
+        check_eq!(done, Err(Errno::EINVAL), "{what}");
+        check_eq!(format!("{answer:?}"), format!("{fresh:?}"), "{what}");
+        Ok(())
+    };
+    for (what, version, direction) in [("version", 2, 1), ("direction", 1, 3)] {
+        let bad = |argument| Migrate {
+            version,
+            direction,
+            ..argument
+        };
+        same(what, after(dev, abi::MIGRATE, bad(left)), bad(fresh))?;
+    }
+
+    let fresh = Inject {
+        version: abi::VERSION,
+        ..Inject::default()
+    };
+    let left = Inject {
+        hits: LEFT,
+        ..fresh
+    };
+    let (done, answer) = after(dev, abi::INJECT, left);
+    check_eq!((done, answer.hits), (Ok(()), 0), "INJECT, all points");
+    let bad = Inject { version: 2, ..left };
+    let (done, answer) = after(dev, abi::INJECT, bad);
+    check_eq!(
+        (done, answer.hits),
+        (Err(Errno::EINVAL), 0),
+        "INJECT, version"
+    );
+
+    let hole = Area::small(1)?;
+    let barred = Area::filled_small(1, 96)?;
+    barred.protect(ProtFlags::PROT_NONE)?;
+    for (area, location) in [
+        (&hole, abi::WHERE_NOWHERE),
+        (&barred, abi::WHERE_UNREADABLE),
+    ] {
+        let fresh = Page {
+            version: abi::VERSION,
+            addr: area.addr() as u64,
+            ..Page::default()
+        };
+        let left = Page {
+            location: u32::MAX,
+            pfn: LEFT,
+            order: u32::MAX,
+            map_order: u32::MAX,
+            refs: u32::MAX,
+            expected: u32::MAX,
+            mapcount: u32::MAX,
+            flags: u32::MAX,
+            ..fresh
+        };
+        let (done, answer) = after(dev, abi::PAGE, left);
+        let wanted = Page { location, ..fresh };
+        check_eq!(done, Ok(()), "PAGE");
+        check_eq!(format!("{answer:?}"), format!("{wanted:?}"), "PAGE");
+    }
+
+    let left = Stats {
+        version: 2,
+        chunks: u32::MAX,
+        stuck: LEFT,
+        ..Stats::default()
+    };
+    let (done, answer) = after(dev, abi::STATS, left);
+    let wanted = Stats {
+        version: 2,
+        ..Stats::default()
+    };
+    check_eq!((done, answer), (Err(Errno::EINVAL), wanted), "STATS");
+
+    let left = CopyTime {
+        version: abi::VERSION,
+        kind: 0,
+        ns: LEFT,
+        ..CopyTime::default()
+    };
+    let (done, answer) = after(dev, abi::COPY, left);
+    check_eq!((done, answer.ns), (Err(Errno::EINVAL), 0), "COPY, kind");
+    area.verify(95)
 }
 
 fn copy(ctx: &Ctx) -> Result<()> {

@@ -134,21 +134,41 @@ fn debugfs_counters(ctx: &Ctx) -> Result<()> {
     area.verify(204)
 }
 
-fn debugfs_stuck(_: &Ctx) -> Result<()> {
+fn debugfs_stuck(ctx: &Ctx) -> Result<()> {
     let directory = needed(DEVICE)?;
+    let inject = directory.join("inject");
     let area = Area::filled(1, 202)?;
-    let device = Device::open(0)?;
-    device.migrate(abi::TO_DEVICE, area.addr(), area.npages())?;
-    let page = device.page(area.addr())?;
-    write(directory.join("inject"), "extra_ref 0 1000")?;
-    drop(device);
-    write(directory.join("inject"), "clear")?;
-    let stuck = fs::read_to_string(directory.join("stuck"))?;
-    let wanted = format!("{} 9 1 1 1", page.pfn);
-    ensure!(
-        stuck.lines().any(|line| line == wanted),
-        "no `{wanted}` in {stuck}"
-    );
+    let there = || -> Result<Device> {
+        let device = Device::open(0)?;
+        device.migrate(abi::TO_DEVICE, area.addr(), area.npages())?;
+        Ok(device)
+    };
+    let listed = || -> Result<Vec<String>> {
+        let text = fs::read_to_string(directory.join("stuck"))?;
+        Ok(text.lines().skip(1).map(str::to_string).collect())
+    };
+    let _undo = Undo(|| drop(fs::write(&inject, "clear")));
+    // What an eviction leaves is forgotten by the next one: of another file, or of all where nothing
+    // is left to do.
+    for by_file in [true, false] {
+        let device = there()?;
+        let page = device.page(area.addr())?;
+        write(&inject, "extra_ref 0 1000")?;
+        drop(device);
+        write(&inject, "clear")?;
+        check_eq!(
+            listed()?,
+            [format!("{} 9 1 1 1", page.pfn)],
+            "what is listed"
+        );
+        area.verify(202)?;
+        match by_file {
+            true => drop(there()?),
+            false => drop(ctx.dev.command(abi::RELEASE, 0, 0, 1).context("RELEASE")?),
+        }
+        let none: [String; 0] = [];
+        check_eq!(listed()?, none, "what is listed after the next eviction");
+    }
     area.verify(202)
 }
 

@@ -1,0 +1,66 @@
+// SPDX-License-Identifier: GPL-2.0
+
+//! New folios of single pages of device memory, had together.
+
+use super::{
+    DeviceFolio,
+    Driver,
+    Pagemap, //
+};
+use core::ops::Range;
+
+/// Single pages that follow each other, of one huge block, each to become a folio: an iterator.
+///
+/// What is not taken is given back on drop.
+///
+/// # Invariants
+///
+/// The slots of these pages are taken, and belong to this value; none of them has a folio.
+#[must_use = "dropping it gives the pages back"]
+pub struct Run<'a, T: Driver> {
+    pagemap: &'a Pagemap<T>,
+    left: Range<usize>,
+}
+
+impl<'a, T: Driver> Run<'a, T> {
+    /// # Safety
+    ///
+    /// The caller must have taken the slots of these pages singly, not made folios of them, and give
+    /// them up here.
+    pub(super) unsafe fn new(pagemap: &'a Pagemap<T>, pages: Range<usize>) -> Self {
+        // INVARIANT: By the requirements of this function.
+        Run {
+            pagemap,
+            left: pages,
+        }
+    }
+
+    /// The pagemap.
+    pub fn pagemap(&self) -> &'a Pagemap<T> {
+        self.pagemap
+    }
+
+    /// The number of the next page in the pagemap.
+    pub fn offset(&self) -> usize {
+        self.left.start
+    }
+}
+
+impl<T: Driver> Iterator for Run<'_, T> {
+    type Item = DeviceFolio;
+
+    fn next(&mut self) -> Option<DeviceFolio> {
+        // INVARIANT: The page is not ours any more.
+        let offset = self.left.next()?;
+        // SAFETY: By the type invariants, its slot was ours, and it has no folio.
+        let folio = unsafe { self.pagemap.init_folio(offset, 0) };
+        // SAFETY: It is new, of one page, and that is where it is.
+        Some(unsafe { DeviceFolio::new(folio, offset, false) })
+    }
+}
+
+impl<T: Driver> Drop for Run<'_, T> {
+    fn drop(&mut self) {
+        self.pagemap.give_back(self.left.clone());
+    }
+}

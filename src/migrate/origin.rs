@@ -1,0 +1,106 @@
+// SPDX-License-Identifier: GPL-2.0
+
+//! Copies out of the device's memory, to where pages are brought back.
+
+use super::{
+    fates::Fate,
+    fill::Made, //
+};
+use crate::{
+    devmem::{
+        Chunk,
+        Memory, //
+    },
+    inject::{
+        Faults,
+        Point, //
+    },
+    layer::mm::{
+        backing::Backing,
+        migrate::{
+            Destination,
+            Source, //
+        },
+        pagemap::Pagemap,
+        system::{
+            Blank,
+            SystemFolio, //
+        },
+        HUGE_PAGES, //
+    }, //
+};
+use core::ops::Range;
+use kernel::{
+    prelude::*,
+    sync::Arc, //
+};
+
+/// Where data comes from.
+///
+/// For pages that were collected together: while one of them is, its block keeps what stands behind it.
+#[derive(Default)]
+pub struct Origin<'a> {
+    /// Where the pages probably are.
+    memory: Option<&'a Memory>,
+    /// What stands behind the block of the last page, since the next one is mostly of the same.
+    block: Option<(Range<usize>, Arc<Backing>)>,
+}
+
+impl<'a> Origin<'a> {
+    /// Of pages that are probably all of this memory.
+    pub fn of(memory: &'a Memory) -> Self {
+        Origin {
+            memory: Some(memory),
+            block: None,
+        }
+    }
+
+    /// Fills a folio with the data of a source on the device.
+    pub fn take(&mut self, source: &Source<'_>, folio: Blank) -> Made<SystemFolio> {
+        let pfn = source.pfn();
+        let filled = match &self.block {
+            Some((pfns, backing)) if pfns.contains(&pfn) => folio.fill(backing, pfn - pfns.start),
+            _ => self.look(source, folio),
+        };
+        filled.map_err(|_| Fate::CopyFailed)
+    }
+
+    fn look(&mut self, source: &Source<'_>, folio: Blank) -> Result<SystemFolio> {
+        let pfn = source.pfn();
+        let known = self.memory.filter(|memory| memory.pfns().contains(&pfn));
+        let (memory, offset) = match known {
+            Some(memory) => (memory, pfn - memory.pfns().start),
+            None => Pagemap::<Chunk>::of_source(source).ok_or(EINVAL)?,
+        };
+        let Some((backing, first)) = memory.data().place(offset) else {
+            return folio.fill_from(source);
+        };
+        let filled = folio.fill(&backing, first)?;
+        let start = pfn - first;
+        self.block = Some((start..start + HUGE_PAGES, backing));
+        Ok(filled)
+    }
+}
+
+/// As [`Origin::take`], if nothing is to fail.
+pub fn copy_to(
+    faults: &Faults<'_>,
+    origin: &mut Origin<'_>,
+    source: &Source<'_>,
+    folio: Blank,
+) -> Made<SystemFolio> {
+    if faults.fires(Point::Copy) {
+        return Err(Fate::CopyFailed);
+    }
+    origin.take(source, folio)
+}
+
+/// As [`copy_to`], for a destination.
+pub fn copy_back(
+    faults: &Faults<'_>,
+    origin: &mut Origin<'_>,
+    source: &Source<'_>,
+    folio: Blank,
+) -> Made<Destination> {
+    copy_to(faults, origin, source, folio).map(Destination::System)
+}
