@@ -7,6 +7,7 @@ set -euo pipefail
 # shellcheck source=scripts/lib/all.sh
 . "$(dirname "${BASH_SOURCE[0]}")/lib/all.sh"
 
+lock_cache
 provide_root
 provide_packages
 in_root bash -c '

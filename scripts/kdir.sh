@@ -73,5 +73,7 @@ fi
 	missing "no Module.symvers: the kernel's exported symbols are not known" "make -C $kdir ${llvm:+LLVM=$llvm }, or copy it from the kernel's build"
 give_up
 
-make -C "$kdir" M="$top" MO="$top/build/module" ${llvm:+LLVM="$llvm"} -j"${JOBS:-$(nproc)}" modules
+# A kernel's Makefile sets its tools itself; only what stands on the command line wins.
+make -C "$kdir" M="$top" MO="$top/build/module" ${llvm:+LLVM="$llvm"} \
+	${RUSTC:+RUSTC="$RUSTC"} ${BINDGEN:+BINDGEN="$BINDGEN"} ${CC:+CC="$CC"} -j"${JOBS:-$(nproc)}" modules
 echo "build/module/rust_dmirror.ko"

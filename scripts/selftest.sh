@@ -11,8 +11,6 @@ RUNNER=$TOP/tests/runner
 WORK=$BUILD/selftest
 rm -rf "$WORK"
 mkdir -p "$WORK"
-# What the planted runs count must not be counted as ours.
-JUNIT=$WORK/junit
 
 # expect green|red DESCRIPTION COMMAND...
 expect() {
@@ -44,17 +42,28 @@ ktap() {
 	parse_ktap "$WORK/results.ktap" planted
 }
 
-# selftest_of PASSED [SKIP-REASON]: what a run of hmm-tests is judged by.
+# selftest_of PASSED [SKIP-REASON [STEP]]: what a run of hmm-tests is judged by.
 selftest_of() {
-	local note='' number
+	local number
 	{
 		for number in $(seq "$1"); do echo "ok $number t"; done
 		[ -z "${2:-}" ] || echo "ok $(($1 + 1)) t # SKIP $2"
 	} >"$WORK/hmm.ktap"
-	PASSED=$1 SKIPPED=0 FAILED=0
-	KSERIES=7.3 judge_hmm_tests planted "$WORK/hmm.ktap"
-	echo "$note"
-	[ "$FAILED" -eq 0 ]
+	: >"$WORK/results.hmm"
+	RESULTS=$WORK/results.hmm KSERIES=7.3 judge_hmm_tests planted "${3:-hmm-tests}" "$WORK/hmm.ktap" "$1"
+	cat "$WORK/results.hmm"
+	[ ! -s "$WORK/results.hmm" ]
+}
+
+# companion_skips KERNEL REASON [STEP]: whether the companion may skip a case there for that.
+companion_skips() {
+	echo "ok 1 t # SKIP $2" >"$WORK/companion.ktap"
+	: >"$WORK/results.companion"
+	# shellcheck disable=SC2034 # read by judge_companion
+	GUEST_DRIVER["planted"]=rust GUEST_KERNEL["planted"]=$1
+	RESULTS=$WORK/results.companion judge_companion planted "${3:-companion}" "$WORK/companion.ktap"
+	cat "$WORK/results.companion"
+	[ ! -s "$WORK/results.companion" ]
 }
 
 # judged NAME PATTERN: whether what judge_guest counted for a planted guest
@@ -62,7 +71,45 @@ selftest_of() {
 judged_red() {
 	awk -F '\t' -v pattern="$2" '$3 > 0 && $1 ~ pattern { found = 1 } { print } END { exit !found }' "$WORK/results.$1"
 }
+# Each failure that was counted for a planted guest, and nothing else, is a failed case in JUnit.
+judged_in_junit() {
+	local rows cases file
+	rows=$(awk -F '\t' '$3 { rows++ } END { print rows + 0 }' "$WORK/results.$1")
+	RESULTS=$WORK/results.$1 junit_checks
+	cases=0
+	for file in "$JUNIT/planted-$1".*.xml "$JUNIT/checks.xml"; do
+		cases=$((cases + $(grep -cE '<(failure|error)[ />]' "$file")))
+	done
+	echo "$rows rows failed, $cases cases did"
+	grep '<testcase' "$JUNIT/checks.xml"
+	[ "$cases" -eq "$rows" ]
+}
 judged_green() { awk -F '\t' '{ print; bad += $3; good += $2 } END { exit bad || !good }' "$WORK/results.$1"; }
+
+# stepped STATUS LINE...: a step that printed these results and ended so, or did
+# not end; judged as one of the guest planted-step.
+stepped() {
+	local status=$1 dir=$WORK/vm/planted-step
+	shift
+	mkdir -p "$dir"
+	printf '%s\n' "KTAP version 1" "$@" >"$dir/load.out"
+	echo "#@ begin load${status:+$'\n'#@ end load $status}" >"$dir/output.log"
+	: >"$WORK/results.step"
+	VM=$WORK/vm RESULTS=$WORK/results.step judge_ktap planted-step load "$dir/load.out"
+	judged_green step
+}
+
+# row_in_junit ROW FAILED FILE-SAYS: whether the checks have a failed case for a
+# row, beside a file of its own that says so much, if anything.
+row_in_junit() {
+	rm -f "$JUNIT/$1.xml"
+	[ -z "${3:-}" ] || echo "<testsuite>$3</testsuite>" >"$JUNIT/$1.xml"
+	printf '%s\t1\t%s\t0\twhy\n' "$1" "$2" >"$WORK/results.row"
+	RESULTS=$WORK/results.row junit_checks
+	rm -f "$JUNIT/$1.xml"
+	cat "$JUNIT/checks.xml"
+	grep -qF "<testcase name=\"$1\"><failure>why" "$JUNIT/checks.xml"
+}
 
 # plant NAME LIMIT STEPS: boots a guest whose steps are tests/runner/steps.
 plant() {
@@ -74,6 +121,9 @@ plant() {
 
 lock_cache
 open_results
+# What the planted runs count must not be counted as ours.
+JUNIT=$WORK/junit
+mkdir -p "$JUNIT"
 provide_root
 provide_kernel own
 choose_accel
@@ -115,6 +165,29 @@ GUEST_COHERENT["planted"]=yes
 expect red "a coherent variant may not skip where there are coherent devices" selftest_of 78 'DEVICE_COHERENT not available'
 expect red "77 fail there" selftest_of 77
 expect green "78 pass there" selftest_of 78
+expect red "75 without the benchmarks fail there" selftest_of 75 '' hmm-tests-quick
+expect green "76 pass" selftest_of 76 '' hmm-tests-quick
+
+expect green "the companion may skip on stock what needs fault injection" companion_skips stock 'this kernel has no fail-nth'
+expect red "not on own" companion_skips own 'this kernel has no fail-nth'
+expect red "nor anything else on stock" companion_skips stock 'no memory cgroup: none'
+expect red "nor coherent devices where there are some" companion_skips stock 'no coherent devices'
+expect red "the stress skips nothing" companion_skips stock 'no swap is active' stress
+
+say "the runner's own test: JUnit"
+expect green "a failed check is a failed case" row_in_junit 'defects: c, t1.refault' 1
+expect green "so is one with a dot and no file of its own" row_in_junit 'mm-selftests.cow' 1
+expect green "and one whose file does not say so" row_in_junit 'planted.mute' 1 '<testcase/>'
+expect red "one whose file says so is not said twice" row_in_junit 'planted.said' 1 '<testcase><failure>why</failure></testcase>'
+expect green "a step that passes" stepped 0 1..1 "ok 1 a"
+expect red "a step that passes and does not end fails" stepped '' 1..1 "ok 1 a"
+expect green "and no end is in JUnit" judged_in_junit step
+expect red "a step that passes and ends with status 1 fails" stepped 1 1..1 "ok 1 a"
+expect green "and its status is in JUnit" judged_in_junit step
+expect red "no result at all fails" stepped 0 "# nothing"
+expect green "and that there is none is in JUnit" judged_in_junit step
+expect red "a failed case fails its step once" stepped 1 1..2 "not ok 1 a" "ok 2 b"
+expect green "and is in JUnit once" judged_in_junit step
 
 # mm_output RESULT: what a run of two programs printed, the first with that result,
 # or ended by its limit before it had one.
@@ -152,6 +225,9 @@ expect green "what a limit ended without the driver says little" mm_compared "2 
 expect green "what a limit ended beside it fails" mm_compared "2 2 1" ok ok killed
 expect green "a case that is missing beside the driver fails" mm_compared "3 1 1" ok ok '#'
 
+# shellcheck source=tests/runner/checkout.sh
+. "$RUNNER/checkout.sh"
+
 step "building the planted modules" planted-modules in_root sh -e -c '
 	mkdir -p "$2" && exec make -C "$1" M=/repo/tests/runner MO="$2" LLVM=1 modules' \
 	sh "/cache/${KOUT##*/}" "/repo/build/$KNAME/runner" || die "the planted modules could not be built" "look at $LOGS/planted-modules.log"
@@ -176,5 +252,11 @@ expect green "and by the missing results" judged_red early 'early'
 expect green "a planted WARN fails by the kernel's log" judged_red warn 'kernel log'
 expect green "a planted KUnit failure fails by its case" judged_red kunit 'kunit.kunit$'
 expect green "and by the kernel's log" judged_red kunit 'kernel log'
+for name in hang early warn kunit; do
+	expect green "each of its failures is in JUnit: $name" judged_in_junit "$name"
+done
 
-[ -z "${AT_EXIT:-}" ] || { show_results; closing; }
+[ -n "${AT_EXIT:-}" ] || exit 0
+JUNIT=$BUILD/junit
+show_results
+closing

@@ -16,7 +16,7 @@ finish || true
 judge_guests
 
 say "what the stress says (build/vm/stress/stress.out)"
-grep '^#' "$VM/stress/stress.out" | sed 's/^/    /'
+sed -n 's/^#/    #/p' "$VM/stress/stress.out"
 say "results on $(uname_of_guest stress)"
 show_results
 note "kernel log  build/vm/stress/console.log"

@@ -4,7 +4,7 @@
 //!
 //! - `ledger_enabled`: 0 or 1
 //! - `ledger`: the last records, one a line below a line of headings
-//! - `ledger_totals`: checks and mismatches
+//! - `ledger_totals`: checks, mismatches, and how many of those were too low
 //! - `hmm_dmirrorN/stats`: the device's counters
 //! - `hmm_dmirrorN/stuck`: the folios that the last eviction had to leave, and their counts then
 //! - `hmm_dmirrorN/limit`: the most MiB of private memory; may be written
@@ -84,7 +84,11 @@ pub struct Totals(Arc<Ledger>);
 impl Writer for Totals {
     fn write(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let (checks, mismatches) = self.0.totals();
-        writeln!(f, "checks {checks}\nmismatches {mismatches}")
+        let too_low = self.0.too_low();
+        writeln!(
+            f,
+            "checks {checks}\nmismatches {mismatches}\ntoo_low {too_low}"
+        )
     }
 }
 

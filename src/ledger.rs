@@ -79,9 +79,18 @@ pub struct Record {
 }
 
 impl Record {
-    /// Whether the count is what it should be, as far as it can be known.
+    /// References beyond those that there should be, as far as that can be known. Below zero are too
+    /// few, which nobody who only looks at the folio can be the cause of.
+    pub fn surplus(&self) -> i32 {
+        match self.stage.is_exact() {
+            true => self.counts.refs - (self.counts.expected + self.held),
+            false => 0,
+        }
+    }
+
+    /// Whether the count is what it should be.
     pub fn is_right(&self) -> bool {
-        !self.stage.is_exact() || self.counts.refs == self.counts.expected + self.held
+        self.surplus() == 0
     }
 
     fn for_trace(&self) -> trace::Record {
@@ -143,6 +152,7 @@ pub struct Ledger {
     enabled: Atomic<bool>,
     checks: Counter,
     mismatches: Counter,
+    too_low: Counter,
     #[pin]
     ring: SpinLock<Ring>,
 }
@@ -161,6 +171,7 @@ impl Ledger {
                 enabled: Atomic::new(false),
                 checks: Counter::default(),
                 mismatches: Counter::default(),
+                too_low: Counter::default(),
                 ring <- new_spinlock!(ring, "dmirror_ledger"),
             }),
             GFP_KERNEL,
@@ -196,6 +207,9 @@ impl Ledger {
         if !record.is_right() {
             self.mismatches.add(1);
         }
+        if record.surplus() < 0 {
+            self.too_low.add(1);
+        }
         let mut ring = self.ring.lock();
         let at = (ring.written % KEPT as u64) as usize;
         ring.records[at] = Some(record);
@@ -217,6 +231,11 @@ impl Ledger {
     /// Checks made, and mismatches found.
     pub fn totals(&self) -> (u64, u64) {
         (self.checks.get(), self.mismatches.get())
+    }
+
+    /// How many of the mismatches were too few references.
+    pub fn too_low(&self) -> u64 {
+        self.too_low.get()
     }
 
     /// Calls `each` for the records kept, the oldest first, with their numbers.
@@ -288,12 +307,13 @@ mod tests {
         ledger.write(record(Stage::Setup, 1, 0, 1));
         assert_eq!(ledger.totals(), (1, 0));
         ledger.write(record(Stage::Setup, 2, 0, 1));
-        assert_eq!(ledger.totals(), (2, 1));
+        assert_eq!((ledger.totals(), ledger.too_low()), ((2, 1), 0));
         ledger.write(record(Stage::PagesSource, 0, 0, 1));
-        assert_eq!(ledger.totals(), (3, 2));
+        assert_eq!((ledger.totals(), ledger.too_low()), ((3, 2), 1));
         // What is mapped may have other references.
         ledger.write(record(Stage::Final, 600, 512, 1));
-        assert_eq!(ledger.totals(), (4, 2));
+        ledger.write(record(Stage::Final, 500, 512, 1));
+        assert_eq!((ledger.totals(), ledger.too_low()), ((5, 2), 1));
         Ok(())
     }
 

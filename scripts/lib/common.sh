@@ -132,6 +132,21 @@ digest() {
 	done | sha256sum | cut -c1-12
 }
 
+# tree_digest DIR: the names and contents of every file of a git checkout that
+# git does not ignore, staged or not. Fails if DIR is none: a tree that was
+# unpacked inside another checkout is none, either.
+tree_digest() {
+	local prefix
+	prefix=$(git -C "$1" rev-parse --show-prefix) && [ -z "$prefix" ] || return 1
+	(
+		cd "$1" || exit
+		# A file that was deleted is known to git until that is staged.
+		git ls-files -co --exclude-standard -z |
+			while IFS= read -r -d '' file; do [ ! -f "$file" ] || printf '%s\0' "$file"; done |
+			xargs -0r sha256sum | sha256sum | cut -d ' ' -f 1
+	)
+}
+
 # Two runs that share a cache take turns; the lock goes with the process. A
 # script started by one that holds it must not wait for its own parent.
 lock_cache() {
@@ -142,4 +157,10 @@ lock_cache() {
 		flock 9
 	fi
 	export DMIRROR_LOCK=$CACHE
+}
+
+# For what a person does as long as they like: the next run may begin.
+unlock_cache() {
+	exec 9>&-
+	unset DMIRROR_LOCK
 }

@@ -94,8 +94,6 @@ kunit_log() {
 		awk '/^KTAP version/ { on = 1 } on'
 }
 
-JUNIT=$BUILD/junit
-
 # parse_ktap FILE NAME: the kernel's own parser reads the results and writes
 # build/junit/NAME.xml. Sets PASSED, FAILED, SKIPPED; returns 1 unless every
 # case passed or was skipped and none is missing. FILE is below build/.

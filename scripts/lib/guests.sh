@@ -26,7 +26,7 @@ COHERENT_APPEND='memmap=512M$0x80000000'
 COHERENT_PARAMETERS='spm_addr_dev0=0x80000000 spm_addr_dev1=0x90000000'
 
 GUESTS=()
-declare -A GUEST_STEPS GUEST_ALLOWED GUEST_GUP GUEST_KUNIT GUEST_COHERENT
+declare -A GUEST_STEPS GUEST_KERNEL GUEST_DRIVER GUEST_ALLOWED GUEST_GUP GUEST_KUNIT GUEST_COHERENT
 
 # prepare_guest NAME KERNEL DRIVER STEPS
 prepare_guest() {
@@ -42,7 +42,7 @@ prepare_guest() {
 	MM_TESTS=()
 	[[ " $steps " != *' mm-selftests '* ]] || provide_mm_selftests
 	# The companion is built once for all guests of a run.
-	[ -n "${COMPANION:-}" ] || [[ ! " $steps " =~ ' '(demo|companion|mm-selftests|stress|bench|bench-smoke)' ' && $steps != shell ]] ||
+	[ -n "${COMPANION:-}" ] || [[ ! " $steps " =~ ' '(demo|companion|good-parameters|mm-selftests|stress|bench|bench-smoke)' ' && $steps != shell ]] ||
 		provide_companion
 	SWAP_DISK=''
 	[[ " $steps " != *' stress '* ]] || provide_swap_disk
@@ -52,6 +52,8 @@ prepare_guest() {
 		die "the initramfs of $name could not be made" "is the disk full?"
 	GUESTS+=("$name")
 	GUEST_STEPS[$name]=$steps
+	GUEST_KERNEL[$name]=$kernel
+	GUEST_DRIVER[$name]=$driver
 	GUEST_ALLOWED[$name]=${ALLOWED:-}
 	GUEST_COHERENT[$name]=${COHERENT:-}
 	GUEST_GUP[$name]=$(! kernel_has GUP_TEST || echo yes)
@@ -93,39 +95,68 @@ judge_console() {
 	fi
 }
 
-# judge_ktap NAME STEP FILE: counts the cases, and one more failure if the
-# step's own status contradicts them.
+# Reasons for which the companion skips a case, each where it may. Without coherent devices:
+SKIPS_NOT_COHERENT=(
+	'no coherent device: insmod with spm_addr_dev0= and spm_addr_dev1='
+	'no coherent devices'
+)
+# And on Debian's kernel, which has no fault injection, and a bug that the kernels built here have not.
+SKIPS_STOCK=(
+	'this kernel has no fail-nth'
+	'this kernel cannot let page allocations fail'
+	'this kernel has no /sys/kernel/debug/fail_function'
+	'K12: this kernel would not survive'
+)
+
+# judge_ktap NAME STEP FILE: counts the cases, and what they do not say as rows
+# of their own: "NAME.STEP: WHAT".
 judge_ktap() {
-	local name=$1 step=$2 file=$3 status note=''
-	status=$(step_status "$VM/$name/output.log" "$step")
-	parse_ktap "$file" "$name.$step" || true
+	local name=$1 step=$2 file=$3 row=$1.$2 status note=''
+	parse_ktap "$file" "$row" || true
+	[ "$SKIPPED" -eq 0 ] || note="skipped: $(skip_reasons "$file" | paste -sd ';')"
+	count "$row" "$PASSED" "$FAILED" "$SKIPPED" "$note"
+	[ "$FAILED" -eq 0 ] || sed -n 's/^\(.*not ok [0-9]\)/    | \1/p' "$file" | head -n 20 >&2
 	if [ "$step" != kunit ]; then
+		status=$(step_status "$VM/$name/output.log" "$step")
 		case $status in
 		0 | 4) ;;
-		'')
-			FAILED=$((FAILED + 1))
-			note="did not end"
-			;;
-		*)
-			[ "$FAILED" -gt 0 ] || FAILED=1
-			note="exit status $status"
-			;;
+		'') failed "$row: end" "did not end" ;;
+		# A failed case is a reason for it.
+		*) [ "$FAILED" -gt 0 ] || failed "$row: end" "exit status $status" ;;
 		esac
 	fi
-	[ "$SKIPPED" -eq 0 ] || note+="${note:+; }skipped: $(skip_reasons "$file" | paste -sd ';')"
-	[ "$step" != hmm-tests ] || judge_hmm_tests "$name" "$file"
-	if [ -n "${GUEST_COHERENT[$name]:-}" ] && skip_reasons "$file" | grep -q 'no coherent device'; then
-		FAILED=$((FAILED + 1))
-		note="coherent devices were not found; $note"
-	fi
-	count "$name.$step" "$PASSED" "$FAILED" "$SKIPPED" "$note"
-	[ "$FAILED" -eq 0 ] || sed -n 's/^\(.*not ok [0-9]\)/    | \1/p' "$file" | head -n 20 >&2
+	case $step in
+	hmm-tests | hmm-tests-quick) judge_hmm_tests "$name" "$step" "$file" "$PASSED" ;;
+	companion | defects | stress) judge_companion "$name" "$step" "$file" ;;
+	esac
 }
 
-# The selftest skips what it does not find; here it is known what must be found.
+# judge_skips ROW FILE REASON...: each other reason for a skip is a failure.
+judge_skips() {
+	local row=$1 file=$2 reason
+	shift 2
+	while read -r reason; do
+		[ -z "$reason" ] || printf '%s\n' "$@" | grep -xF -- "$reason" >/dev/null || failed "$row: unexpected skip" "$reason"
+	done <<<"$(sed -n 's/^[# ]*ok [0-9]* .*# SKIP *//p' "$file" | sort -u)"
+}
+
+# judge_companion NAME STEP FILE: it skips what it does not find; here it is known what is there. What
+# it skips with the C driver is in its cases.
+judge_companion() {
+	local name=$1 step=$2 file=$3 expected=()
+	[ "${GUEST_DRIVER[$name]:-}" = rust ] || return 0
+	if [ "$step" != stress ]; then
+		[ -n "${GUEST_COHERENT[$name]:-}" ] || expected+=("${SKIPS_NOT_COHERENT[@]}")
+		[ "${GUEST_KERNEL[$name]:-}" != stock ] || expected+=("${SKIPS_STOCK[@]}")
+	fi
+	judge_skips "$name.$step" "$file" "${expected[@]}"
+}
+
+# judge_hmm_tests NAME STEP FILE PASSED: the same for the selftest, and enough of it must have run.
 judge_hmm_tests() {
-	local name=$1 file=$2 least=${PRIVATE_TESTS[$KSERIES]:-1} reason
-	local -a expected=()
+	local name=$1 step=$2 file=$3 good=$4 least=${PRIVATE_TESTS[$KSERIES]:-1} expected=()
+	# The quick one goes without the benchmark.
+	[ "$least" = 1 ] || [ "$step" = hmm-tests ] || least=$((least - 1))
 	if [ -n "${GUEST_COHERENT[$name]:-}" ]; then
 		least=$((2 * least))
 	else
@@ -135,16 +166,8 @@ judge_hmm_tests() {
 		expected+=('Skipping test, could not find gup_test driver')
 		[ "$least" = 1 ] || least=$((least - 1))
 	fi
-	while read -r reason; do
-		[ -z "$reason" ] || printf '%s\n' "${expected[@]}" | grep -qxF "$reason" || {
-			FAILED=$((FAILED + 1))
-			note="unexpected skip: $reason; $note"
-		}
-	done <<<"$(sed -n 's/^[# ]*ok [0-9]* .*# SKIP *//p' "$file" | sort -u)"
-	if [ "$PASSED" -lt "$least" ]; then
-		FAILED=$((FAILED + 1))
-		note="$PASSED passed, $least were expected; $note"
-	fi
+	judge_skips "$name.$step" "$file" "${expected[@]}"
+	[ "$good" -ge "$least" ] || failed "$name.$step: enough" "$good passed, $least were expected"
 }
 
 # judge_guest NAME

@@ -5,13 +5,14 @@
 # file, so that what runs in the background or in a script of its own counts too.
 
 RESULTS=${DMIRROR_RESULTS:-$BUILD/results}
+JUNIT=$BUILD/junit
 
 # A run starts with an empty tally, unless a script that has one started it.
 open_results() {
 	[ -z "${DMIRROR_RESULTS:-}" ] || return 0
 	: >"$RESULTS"
-	rm -rf "$BUILD/junit"
-	mkdir -p "$BUILD/junit"
+	rm -rf "$JUNIT"
+	mkdir -p "$JUNIT"
 	export DMIRROR_RESULTS=$RESULTS
 	# The closing line must reach the terminal even from inside a redirection.
 	exec 7>&1
@@ -32,6 +33,14 @@ count() {
 passed() { count "$1" 1 0 0 "${2:-}"; }
 failed() { count "$1" 0 1 0 "${2:-}"; }
 
+# counted ROW...: whether each of these rows is in the tally.
+counted() {
+	local row
+	for row; do
+		cut -f 1 "$RESULTS" | grep -xF "$row" >/dev/null || return 1
+	done
+}
+
 # check TITLE LOG COMMAND...: a step that is a check of its own.
 check() {
 	if step "$@"; then passed "$2"; else failed "$2" "$LOGS/$2.log"; fi
@@ -46,28 +55,41 @@ show_results() {
 		}
 		BEGIN { printf "    %-28s %6s %6s %7s\n", "", "passed", "failed", "skipped" }
 		{ group = $1; sub(/: .*/, "", group) }
-		group != last && last != "" { row(last, passed, failed, skipped, last_note); passed = failed = skipped = 0 }
-		{ last = group; passed += $2; failed += $3; skipped += $4; last_note = group == $1 ? $5 : "" }
+		group != last && last != "" { row(last, passed, failed, skipped, last_note); passed = failed = skipped = 0; last_note = "" }
+		{ last = group; passed += $2; failed += $3; skipped += $4 }
+		group == $1 { last_note = $5 }
 		group != $1 && $3 { row($1, $2, $3, $4, $5) }
 		END { row(last, passed, failed, skipped, last_note) }' "$RESULTS"
 }
 
-# The checks that are not KTAP, as one more JUnit file.
+# What no JUnit file of its own tells, as one more file, a case for each row. RUN.STEP.xml is what the
+# kernel's parser wrote of a step; it counts what is missing, but has no case for it.
 junit_checks() {
-	awk -F '\t' '
+	JUNIT=$JUNIT awk -F '\t' '
 		function quote(text) {
 			gsub(/&/, "\\&amp;", text); gsub(/</, "\\&lt;", text); gsub(/"/, "\\&quot;", text)
 			return text
 		}
-		$1 ~ /\./ { next } # RUN.STEP has a file of its own
+		# Whether a file tells of a row, and of its failure if it has one.
+		function told(row, failures,   file, line, got, bad) {
+			file = ENVIRON["JUNIT"] "/" row ".xml"
+			while ((got = (getline line < file)) > 0)
+				if (line ~ /<(failure|error)[ \/>]/) bad = 1
+			close(file)
+			return got == 0 && (bad || !failures)
+		}
+		told($1, $3) { next }
 		{
-			cases = cases "  <testcase name=\"" quote($1) "\">" ($3 ? "<failure>" quote($5) "</failure>" : "") "</testcase>\n"
-			tests++; failures += $3
+			cases = cases "  <testcase name=\"" quote($1) "\">"
+			if ($3) cases = cases "<failure>" quote($5) "</failure>"
+			else if (!$2 && $4) cases = cases "<skipped>" quote($5) "</skipped>"
+			cases = cases "</testcase>\n"
+			tests++; failures += $3 > 0; skipped += !$3 && !$2 && $4
 		}
 		END {
 			print "<?xml version=\"1.0\" encoding=\"UTF-8\"?>"
-			printf "<testsuite name=\"checks\" tests=\"%d\" failures=\"%d\">\n%s</testsuite>\n", tests, failures, cases
-		}' "$RESULTS" >"$BUILD/junit/checks.xml"
+			printf "<testsuite name=\"checks\" tests=\"%d\" failures=\"%d\" skipped=\"%d\">\n%s</testsuite>\n", tests, failures, skipped, cases
+		}' "$RESULTS" >"$JUNIT/checks.xml"
 }
 
 # The last line of a run; returns 1 if anything failed or nothing was counted.

@@ -135,6 +135,7 @@ pub const WHERE_UNREADABLE: u32 = 4;
 pub const PAGE_WRITE: u32 = 1 << 0;
 pub const PAGE_ANON: u32 = 1 << 1;
 pub const PAGE_LOCKED: u32 = 1 << 2;
+pub const PAGE_LRU: u32 = 1 << 3;
 pub const PAGE_PRIVATE: u32 = 1 << 4;
 pub const PAGE_COHERENT: u32 = 1 << 5;
 

@@ -8,13 +8,16 @@ use std::{
     path::Path,
 };
 
-use anyhow::{Context, Result};
+use anyhow::{ensure, Context, Result};
 use nix::{
     errno::Errno,
     libc::{self, Ioctl},
 };
 
-use crate::abi::{self, Cmd, CopyTime, Inject, Migrate, Page, Point, Stats};
+use crate::{
+    abi::{self, Cmd, CopyTime, Inject, Migrate, Page, Point, Stats},
+    area::Area,
+};
 
 pub const PAGE_SIZE: usize = 4096;
 
@@ -81,9 +84,15 @@ impl Device {
     }
 
     /// Lets the driver give back what stands behind free pages of a device, so that the next use of
-    /// them must allocate it: each close does that.
+    /// them must allocate it. Each close of a file does that which had a page there.
     pub fn trim(index: u32) -> Result<()> {
-        Device::open(index).map(drop)
+        let device = Device::open(index)?;
+        let page = Area::filled_small(1, 0)?;
+        for direction in [abi::TO_DEVICE, abi::TO_SYSTEM] {
+            let moved = device.migrate(direction, page.addr(), 1)?.moved();
+            ensure!(moved == 1, "a page that nobody else knows does not move");
+        }
+        Ok(())
     }
 
     pub fn file(&self) -> &File {

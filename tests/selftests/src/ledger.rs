@@ -38,16 +38,49 @@ pub fn heads() -> &'static [&'static str] {
     &COLUMNS
 }
 
-/// The last few records that the ledger still holds of counts that were wrong.
-pub fn mismatches() -> Vec<Record> {
+/// What the ledger counted since the module was loaded. It keeps its last few thousand records only:
+/// these numbers are of all.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Totals {
+    pub checks: u64,
+    pub mismatches: u64,
+    /// Of the mismatches those of too few references, which nothing excuses.
+    pub too_low: u64,
+}
+
+pub fn totals() -> Result<Totals> {
+    parse_totals(&read("ledger_totals")?)
+}
+
+fn parse_totals(text: &str) -> Result<Totals> {
+    Ok(Totals {
+        checks: number(text, "checks")?,
+        mismatches: number(text, "mismatches")?,
+        too_low: number(text, "too_low")?,
+    })
+}
+
+/// The number behind a name, in a debugfs file with one of each a line.
+pub fn number(text: &str, name: &str) -> Result<u64> {
+    let line = text
+        .lines()
+        .find_map(|line| line.strip_prefix(name)?.strip_prefix(' '));
+    line.with_context(|| format!("no `{name}` in {text:?}"))?
+        .parse()
+        .with_context(|| format!("`{name}` is no number in {text:?}"))
+}
+
+/// Of the counts that were wrong the last few that the ledger still holds, for people.
+pub fn mismatches() -> String {
     let mut wrong: Vec<_> = read("ledger")
         .and_then(|text| parse(&text))
         .unwrap_or_default()
         .into_iter()
         .filter(|record| !record.matches)
+        .map(|record| record.columns.join(" "))
         .collect();
     wrong.drain(..wrong.len().saturating_sub(8));
-    wrong
+    wrong.join("; ")
 }
 
 /// Rows for a table: a folio that was split makes 512 records at each stage, which differ in their
@@ -91,6 +124,7 @@ pub fn rows(records: &[Record]) -> Vec<Vec<String>> {
 /// Switches the ledger on for as long as this lives.
 pub struct Ledger {
     was: String,
+    before: Totals,
 }
 
 fn path(name: &str) -> PathBuf {
@@ -116,9 +150,14 @@ fn read(name: &str) -> Result<String> {
 
 impl Ledger {
     pub fn enable() -> Result<Ledger> {
-        let was = read("ledger_enabled")?;
+        let (was, before) = (read("ledger_enabled")?, totals()?);
         fs::write(path("ledger_enabled"), "1").context("cannot enable the ledger")?;
-        Ok(Ledger { was })
+        Ok(Ledger { was, before })
+    }
+
+    /// Counts of too few references since it was switched on.
+    pub fn too_low(&self) -> Result<u64> {
+        Ok(totals()?.too_low - self.before.too_low)
     }
 
     /// What it holds now, oldest first.
@@ -228,6 +267,19 @@ seq stage     device direction  pfn     order refs mapcount expected held ok
             seen,
             [("0", "1"), ("1", "2"), ("2", "2"), ("5", "1"), ("6", "1")]
         );
+    }
+
+    #[test]
+    fn totals_are_found_by_their_whole_name() {
+        let text = "checks_not 9\nchecks 30\nmismatches 2\ntoo_low 1\n";
+        let wanted = Totals {
+            checks: 30,
+            mismatches: 2,
+            too_low: 1,
+        };
+        assert_eq!(parse_totals(text).unwrap(), wanted);
+        assert!(parse_totals("checks 30\nmismatches 2\n").is_err());
+        assert!(parse_totals("checks 30\nmismatches 2\ntoo_low x\n").is_err());
     }
 
     #[test]

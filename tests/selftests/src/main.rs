@@ -15,6 +15,7 @@ mod demo;
 mod device;
 mod experiment;
 mod ledger;
+mod parameters;
 mod proc;
 mod stat;
 mod strand;
@@ -64,6 +65,9 @@ enum Command {
     /// Leave pages on the device with no file open, and touch them while a command runs
     #[command(hide = true)]
     Strand(strand::Options),
+    /// Compare what the driver does with the parameters that insmod was given
+    #[command(hide = true)]
+    Parameters(parameters::Options),
     /// Migrate for ever, and check the data: something for other tests to run beside
     Busy(Target),
     /// Measure both drivers, and what the kernel's copies alone take; KTAP, with JSON in it
@@ -93,6 +97,7 @@ fn run(command: Command) -> Result<u8> {
         Command::Stat(target) => stat::run(target.device),
         Command::Trace { target, inject } => trace::run(target.device, &inject),
         Command::Strand(options) => strand::run(&options),
+        Command::Parameters(options) => parameters::run(&options),
         Command::Busy(target) => busy::run(target.device),
         Command::Bench(options) => bench::run(&options),
         Command::BenchReport(options) => bench::report::run(&options),

@@ -5,19 +5,14 @@
 use anyhow::Result;
 
 use crate::{
+    abi::Stats,
     device::{Device, Driver},
     table,
 };
 
-pub fn run(index: u32) -> Result<u8> {
-    let device = Device::open(index)?;
-    if device.driver() == Driver::C {
-        println!("/dev/hmm_dmirror{index} belongs to test_hmm, which has no counters.");
-        return Ok(1);
-    }
-    let stats = device.stats()?;
-    let mut table = table::new(&["counter", "value", "meaning"]);
-    for (name, value, meaning) in [
+/// Each counter with its name, which is that in debugfs, too, and its meaning.
+pub fn counters(stats: &Stats) -> [(&'static str, u64, &'static str); 12] {
+    [
         (
             "chunks",
             u64::from(stats.chunks),
@@ -58,7 +53,18 @@ pub fn run(index: u32) -> Result<u8> {
             stats.ledger_mismatches,
             "of them wrong",
         ),
-    ] {
+    ]
+}
+
+pub fn run(index: u32) -> Result<u8> {
+    let device = Device::open(index)?;
+    if device.driver() == Driver::C {
+        println!("/dev/hmm_dmirror{index} belongs to test_hmm, which has no counters.");
+        return Ok(1);
+    }
+    let stats = device.stats()?;
+    let mut table = table::new(&["counter", "value", "meaning"]);
+    for (name, value, meaning) in counters(&stats) {
         table.add_row(vec![
             name.to_string(),
             value.to_string(),

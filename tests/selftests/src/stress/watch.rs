@@ -152,22 +152,28 @@ pub fn watch<W: Write>(
     Ok(seen)
 }
 
-/// The ledger keeps its last records only, so that this is a sample of them.
+/// The ledger keeps its last records only, so that these are a sample; what it counts is all.
 fn listen(board: &Board, log: &mut Option<&mut Kmsg>, ledger: Option<&Ledger>, seen: &mut Seen) {
     let complaints = log.as_mut().map(|log| log.complaints()).unwrap_or_default();
     if let Some(first) = complaints.first() {
         board.fail(format_args!("the kernel says: {first}"));
     }
     seen.complaints.extend(complaints);
+    let missing = match ledger.map(Ledger::too_low) {
+        None | Some(Ok(0)) => return,
+        Some(Ok(count)) => format!("{count} counts were too low"),
+        Some(Err(error)) => format!("{error:#}"),
+    };
+    if seen.deficits.is_empty() {
+        board.fail(format_args!("the ledger: {missing}"));
+        seen.deficits.push(missing);
+    }
     let records = ledger.and_then(|ledger| ledger.records().ok());
-    let missing = records
+    let short = records
         .into_iter()
         .flatten()
         .filter(|r| !r.matches && r.surplus < 0);
-    for line in missing.map(|record| record.columns.join(" ")) {
-        if seen.deficits.is_empty() {
-            board.fail(format_args!("the ledger: a reference is missing: {line}"));
-        }
+    for line in short.map(|record| record.columns.join(" ")) {
         if !seen.deficits.contains(&line) && seen.deficits.len() < 8 {
             seen.deficits.push(line);
         }

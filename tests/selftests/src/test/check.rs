@@ -166,6 +166,12 @@ fn by_counts(
     );
     check_eq!(info.flags & abi::PAGE_LOCKED, 0, "locked");
     check_eq!(info.flags & abi::PAGE_ANON, abi::PAGE_ANON, "anonymous");
+    // On its way there a page has one reference more than is expected.
+    check_eq!(
+        info.flags & abi::PAGE_LRU != 0,
+        !place.on_device(),
+        "on a list of the LRU"
+    );
     check_eq!(
         info.flags & abi::PAGE_PRIVATE != 0,
         place.private(),

@@ -143,7 +143,7 @@ fn run_case(
     };
     kmsg::mark(&kmsg::begins(case.name));
     let start = Instant::now();
-    let before = counters(driver)?;
+    let before = Before::now(driver)?;
     let report = child::run(limit, || {
         let dev = Device::open(0)?;
         (case.run)(&Ctx { dev, driver })
@@ -159,7 +159,7 @@ fn run_case(
             Outcome::Fail
         }
     };
-    match settled(&before, driver, case) {
+    match before.settled(driver, case) {
         Ok(0) => {}
         Ok(mismatches) => say(
             &mut remarks,
@@ -233,39 +233,56 @@ fn counters(driver: Driver) -> Result<Vec<Stats>> {
         .collect()
 }
 
-/// The case's process is gone, so all its device memory must be free again, with every
-/// reference count as it should be. Gives the mismatches that are none of its fault.
-fn settled(before: &[Stats], driver: Driver, case: &Case) -> Result<u64> {
-    // The last reference to an mm may be dropped a moment after its process was waited for.
-    let limit = Instant::now() + Duration::from_secs(3);
-    let used = |stats: &[Stats]| stats.iter().map(|s| s.pages_used).collect::<Vec<_>>();
-    let after = loop {
-        let after = counters(driver)?;
-        if used(before) == used(&after) || Instant::now() > limit {
-            break after;
-        }
-        sleep(Duration::from_millis(50));
-    };
-    let mut mismatches = 0;
-    for (index, (before, after)) in before.iter().zip(&after).enumerate() {
-        check_eq!(
-            after.pages_used,
-            before.pages_used,
-            "device {index}: pages in use"
-        );
-        if !case.may_stick {
-            check_eq!(after.stuck, before.stuck, "device {index}: pages stuck");
-        }
-        mismatches = mismatches.max(after.ledger_mismatches - before.ledger_mismatches);
+/// What was counted before a case.
+struct Before {
+    stats: Vec<Stats>,
+    /// References that were missing, if the ledger tells.
+    too_low: Option<u64>,
+}
+
+impl Before {
+    fn now(driver: Driver) -> Result<Before> {
+        Ok(Before {
+            stats: counters(driver)?,
+            too_low: ledger::totals().ok().map(|totals| totals.too_low),
+        })
     }
-    if mismatches > 0 {
-        let wrong = ledger::mismatches();
-        let shown: Vec<_> = wrong.iter().map(|r| r.columns.join(" ")).collect();
-        ensure!(
-            case.races && wrong.iter().all(|r| r.surplus > 0),
-            "{mismatches} reference counts do not match: {}",
-            shown.join("; ")
-        );
+
+    /// The case's process is gone, so all its device memory must be free again, with every
+    /// reference count as it should be. Gives the mismatches that are none of its fault.
+    fn settled(&self, driver: Driver, case: &Case) -> Result<u64> {
+        let before = &self.stats;
+        // The last reference to an mm may be dropped a moment after its process was waited for.
+        let limit = Instant::now() + Duration::from_secs(3);
+        let used = |stats: &[Stats]| stats.iter().map(|s| s.pages_used).collect::<Vec<_>>();
+        let after = loop {
+            let after = counters(driver)?;
+            if used(before) == used(&after) || Instant::now() > limit {
+                break after;
+            }
+            sleep(Duration::from_millis(50));
+        };
+        let mut mismatches = 0;
+        for (index, (before, after)) in before.iter().zip(&after).enumerate() {
+            check_eq!(
+                after.pages_used,
+                before.pages_used,
+                "device {index}: pages in use"
+            );
+            if !case.may_stick {
+                check_eq!(after.stuck, before.stuck, "device {index}: pages stuck");
+            }
+            mismatches = mismatches.max(after.ledger_mismatches - before.ledger_mismatches);
+        }
+        if mismatches > 0 {
+            let before = self.too_low.context("the ledger did not tell")?;
+            let too_low = ledger::totals()?.too_low - before;
+            ensure!(
+                case.races && too_low == 0,
+                "{mismatches} reference counts do not match, {too_low} of them too low: {}",
+                ledger::mismatches()
+            );
+        }
+        Ok(mismatches)
     }
-    Ok(mismatches)
 }

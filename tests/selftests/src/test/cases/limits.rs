@@ -9,7 +9,7 @@ use crate::{
     area::{Area, HUGE},
     check_eq,
     device::{Device, PAGE_SIZE},
-    proc::cgroup::Group,
+    proc::{cgroup::Group, fail::PageAlloc},
     test::{
         case::{Case, Ctx, Undo, NEW_ABI},
         child::Skip,
@@ -53,7 +53,11 @@ fn group() -> Result<Group> {
     Group::enter().map_err(|error| Skip(format!("no memory cgroup: {error:#}")).into())
 }
 
-fn charged(_: &Ctx) -> Result<()> {
+fn charged(ctx: &Ctx) -> Result<()> {
+    // What stands behind these pages stays for as long as the file is open: it was charged before.
+    let earlier = Area::filled(8, 299)?;
+    ctx.to_device(&earlier, 299)?;
+    ctx.to_system(&earlier)?;
     Device::trim(0)?;
     let group = group()?;
     let dev = Device::open(0)?;
@@ -140,43 +144,13 @@ fn device_memory(ctx: &Ctx) -> Result<()> {
     area.verify(302)
 }
 
-const FAIL_PAGES: &str = "/sys/kernel/debug/fail_page_alloc";
-
-/// From now on no allocation of this process gets a huge page.
-fn fragment() -> Result<Undo<impl FnMut()>> {
-    let set = |file: &str, value: &str| {
-        let path = std::path::Path::new(FAIL_PAGES).join(file);
-        std::fs::write(&path, value).with_context(|| format!("{}", path.display()))
-    };
-    set("task-filter", "Y").map_err(|error| Skip(format!("no fault injection: {error:#}")))?;
-    let undo = Undo(|| {
-        for (file, value) in [
-            ("probability", "0"),
-            ("min-order", "1"),
-            ("task-filter", "N"),
-        ] {
-            let _ = std::fs::write(std::path::Path::new(FAIL_PAGES).join(file), value);
-        }
-    });
-    std::fs::write("/proc/self/make-it-fail", "1").context("make-it-fail")?;
-    for (file, value) in [
-        ("min-order", "4"),
-        ("ignore-gfp-wait", "N"),
-        ("ignore-gfp-highmem", "N"),
-        ("verbose", "0"),
-        ("times", "-1"),
-        ("interval", "1"),
-        ("probability", "100"),
-    ] {
-        set(file, value)?;
-    }
-    Ok(undo)
-}
+/// The least order that counts as one piece.
+const ONE_PIECE: u32 = 4;
 
 fn fragmented(ctx: &Ctx) -> Result<()> {
     let areas = [Area::filled(2, 303)?, Area::filled(2, 304)?];
     Device::trim(0)?;
-    let _undo = fragment()?;
+    let _failing = PageAlloc::fail(ONE_PIECE, 0, u32::MAX >> 1)?;
     let all = areas[0].npages() as u64;
     for area in &areas {
         let result = ctx.migrate_all(abi::TO_DEVICE, area)?;

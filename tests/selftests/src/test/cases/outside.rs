@@ -13,7 +13,8 @@ use crate::{
     abi,
     area::{Area, HUGE},
     check_eq,
-    device::Device,
+    device::{self, Device},
+    ledger, stat,
     test::{
         case::{Case, Ctx, Undo, NEW_ABI},
         child::Skip,
@@ -26,6 +27,12 @@ pub const CASES: &[Case] = &[
         "a failure armed for the whole device in debugfs, counted and cleared there",
         NEW_ABI,
         debugfs_inject,
+    ),
+    Case::new(
+        "outside.debugfs_counters",
+        "debugfs shows the counters of every device and the ledger's as STATS does",
+        NEW_ABI,
+        debugfs_counters,
     ),
     Case::new(
         "outside.debugfs_stuck",
@@ -48,6 +55,7 @@ pub const CASES: &[Case] = &[
     ),
 ];
 
+const ROOT: &str = "/sys/kernel/debug/rust_dmirror";
 const DEVICE: &str = "/sys/kernel/debug/rust_dmirror/hmm_dmirror0";
 const FAIL_FUNCTION: &str = "/sys/kernel/debug/fail_function";
 const TRACING: [&str; 2] = ["/sys/kernel/tracing", "/sys/kernel/debug/tracing"];
@@ -98,6 +106,32 @@ fn debugfs_inject(ctx: &Ctx) -> Result<()> {
     let area = Area::filled(1, 201)?;
     check_eq!(ctx.migrate_all(abi::TO_DEVICE, &area)?.whole, ALL, "whole");
     area.verify(201)
+}
+
+fn debugfs_counters(ctx: &Ctx) -> Result<()> {
+    let root = needed(ROOT)?;
+    // Something of each: there, on the way, back.
+    let area = Area::filled(2, 204)?;
+    ctx.to_device(&area, 204)?;
+    ctx.migrate(abi::TO_SYSTEM, area.addr(), HUGE)?;
+    for index in 0..device::count() {
+        let stats = Device::open(index)?.stats()?;
+        let text = fs::read_to_string(root.join(format!("hmm_dmirror{index}/stats")))?;
+        let totals = ledger::totals()?;
+        for (name, value, _) in stat::counters(&stats) {
+            let shown = match name {
+                "ledger_checks" => totals.checks,
+                "ledger_mismatches" => totals.mismatches,
+                _ => ledger::number(&text, name)?,
+            };
+            check_eq!(shown, value, "device {index}: {name}");
+        }
+        ensure!(
+            index > 0 || stats.pages_used > 0 && stats.to_system > 0,
+            "nothing was counted"
+        );
+    }
+    area.verify(204)
 }
 
 fn debugfs_stuck(ctx: &Ctx) -> Result<()> {
