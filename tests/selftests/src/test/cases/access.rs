@@ -87,7 +87,9 @@ fn write_after_madv_free(ctx: &Ctx, filled: fn(u64) -> Result<Area>, is_away: bo
     Ok(())
 }
 
-/// More pages than an access may try in vain to have at hand, 64 at a time.
+/// Many more pages than are copied at one go, each of which finds nothing at hand: that must not add
+/// up. When it did, and a go was of 64 pages, this many got EBUSY; of huge pages it would take 51200,
+/// which is more than a case may ask for.
 fn exclusive_to_new_memory(ctx: &Ctx) -> Result<()> {
     const PAGES: usize = 6600;
     let area = Area::filled_small(PAGES, 403)?;
