@@ -91,7 +91,8 @@ other_script() {
 }
 
 test_slow_rest() {
-	run_guests "${STRESS_SECONDS:-180}" "${GUESTS_ALL[@]}"
+	run_guests "${STRESS_SECONDS:-120}" "${GUESTS_ALL[@]}" "${MM_GUESTS[@]}"
+	compare_mm
 	other_script experiment
 	other_script defects
 }
@@ -109,6 +110,7 @@ digest=$(tree_digest "$TOP") || {
 	note "without git nothing tells whether this very tree was tested before"
 }
 if [ "${1:-}" = --mm ]; then
+	run_guests 0 "${MM_GUESTS[@]}"
 	compare_mm
 elif [ "${1:-}" = --all ] && [ -n "${DMIRROR_TESTED:-}" ] && [ -n "$digest" ] && [ "$(head -n 1 "$tested" 2>/dev/null)" = "$digest" ]; then
 	# .ci/run calls both targets on one tree: the second counts the first's results.

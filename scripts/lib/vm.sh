@@ -51,7 +51,7 @@ make_initramfs() {
 # The accelerator icount is TCG with a clock that goes by a nanosecond for each
 # instruction, on one CPU: what is timed there is the same each time.
 qemu() {
-	local name=$1 limit=$2 accel=$3 append=$4 machine=(-smp 2)
+	local name=$1 limit=$2 accel=$3 append=$4 machine=(-smp "${VM_CPUS:-2}")
 	shift 4
 	case $accel in
 	tcg) accel=tcg,thread=multi ;;

@@ -18,6 +18,8 @@ pub enum Plan {
     Few,
     /// Of those, the migrations of huge pages
     Huge,
+    /// Processes side by side
+    SideBySide,
     /// Each kind of row once, as small as it can be
     Smoke,
 }
@@ -84,7 +86,7 @@ impl Plan {
     /// ever was, and later there is more.
     pub fn jobs(self) -> Vec<Job> {
         let sizes = match self {
-            Plan::Full => FULL,
+            Plan::Full | Plan::SideBySide => FULL,
             Plan::Few | Plan::Huge => FEW,
             Plan::Smoke => SMOKE,
         };
@@ -92,6 +94,9 @@ impl Plan {
             let kinds = [Kind::Migrate, Kind::FaultInOrder, Kind::Copies];
             let of = |kind| sizes.huge.iter().map(move |size| job(kind, Huge, *size));
             return kinds.into_iter().flat_map(of).collect();
+        }
+        if self == Plan::SideBySide {
+            return sizes.side_by_side();
         }
         let mut jobs = vec![job(Kind::OpenClose, Huge, 0)];
         let mut add = |kind, pages, sizes: &[u64]| {
@@ -117,15 +122,24 @@ impl Plan {
             add(Kind::Copies, Huge, &[1024]);
         }
         add(Kind::OpenClose, Huge, sizes.held);
-        for processes in sizes.processes {
-            for (pages, size) in [Huge, Small].into_iter().zip(sizes.side_by_side) {
-                jobs.push(Job {
-                    processes: *processes,
-                    ..job(Kind::SideBySide, pages, size)
-                });
-            }
-        }
+        jobs.extend(sizes.side_by_side());
         jobs
+    }
+}
+
+impl Sizes {
+    fn side_by_side(&self) -> Vec<Job> {
+        let of = |processes: &u32| {
+            let processes = *processes;
+            [Huge, Small]
+                .into_iter()
+                .zip(self.side_by_side)
+                .map(move |(pages, size)| Job {
+                    processes,
+                    ..job(Kind::SideBySide, pages, size)
+                })
+        };
+        self.processes.iter().flat_map(of).collect()
     }
 }
 
@@ -147,7 +161,13 @@ mod tests {
 
     #[test]
     fn no_row_is_measured_twice_and_every_limit_is_measured() {
-        for plan in [Plan::Full, Plan::Few, Plan::Huge, Plan::Smoke] {
+        for plan in [
+            Plan::Full,
+            Plan::Few,
+            Plan::Huge,
+            Plan::SideBySide,
+            Plan::Smoke,
+        ] {
             let rows: Vec<Row> = plan.jobs().iter().flat_map(Job::rows).collect();
             let set: BTreeSet<_> = rows.iter().copied().collect();
             assert_eq!(set.len(), rows.len(), "{plan:?}");

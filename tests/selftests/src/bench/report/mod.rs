@@ -33,6 +33,9 @@ pub struct Options {
     /// The same of a guest whose page allocator clears nothing
     #[arg(long, value_name = "FILE")]
     unzeroed: Option<PathBuf>,
+    /// The same of guests with one CPU, two, and so on: processes side by side
+    #[arg(long, value_name = "FILE")]
+    side_by_side: Vec<PathBuf>,
     /// The machine and the kernel, for people
     #[arg(long)]
     conditions: String,
@@ -50,7 +53,7 @@ pub struct Options {
 /// What one source measured.
 #[derive(Serialize)]
 struct Part {
-    title: &'static str,
+    title: String,
     machine: Option<Machine>,
     rows: Vec<Judged>,
     repeated: usize,
@@ -66,9 +69,9 @@ struct Report<'a> {
 }
 
 impl Part {
-    fn new(title: &'static str, lines: Vec<Line>) -> Part {
+    fn new(title: &str, lines: Vec<Line>) -> Part {
         let mut part = Part {
-            title,
+            title: title.into(),
             machine: None,
             rows: Vec::new(),
             repeated: 0,
@@ -115,6 +118,12 @@ pub fn run(options: &Options) -> Result<u8> {
             let lines = record::read(&read(path)?).context("what dmirror bench printed")?;
             parts.push(Part::new(title, lines));
         }
+    }
+    for path in &options.side_by_side {
+        let lines = record::read(&read(path)?).context("what dmirror bench printed")?;
+        let mut part = Part::new("Processes side by side, by time, CPUs: ", lines);
+        part.title += &part.machine.as_ref().map_or(0, |m| m.cpus).to_string();
+        parts.push(part);
     }
     ensure!(
         parts.iter().any(|part| !part.rows.is_empty()),

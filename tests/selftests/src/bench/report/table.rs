@@ -151,7 +151,7 @@ mod tests {
     fn part(rust: u64) -> Part {
         let results = judge::tests::results(&[400; 5], &[rust; 5]);
         Part {
-            title: "Time",
+            title: "Time".into(),
             machine: None,
             rows: judge::all(&results),
             repeated: 1,
