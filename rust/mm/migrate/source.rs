@@ -89,9 +89,11 @@ impl<'a> Source<'a> {
 
     /// Whether it is memory that the CPU cannot reach.
     fn is_private(&self) -> bool {
+        if self.is_system {
+            return false;
+        }
         // SAFETY: By the type invariants, the folio is referenced.
-        !self.is_system
-            && unsafe { bindings::rust_dmirror_pfn_memory(self.pfn) == bindings::MEMORY_PRIVATE }
+        unsafe { bindings::rust_dmirror_pfn_memory(self.pfn) == bindings::MEMORY_PRIVATE }
     }
 
     /// Copies system memory to device memory, to page `first` and on.
