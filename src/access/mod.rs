@@ -6,6 +6,18 @@
 //! no fault may be taken, so user memory that is not at hand is faulted in outside, and the copy is
 //! tried again. Every loop either gets further or counts.
 
+mod exclusive;
+mod look;
+
+pub use exclusive::{
+    check_exclusive,
+    exclusive, //
+};
+pub use look::{
+    page,
+    snapshot, //
+};
+
 use crate::{
     device::Device,
     devmem::Chunk,
@@ -17,13 +29,9 @@ use crate::{
             Access,
             Mapped,
             Memory,
-            Place,
             Seen, //
         },
-        mirror::Room,
-        pagemap::OwnerId,
         user::UserPages,
-        HUGE_ORDER,
         HUGE_PAGES, //
     },
     migrate::{
@@ -32,21 +40,11 @@ use crate::{
         Report, //
     },
     range::Pages,
-    uapi::{
-        self,
-        prot, //
-    }, //
+    uapi, //
 };
 use kernel::{
-    page::{
-        PAGE_SHIFT,
-        PAGE_SIZE, //
-    },
-    prelude::*,
-    uaccess::{
-        UserPtr,
-        UserSlice, //
-    }, //
+    page::PAGE_SHIFT,
+    prelude::*, //
 };
 
 /// Pages that are copied at one go: for so long, others wait for the table. Fewer of them, and a mapping
@@ -282,159 +280,4 @@ fn find_own(file: &File, pages: Pages, at: usize) -> Result<bool> {
         })?;
     }
     Ok(is_there)
-}
-
-fn describe(owner: OwnerId, seen: &Seen<'_>) -> u8 {
-    let pfn = seen.pfn();
-    if pfn.is_error() {
-        return prot::ERROR;
-    }
-    let Some(page) = seen.page() else {
-        return prot::NONE;
-    };
-    let place = match page.place(owner) {
-        Place::Private { is_own: true } => prot::PRIVATE_LOCAL,
-        Place::Private { is_own: false } => prot::PRIVATE_REMOTE,
-        Place::Coherent { is_own: true } => prot::COHERENT_LOCAL,
-        Place::Coherent { is_own: false } => prot::COHERENT_REMOTE,
-        Place::Zero => prot::ZERO,
-        Place::System => prot::NONE,
-    };
-    let access = match pfn.writable() {
-        true => prot::WRITE,
-        false => prot::READ,
-    };
-    let size = match pfn.map_order() {
-        HUGE_ORDER => prot::PMD,
-        order if order == 2 * HUGE_ORDER => prot::PUD,
-        _ => 0,
-    };
-    place | access | size
-}
-
-/// Tells user space what is mapped, a byte per page, without faulting anything in.
-pub fn snapshot(file: &File, pages: Pages, ptr: u64, cmd: &mut uapi::Command) -> Result {
-    let ptr = usize::try_from(ptr).map_err(|_| EFAULT)?;
-    let mut to = UserSlice::new(UserPtr::from_addr(ptr), pages.count()).writer();
-    let mut bytes = [0u8; HUGE_PAGES];
-    let owner = file.device().core().owner();
-    file.device().core().scratch.with(|scratch| {
-        for window in pages.windows(0) {
-            check_killed()?;
-            let nr = window.len() >> PAGE_SHIFT;
-            file.mirror()
-                .look(&mut scratch.room, window, |at, nr, seen| {
-                    let byte = describe(owner, &seen);
-                    match nr {
-                        1 => bytes[at] = byte,
-                        nr => bytes[at..at + nr].fill(byte),
-                    }
-                })?;
-            to.write_slice(&bytes[..nr])?;
-            cmd.cpages += nr as u64;
-        }
-        Ok(())
-    })
-}
-
-/// Makes the pages exclusive to the device, and copies them to user space.
-pub fn exclusive(file: &File, pages: Pages, to: &UserPages, cmd: &mut uapi::Command) -> Result {
-    let mm = file.mm()?;
-    file.device().core().scratch.with(|scratch| {
-        for address in (pages.start()..pages.end()).step_by(PAGE_SIZE) {
-            let made = check_killed().and_then(|()| {
-                file.mirror()
-                    .make_exclusive(&mut scratch.room, &mm, address)
-            });
-            if made.is_err() {
-                // All or nothing, as far as the device knows.
-                file.mirror().lock().forget(pages.start()..address);
-                return made;
-            }
-        }
-        Ok(())
-    })?;
-    drop(mm);
-    let (mut at, mut tries) = (0, Tries::default());
-    while at < pages.count() {
-        check_killed()?;
-        match step(
-            file,
-            pages,
-            at,
-            |_| true,
-            |run, at| copy_to_user(run, to, at),
-        )? {
-            Step::Copied(copied) => {
-                at += copied;
-                tries = Tries::default();
-            }
-            // The CPU took it back already.
-            Step::NotMapped => return Err(ENOENT),
-            Step::NotAtHand => {
-                tries.again()?;
-                to.fault_in_writeable(at, AT_ONCE.min(pages.count() - at))?;
-            }
-        }
-        cmd.cpages = at as u64;
-    }
-    Ok(())
-}
-
-/// Fails with `EPERM` if one of the pages is exclusive to the device.
-pub fn check_exclusive(file: &File, pages: Pages) -> Result {
-    for window in pages.windows(0) {
-        check_killed()?;
-        let locked = file.mirror().lock();
-        for address in window.step_by(PAGE_SIZE) {
-            let page = locked.page(address);
-            if page.is_some_and(|page| page.access() == Access::Exclusive) {
-                return Err(EPERM);
-            }
-        }
-    }
-    Ok(())
-}
-
-/// Tells where a page is, and who holds it.
-pub fn page(file: &File, page: Pages, arg: &mut uapi::Page) -> Result {
-    use uapi::{
-        page_flag,
-        place, //
-    };
-    arg.place = place::NOWHERE;
-    let range = page.start()..page.end();
-    let mut room = Room::new()?;
-    file.mirror()
-        .fill(&mut room, range, Want::Look, true, |_, _, seen| {
-            if seen.pfn().is_error() {
-                arg.place = place::UNREADABLE;
-                return;
-            }
-            let Some(page) = seen.page() else {
-                return;
-            };
-            let counts = page.counts();
-            arg.place = match (is_own(file.device(), &page), page.is_zero()) {
-                (true, _) => place::DEVICE,
-                (_, true) => place::ZERO,
-                _ => place::SYSTEM,
-            };
-            arg.pfn = page.pfn() as u64;
-            arg.order = counts.order;
-            arg.map_order = seen.pfn().map_order();
-            arg.refs = counts.refs as u32;
-            arg.expected = counts.expected as u32;
-            arg.mapcount = counts.mapcount as u32;
-            arg.flags = [
-                (seen.pfn().writable(), page_flag::WRITE),
-                (counts.anon, page_flag::ANON),
-                (counts.locked, page_flag::LOCKED),
-                (counts.lru, page_flag::LRU),
-                (counts.device_private, page_flag::PRIVATE),
-                (counts.device_coherent, page_flag::COHERENT),
-            ]
-            .iter()
-            .fold(0, |flags, (is, flag)| flags | if *is { *flag } else { 0 });
-        })
 }

@@ -1,0 +1,84 @@
+// SPDX-License-Identifier: GPL-2.0
+
+//! Pages for the device's exclusive use.
+
+use super::{
+    copy_to_user,
+    step,
+    Step,
+    Tries,
+    AT_ONCE, //
+};
+use crate::{
+    file::File,
+    layer::mm::{
+        lock::check_killed,
+        mapped::Access,
+        user::UserPages, //
+    },
+    range::Pages,
+    uapi, //
+};
+use kernel::{
+    page::PAGE_SIZE,
+    prelude::*, //
+};
+
+/// Makes the pages exclusive to the device, and copies them to user space.
+pub fn exclusive(file: &File, pages: Pages, to: &UserPages, cmd: &mut uapi::Command) -> Result {
+    let mm = file.mm()?;
+    file.device().core().scratch.with(|scratch| {
+        for address in (pages.start()..pages.end()).step_by(PAGE_SIZE) {
+            let made = check_killed().and_then(|()| {
+                file.mirror()
+                    .make_exclusive(&mut scratch.room, &mm, address)
+            });
+            if made.is_err() {
+                // All or nothing, as far as the device knows.
+                file.mirror().lock().forget(pages.start()..address);
+                return made;
+            }
+        }
+        Ok(())
+    })?;
+    drop(mm);
+    let (mut at, mut tries) = (0, Tries::default());
+    while at < pages.count() {
+        check_killed()?;
+        match step(
+            file,
+            pages,
+            at,
+            |_| true,
+            |run, at| copy_to_user(run, to, at),
+        )? {
+            Step::Copied(copied) => {
+                at += copied;
+                tries = Tries::default();
+            }
+            // The CPU took it back already.
+            Step::NotMapped => return Err(ENOENT),
+            Step::NotAtHand => {
+                tries.again()?;
+                to.fault_in_writeable(at, AT_ONCE.min(pages.count() - at))?;
+            }
+        }
+        cmd.cpages = at as u64;
+    }
+    Ok(())
+}
+
+/// Fails with `EPERM` if one of the pages is exclusive to the device.
+pub fn check_exclusive(file: &File, pages: Pages) -> Result {
+    for window in pages.windows(0) {
+        check_killed()?;
+        let locked = file.mirror().lock();
+        for address in window.step_by(PAGE_SIZE) {
+            let page = locked.page(address);
+            if page.is_some_and(|page| page.access() == Access::Exclusive) {
+                return Err(EPERM);
+            }
+        }
+    }
+    Ok(())
+}

@@ -1,0 +1,129 @@
+// SPDX-License-Identifier: GPL-2.0
+
+//! What is mapped where, for user space to see: nothing is faulted in, and nothing copied.
+
+use super::is_own;
+use crate::{
+    file::File,
+    layer::mm::{
+        hmm::Want,
+        lock::check_killed,
+        mapped::{
+            Place,
+            Seen, //
+        },
+        mirror::Room,
+        pagemap::OwnerId,
+        HUGE_ORDER,
+        HUGE_PAGES, //
+    },
+    range::Pages,
+    uapi::{
+        self,
+        prot, //
+    }, //
+};
+use kernel::{
+    page::PAGE_SHIFT,
+    prelude::*,
+    uaccess::{
+        UserPtr,
+        UserSlice, //
+    }, //
+};
+
+fn describe(owner: OwnerId, seen: &Seen<'_>) -> u8 {
+    let pfn = seen.pfn();
+    if pfn.is_error() {
+        return prot::ERROR;
+    }
+    let Some(page) = seen.page() else {
+        return prot::NONE;
+    };
+    let place = match page.place(owner) {
+        Place::Private { is_own: true } => prot::PRIVATE_LOCAL,
+        Place::Private { is_own: false } => prot::PRIVATE_REMOTE,
+        Place::Coherent { is_own: true } => prot::COHERENT_LOCAL,
+        Place::Coherent { is_own: false } => prot::COHERENT_REMOTE,
+        Place::Zero => prot::ZERO,
+        Place::System => prot::NONE,
+    };
+    let access = match pfn.writable() {
+        true => prot::WRITE,
+        false => prot::READ,
+    };
+    let size = match pfn.map_order() {
+        HUGE_ORDER => prot::PMD,
+        order if order == 2 * HUGE_ORDER => prot::PUD,
+        _ => 0,
+    };
+    place | access | size
+}
+
+/// Tells user space what is mapped, a byte per page, without faulting anything in.
+pub fn snapshot(file: &File, pages: Pages, ptr: u64, cmd: &mut uapi::Command) -> Result {
+    let ptr = usize::try_from(ptr).map_err(|_| EFAULT)?;
+    let mut to = UserSlice::new(UserPtr::from_addr(ptr), pages.count()).writer();
+    let mut bytes = [0u8; HUGE_PAGES];
+    let owner = file.device().core().owner();
+    file.device().core().scratch.with(|scratch| {
+        for window in pages.windows(0) {
+            check_killed()?;
+            let nr = window.len() >> PAGE_SHIFT;
+            file.mirror()
+                .look(&mut scratch.room, window, |at, nr, seen| {
+                    let byte = describe(owner, &seen);
+                    match nr {
+                        1 => bytes[at] = byte,
+                        nr => bytes[at..at + nr].fill(byte),
+                    }
+                })?;
+            to.write_slice(&bytes[..nr])?;
+            cmd.cpages += nr as u64;
+        }
+        Ok(())
+    })
+}
+
+/// Tells where a page is, and who holds it.
+pub fn page(file: &File, page: Pages, arg: &mut uapi::Page) -> Result {
+    use uapi::{
+        page_flag,
+        place, //
+    };
+    arg.place = place::NOWHERE;
+    let range = page.start()..page.end();
+    let mut room = Room::new()?;
+    file.mirror()
+        .fill(&mut room, range, Want::Look, true, |_, _, seen| {
+            if seen.pfn().is_error() {
+                arg.place = place::UNREADABLE;
+                return;
+            }
+            let Some(page) = seen.page() else {
+                return;
+            };
+            let counts = page.counts();
+            arg.place = match (is_own(file.device(), &page), page.is_zero()) {
+                (true, _) => place::DEVICE,
+                (_, true) => place::ZERO,
+                _ => place::SYSTEM,
+            };
+            arg.pfn = page.pfn() as u64;
+            arg.order = counts.order;
+            arg.map_order = seen.pfn().map_order();
+            arg.refs = counts.refs as u32;
+            arg.expected = counts.expected as u32;
+            arg.mapcount = counts.mapcount as u32;
+            arg.flags = [
+                (seen.pfn().writable(), page_flag::WRITE),
+                (counts.anon, page_flag::ANON),
+                (counts.locked, page_flag::LOCKED),
+                (counts.lru, page_flag::LRU),
+                (counts.device_private, page_flag::PRIVATE),
+                (counts.device_coherent, page_flag::COHERENT),
+            ]
+            .iter()
+            .fold(0, |flags, (is, flag)| flags | if *is { *flag } else { 0 });
+        })
+}
