@@ -46,9 +46,10 @@ pub fn kernel_memory() -> Result<u64> {
     Ok((kb("Slab")? + kb("VmallocUsed")?) as u64 * 1024)
 }
 
-/// Whether the kernel survives that a huge device page is zapped while it migrates (K12). One of our
-/// patches mends that; another one of them adds this function, which tells our kernels.
-pub fn mends_k12() -> bool {
+/// Whether this is a kernel of ours, in which bugs of the core are mended: a huge device page that is
+/// zapped while it migrates (K12), and an anon_vma that is freed while device pages are evicted (K13).
+/// Another one of our patches adds the function by which it is told.
+pub fn is_mended() -> bool {
     let symbols = fs::read_to_string("/proc/kallsyms").unwrap_or_default();
     symbols
         .lines()

@@ -145,9 +145,9 @@ pub fn run(options: &Options) -> Result<u8> {
     if let Err(error) = &ledger {
         ktap.diagnostic(&format!("reference counts go unchecked: {error:#}"))?;
     }
-    if !proc::mends_k12() {
+    if !proc::is_mended() {
         ktap.diagnostic(
-            "K12: this kernel may die of a huge page that is zapped while it migrates;",
+            "K12, K13: this kernel may die of a page that is unmapped while it migrates;",
         )?;
         ktap.diagnostic("see tests/kernel/patches, or leave discard, remap, punch and fork out")?;
     }

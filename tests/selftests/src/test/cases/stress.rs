@@ -74,6 +74,13 @@ pub const CASES: &[Case] = &[
         zap,
     )
     .races(),
+    Case::new(
+        "stress.unmap_while_evicted",
+        "K13: memory is unmapped while its pages are evicted, for two seconds",
+        OnC::Skip("K13: a bug of the core, mended in our own kernels"),
+        |_| unmap_while_evicted(),
+    )
+    .races(),
 ];
 
 const DURATION: Duration = Duration::from_secs(2);
@@ -339,7 +346,7 @@ fn fork(ctx: &Ctx) -> Result<()> {
 /// The core takes a migration entry of a device folio for a device entry when it zaps it: the kernel
 /// does not survive that, whoever migrates. One of our patches mends it.
 fn zap(ctx: &Ctx) -> Result<()> {
-    if !proc::mends_k12() {
+    if !proc::is_mended() {
         return Err(Skip("K12: this kernel would not survive".into()).into());
     }
     let area = Area::huge(1)?;
@@ -367,4 +374,39 @@ fn zap(ctx: &Ctx) -> Result<()> {
             Ok(())
         },
     )
+}
+
+/// Eviction unmaps pages without holding what their mappings hang on: the core frees it, and looks at
+/// it once more when the pages are back. Only KASAN sees that each time it happens.
+fn unmap_while_evicted() -> Result<()> {
+    if !proc::is_mended() {
+        return Err(Skip("K13: this kernel may not survive".into()).into());
+    }
+    let on_device = || -> Result<(Device, Area)> {
+        // All single pages of a range are unmapped, and mapped again, at once: that takes longest.
+        let area = Area::filled_small(HUGE, 184)?;
+        let dev = Device::open(0)?;
+        let moved = dev.migrate(abi::TO_DEVICE, area.addr(), HUGE)?.moved();
+        check_eq!(moved, HUGE as u64, "pages moved");
+        Ok((dev, area))
+    };
+    let (dev, area) = on_device()?;
+    let start = Instant::now();
+    drop(dev);
+    let eviction = start.elapsed();
+    area.verify(184)?;
+    let end = Instant::now() + Duration::from_secs(2);
+    let mut rounds = 0;
+    for eighth in (0..8).cycle().take_while(|_| Instant::now() < end) {
+        let (dev, area) = on_device()?;
+        thread::scope(|scope| {
+            scope.spawn(|| drop(dev));
+            thread::sleep(eviction * eighth / 8);
+            drop(area);
+        });
+        rounds += 1;
+    }
+    println!("{rounds} times; an eviction takes {eviction:.2?}");
+    ensure!(rounds > 0, "there was no time for it");
+    Ok(())
 }
