@@ -90,7 +90,8 @@ impl<T> Block<T> {
 /// The pages of a range of device memory, and whose they are.
 pub struct Slots<T> {
     blocks: KVVec<Block<T>>,
-    /// A block that may have room for a small page, to begin the search with.
+    /// To begin the search with: no block before it has had pages given back since it was left. So what
+    /// was used before is used again first, and what stands behind it need not be made anew.
     hint: usize,
     used: usize,
 }
@@ -186,6 +187,7 @@ impl<T: Clone + PartialEq> Slots<T> {
         match block {
             Block::Huge(_) if first % HUGE_PAGES == 0 && nr == HUGE_PAGES => {
                 self.used -= HUGE_PAGES;
+                self.hint = self.hint.min(at);
             }
             Block::Free | Block::Huge(_) => return Err(EINVAL),
             Block::Small(_, map) => {
@@ -199,8 +201,8 @@ impl<T: Clone + PartialEq> Slots<T> {
                     }
                     self.used -= 1;
                 }
+                self.hint = self.hint.min(at);
                 if map.used > 0 {
-                    self.hint = at;
                     return Ok(None);
                 }
             }
@@ -313,6 +315,28 @@ mod tests {
         assert_eq!(slots.take(true, &ME), Some(2 * HUGE_PAGES));
         assert_eq!(slots.take(true, &ME), None);
         assert_eq!(slots.used(), 2 * HUGE_PAGES + 2);
+        Ok(())
+    }
+
+    #[test]
+    fn what_was_used_before_is_used_first() -> Result {
+        let mut slots = Slots::<u8>::new(4)?;
+        for huge in [false, true] {
+            for _ in 0..3 {
+                let mut taken = KVec::new();
+                for _ in 0..2 {
+                    let first = match huge {
+                        true => slots.take(true, &ME),
+                        false => slots.take_run(HUGE_PAGES, &ME).map(|(first, _)| first),
+                    };
+                    taken.push(first.ok_or(ENOENT)?, GFP_KERNEL)?;
+                }
+                assert_eq!(taken.as_slice(), [0, HUGE_PAGES]);
+                for first in &taken {
+                    slots.put(*first, HUGE_PAGES)?;
+                }
+            }
+        }
         Ok(())
     }
 

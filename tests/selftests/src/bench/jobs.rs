@@ -18,7 +18,7 @@ use super::{
 use crate::{
     abi,
     device::{migrate_argument, Device, PAGE_SIZE},
-    proc::{kernel_memory, pagemap},
+    proc::pagemap,
 };
 
 /// What a child does.
@@ -41,8 +41,6 @@ pub enum Kind {
     Copies,
     /// Where the time of our own migrations goes.
     Phases,
-    /// What a driver keeps in memory.
-    Tables,
 }
 
 #[derive(Clone, Copy, Debug)]
@@ -88,7 +86,6 @@ impl Job {
             Kind::SideBySide => &[What::SideBySide],
             Kind::Copies => &[What::CopyPages, What::CopyToUser, What::CopyFromUser],
             Kind::Phases => &PHASES,
-            Kind::Tables => &[What::Tables],
         }
     }
 
@@ -170,10 +167,6 @@ impl Job {
                 Ok(())
             }),
             Kind::Phases => effort.repeat(|| phases(work, samples)),
-            Kind::Tables => effort.repeat(|| {
-                samples[0].push(tables(work)?);
-                Ok(())
-            }),
             Kind::OpenClose | Kind::SideBySide | Kind::Copies => Ok(()),
         }
     }
@@ -248,16 +241,6 @@ fn phases(work: &Work, samples: &mut [Vec<u64>]) -> Result<()> {
         samples.push(ns);
     }
     Ok(())
-}
-
-/// What comes with the pages, and goes with them: all else was there the first time.
-fn tables(work: &Work) -> Result<u64> {
-    let before = kernel_memory()?;
-    work.to_device()?;
-    let after = kernel_memory()?;
-    work.to_system()?;
-    // No row is of nothing.
-    Ok(after.saturating_sub(before).max(1))
 }
 
 /// As many bytes as the row has, by calls as large as the driver takes.

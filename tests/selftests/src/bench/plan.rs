@@ -36,7 +36,6 @@ struct Sizes {
     processes: &'static [u32],
     side_by_side: [u64; 2],
     phases: [&'static [u64]; 2],
-    tables: [&'static [u64]; 2],
 }
 
 const FULL: Sizes = Sizes {
@@ -50,7 +49,6 @@ const FULL: Sizes = Sizes {
     processes: &[1, 2, 4],
     side_by_side: [32, 8],
     phases: [&[2, 32, 256], &[2, 32]],
-    tables: [&[256], &[128]],
 };
 
 const FEW: Sizes = Sizes {
@@ -64,7 +62,6 @@ const FEW: Sizes = Sizes {
     processes: &[],
     side_by_side: [2, 2],
     phases: [&[2, 8], &[2]],
-    tables: [&[32], &[32]],
 };
 
 const SMOKE: Sizes = Sizes {
@@ -78,7 +75,6 @@ const SMOKE: Sizes = Sizes {
     processes: &[2],
     side_by_side: [2, 1],
     phases: [&[2], &[1]],
-    tables: [&[4], &[4]],
 };
 
 impl Plan {
@@ -114,7 +110,6 @@ impl Plan {
             add(Kind::OnSystem, pages, all);
             add(Kind::Exclusive, pages, sizes.exclusive[index]);
             add(Kind::Phases, pages, sizes.phases[index]);
-            add(Kind::Tables, pages, sizes.tables[index]);
         }
         add(Kind::Copies, Huge, sizes.huge);
         if self == Plan::Full {

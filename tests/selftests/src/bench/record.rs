@@ -57,8 +57,6 @@ pub enum What {
     SnapshotOfDevice,
     Exclusive,
     OpenClose,
-    /// What a driver has in memory about pages on its device, beside `struct page` and their contents.
-    Tables,
     /// By that many processes at once, there and back.
     SideBySide,
     /// The benchmark of hmm-tests.

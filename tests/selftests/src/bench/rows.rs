@@ -14,8 +14,6 @@ pub enum Unit {
     Rate(f64),
     /// Nanoseconds.
     Time,
-    /// Bytes.
-    Memory,
 }
 
 impl What {
@@ -36,7 +34,6 @@ impl What {
             SnapshotOfDevice => "snapshot of device memory",
             Exclusive => "exclusive",
             OpenClose => "open and close",
-            Tables => "kernel memory for pages on the device",
             SideBySide => "there and back, side by side",
             HmmToDevice => "hmm-tests: to device",
             HmmToSystem => "hmm-tests: to system",
@@ -112,7 +109,6 @@ impl Row {
     /// What the numbers are of which there are samples. Less is better.
     pub fn unit(&self) -> Unit {
         match self.what {
-            Tables => Unit::Memory,
             FaultP50 | FaultP90 | FaultP99 | OpenClose => Unit::Time,
             // There and back.
             SideBySide => Unit::Rate(2.0 * self.bytes as f64 * f64::from(self.processes)),

@@ -37,15 +37,6 @@ pub fn available() -> Result<usize> {
     Ok(kb * 1024 / PAGE_SIZE)
 }
 
-/// Bytes that the kernel has taken for itself, by its object caches and `vmalloc()`; of all that goes on.
-pub fn kernel_memory() -> Result<u64> {
-    // Counters are kept by CPU, and added up now and then; needs root.
-    let _ = fs::write("/proc/sys/vm/stat_refresh", "1");
-    let text = fs::read_to_string("/proc/meminfo")?;
-    let kb = |key: &str| field(&text, key).with_context(|| format!("no {key} in /proc/meminfo"));
-    Ok((kb("Slab")? + kb("VmallocUsed")?) as u64 * 1024)
-}
-
 /// Whether this is a kernel of ours, in which bugs of the core are mended: a huge device page that is
 /// zapped while it migrates (K12), and an anon_vma that is freed while device pages are evicted (K13).
 /// Another one of our patches adds the function by which it is told.
@@ -77,6 +68,5 @@ mod tests {
     fn this_process_has_memory() {
         assert!(rss_anon().unwrap() > 0);
         assert!(available().unwrap() > 0);
-        assert!(kernel_memory().unwrap() > 0);
     }
 }

@@ -47,12 +47,6 @@ fn speed(row: &Judged, time: Option<Spread>) -> String {
             time.low / 1e3,
             time.high / 1e3
         ),
-        Unit::Memory => format!(
-            "{:.0} ({:.0}–{:.0}) KiB",
-            time.median / 1024.0,
-            time.low / 1024.0,
-            time.high / 1024.0
-        ),
     }
 }
 
