@@ -140,7 +140,7 @@ impl Mirror {
     pub fn new(mm: &MmWithUser, owner: OwnerId) -> impl PinInit<Self, Error> + use<'_> {
         try_pin_init!(Self {
             notifier <- Notifier::new(mm, pin_init!(Shared {
-                table <- new_mutex!(Table::default(), "dmirror_table"),
+                table <- new_mutex!(Table::default(), "mirror_table"),
                 owner,
             })),
         }? Error)

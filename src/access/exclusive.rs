@@ -3,8 +3,7 @@
 //! Pages for the device's exclusive use.
 
 use super::{
-    copy_to_user,
-    step,
+    step_out,
     Step,
     Tries,
     AT_ONCE, //
@@ -45,13 +44,7 @@ pub fn exclusive(file: &File, pages: Pages, to: &UserPages, cmd: &mut uapi::Comm
     let (mut at, mut tries) = (0, Tries::default());
     while at < pages.count() {
         check_killed()?;
-        match step(
-            file,
-            pages,
-            at,
-            |_| true,
-            |run, at| copy_to_user(run, to, at),
-        )? {
+        match step_out(file, pages, at, to, |_| true)? {
             Step::Copied(copied) => {
                 at += copied;
                 tries = Tries::default();

@@ -136,6 +136,19 @@ fn step(
     })
 }
 
+/// As [`step`], to user memory.
+fn step_out(
+    file: &File,
+    pages: Pages,
+    at: usize,
+    to: &UserPages,
+    is_wanted: impl Fn(&Mapped<'_>) -> bool,
+) -> Result<Step> {
+    step(file, pages, at, is_wanted, |run, at| {
+        copy_to_user(run, to, at)
+    })
+}
+
 /// Faults pages in, as a device would. Does not touch pages that the process has not, beyond that.
 fn fault_in(file: &File, pages: Pages, at: usize, want: Want, keep_lock: bool) -> Result {
     let mut windows = pages.windows(pages.start() + (at << PAGE_SHIFT));
@@ -159,13 +172,7 @@ pub fn read(
     let (mut at, mut tries) = (0, Tries::default());
     while at < pages.count() {
         check_killed()?;
-        match step(
-            file,
-            pages,
-            at,
-            |_| true,
-            |run, at| copy_to_user(run, to, at),
-        )? {
+        match step_out(file, pages, at, to, |_| true)? {
             Step::Copied(copied) => {
                 at += copied;
                 cmd.cpages += copied as u64;
@@ -240,9 +247,7 @@ pub fn read_back(file: &File, pages: Pages, to: &UserPages) -> Result<usize> {
     let (mut at, mut tries) = (0, Tries::default());
     while at < pages.count() {
         check_killed()?;
-        match step(file, pages, at, is_wanted, |run, at| {
-            copy_to_user(run, to, at)
-        })? {
+        match step_out(file, pages, at, to, is_wanted)? {
             Step::Copied(copied) => {
                 at += copied;
                 tries = Tries::default();

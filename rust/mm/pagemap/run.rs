@@ -34,16 +34,6 @@ impl<'a, T: Driver> Run<'a, T> {
             left: pages,
         }
     }
-
-    /// The pagemap.
-    pub fn pagemap(&self) -> &'a Pagemap<T> {
-        self.pagemap
-    }
-
-    /// The number of the next page in the pagemap.
-    pub fn offset(&self) -> usize {
-        self.left.start
-    }
 }
 
 impl<T: Driver> Iterator for Run<'_, T> {

@@ -7,15 +7,6 @@ use What::*;
 
 pub const MIB: u64 = 1 << 20;
 
-/// What a row is measured in.
-#[derive(Clone, Copy, Debug, PartialEq)]
-pub enum Unit {
-    /// Nanoseconds for so many bytes.
-    Rate(f64),
-    /// Nanoseconds.
-    Time,
-}
-
 impl What {
     pub fn text(self) -> &'static str {
         match self {
@@ -106,13 +97,13 @@ impl Row {
         .replace(", , ", ", ")
     }
 
-    /// What the numbers are of which there are samples. Less is better.
-    pub fn unit(&self) -> Unit {
+    /// Bytes that one sample moves; nothing where time is what counts.
+    pub fn moved(&self) -> Option<f64> {
         match self.what {
-            FaultP50 | FaultP90 | FaultP99 | OpenClose => Unit::Time,
+            FaultP50 | FaultP90 | FaultP99 | OpenClose => None,
             // There and back.
-            SideBySide => Unit::Rate(2.0 * self.bytes as f64 * f64::from(self.processes)),
-            _ => Unit::Rate(self.bytes as f64),
+            SideBySide => Some(2.0 * self.bytes as f64 * f64::from(self.processes)),
+            _ => Some(self.bytes as f64),
         }
     }
 

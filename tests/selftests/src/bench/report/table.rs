@@ -5,10 +5,7 @@
 use comfy_table::{presets, Table};
 
 use super::{
-    super::{
-        rows::Unit,
-        stats::{Ratio, Spread},
-    },
+    super::stats::{Ratio, Spread},
     judge::{Judged, Verdict},
     Part,
 };
@@ -28,20 +25,20 @@ const HEADS: [&str; 11] = [
     "≤ 1.25",
 ];
 
-/// In the unit of the row; the spread beside it.
+/// A rate, or a time where nothing is moved; the spread beside it.
 fn speed(row: &Judged, time: Option<Spread>) -> String {
     let Some(time) = time else {
         return String::new();
     };
-    match row.row.unit() {
+    match row.row.moved() {
         // Bytes per nanosecond are GB/s, and what took longer was slower.
-        Unit::Rate(bytes) => format!(
+        Some(bytes) => format!(
             "{:.2} ({:.2}–{:.2}) GB/s",
             bytes / time.median,
             bytes / time.high,
             bytes / time.low
         ),
-        Unit::Time => format!(
+        None => format!(
             "{:.1} ({:.1}–{:.1}) µs",
             time.median / 1e3,
             time.low / 1e3,
