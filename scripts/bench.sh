@@ -3,16 +3,18 @@
 #
 # make bench: both drivers in the same boot of Debian's own kernel, in turns, by
 # the companion and by the kernel's hmm-tests (time); processes side by side, on one
-# CPU, two, and four (cpus); shortly, in a guest whose time are instructions (icount);
-# and of that the migrations of huge pages once more where the page allocator does
-# not clear, as Debian's does, what is about to be copied to (unzeroed).
+# CPU, two, and four (cpus); what enters the kernel often once more where that is
+# cheap, as it is on a CPU that needs no page-table isolation (nopti); what they take
+# in memory (memory); shortly, in a guest whose time are instructions (icount); and of
+# that the migrations of huge pages once more where the page allocator does not clear,
+# as Debian's does, what is about to be copied to (unzeroed).
 # BENCH="time icount" leaves the others out.
 set -euo pipefail
 # shellcheck source=scripts/lib/all.sh
 . "$(dirname "${BASH_SOURCE[0]}")/lib/all.sh"
 
 seconds=${BENCH_SECONDS:-720}
-parts=${BENCH:-time cpus icount unzeroed}
+parts=${BENCH:-time cpus nopti memory icount unzeroed}
 WORK=$BUILD/bench
 
 # bench_guest NAME LIMIT STEPS ARGUMENTS
@@ -47,13 +49,21 @@ for part in $parts; do
 			"--plan huge --rounds 3"
 		report+=(--unzeroed "$VM/bench-unzeroed/bench.out")
 		;;
+	nopti)
+		APPEND=nopti bench_guest bench-nopti 900 "load both-drivers bench" "--plan few --filter fault;snapshot --seconds 120"
+		report+=(--nopti "$VM/bench-nopti/bench.out")
+		;;
+	memory)
+		bench_guest bench-memory 900 bench-memory ""
+		report+=(--memory "$VM/bench-memory/bench-memory.out")
+		;;
 	cpus)
 		for cpus in 1 2 4; do
 			VM_CPUS=$cpus bench_guest "bench-cpus-$cpus" 600 "load both-drivers bench" "--plan side-by-side --rounds 5 --seconds 60"
 			report+=(--side-by-side "$VM/bench-cpus-$cpus/bench.out")
 		done
 		;;
-	*) die "BENCH is '$part'" "time, cpus, icount, unzeroed, or nothing for all" ;;
+	*) die "BENCH is '$part'" "time, cpus, nopti, memory, icount, unzeroed, or nothing for all" ;;
 	esac
 done
 judge_guests

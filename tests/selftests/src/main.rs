@@ -72,6 +72,9 @@ enum Command {
     Busy(Target),
     /// Measure both drivers, and what the kernel's copies alone take; KTAP, with JSON in it
     Bench(bench::Options),
+    /// Measure what a driver that was just loaded takes in kernel memory
+    #[command(hide = true)]
+    BenchMemory(bench::memory::Options),
     /// Make the table and the plot of `make bench` out of what its guests printed
     #[command(hide = true)]
     BenchReport(bench::report::Options),
@@ -100,6 +103,7 @@ fn run(command: Command) -> Result<u8> {
         Command::Parameters(options) => parameters::run(&options),
         Command::Busy(target) => busy::run(target.device),
         Command::Bench(options) => bench::run(&options),
+        Command::BenchMemory(options) => bench::memory::run(&options),
         Command::BenchReport(options) => bench::report::run(&options),
         Command::Experiment(options) => experiment::run(&options),
         Command::Defects(options) => defects::run(&options),

@@ -223,7 +223,7 @@ fn unknown(work: &Work) -> Result<()> {
 fn phases(work: &Work, samples: &mut [Vec<u64>]) -> Result<()> {
     let (addr, npages) = (work.area.addr(), work.area.npages());
     let mut there = migrate_argument(abi::TO_DEVICE, addr, npages);
-    there.ptr = work.mirror().addr() as u64;
+    there.ptr = work.buffer() as u64;
     work.device().call(abi::MIGRATE, &mut there)?;
     let back = work.device().migrate(abi::TO_SYSTEM, addr, npages)?;
     let times = [

@@ -5,6 +5,7 @@
 
 mod child;
 mod jobs;
+pub mod memory;
 mod others;
 mod plan;
 mod record;

@@ -4,6 +4,7 @@
 
 use std::{collections::BTreeMap, fmt};
 
+use clap::ValueEnum;
 use serde::{Deserialize, Serialize};
 
 /// A line of the output that is ours begins like this; KTAP takes it for a diagnostic.
@@ -19,11 +20,13 @@ pub enum Side {
     Limit,
 }
 
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, ValueEnum, Serialize, Deserialize)]
 pub enum Pages {
     #[serde(rename = "THP")]
+    #[value(name = "huge")]
     Huge,
     #[serde(rename = "4 KiB")]
+    #[value(name = "small")]
     Small,
 }
 
@@ -57,6 +60,8 @@ pub enum What {
     SnapshotOfDevice,
     Exclusive,
     OpenClose,
+    /// What a driver takes in kernel memory for pages on its device, in bytes.
+    Memory,
     /// By that many processes at once, there and back.
     SideBySide,
     /// The benchmark of hmm-tests.
@@ -95,6 +100,7 @@ pub struct Samples {
     pub row: Row,
     pub side: Side,
     pub round: u32,
+    /// Nanoseconds, or what the row is of.
     pub ns: Vec<u64>,
 }
 

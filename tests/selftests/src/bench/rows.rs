@@ -7,6 +7,17 @@ use What::*;
 
 pub const MIB: u64 = 1 << 20;
 
+/// What the numbers are of which there are samples. Less is better.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub enum Unit {
+    /// Nanoseconds for so many bytes that are moved.
+    Rate(f64),
+    /// Nanoseconds.
+    Time,
+    /// Bytes.
+    Memory,
+}
+
 impl What {
     pub fn text(self) -> &'static str {
         match self {
@@ -25,6 +36,7 @@ impl What {
             SnapshotOfDevice => "snapshot of device memory",
             Exclusive => "exclusive",
             OpenClose => "open and close",
+            Memory => "kernel memory for pages on the device",
             SideBySide => "there and back, side by side",
             HmmToDevice => "hmm-tests: to device",
             HmmToSystem => "hmm-tests: to system",
@@ -97,13 +109,14 @@ impl Row {
         .replace(", , ", ", ")
     }
 
-    /// Bytes that one sample moves; nothing where time is what counts.
-    pub fn moved(&self) -> Option<f64> {
+    /// What one sample is.
+    pub fn unit(&self) -> Unit {
         match self.what {
-            FaultP50 | FaultP90 | FaultP99 | OpenClose => None,
+            Memory => Unit::Memory,
+            FaultP50 | FaultP90 | FaultP99 | OpenClose => Unit::Time,
             // There and back.
-            SideBySide => Some(2.0 * self.bytes as f64 * f64::from(self.processes)),
-            _ => Some(self.bytes as f64),
+            SideBySide => Unit::Rate(2.0 * self.bytes as f64 * f64::from(self.processes)),
+            _ => Unit::Rate(self.bytes as f64),
         }
     }
 

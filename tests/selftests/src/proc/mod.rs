@@ -37,6 +37,36 @@ pub fn available() -> Result<usize> {
     Ok(kb * 1024 / PAGE_SIZE)
 }
 
+/// Bytes of memory that nobody has, those that CPUs keep at hand included.
+pub fn free() -> Result<u64> {
+    // Counters are kept by CPU, and added up now and then; needs root.
+    let _ = fs::write("/proc/sys/vm/stat_refresh", "1");
+    let pages = free_pages(&fs::read_to_string("/proc/zoneinfo")?);
+    Ok(pages.context("no pages in /proc/zoneinfo")? * PAGE_SIZE as u64)
+}
+
+fn free_pages(zoneinfo: &str) -> Option<u64> {
+    let number = |line: &str| {
+        let line = line.trim_start();
+        let text = line
+            .strip_prefix("pages free ")
+            .or(line.strip_prefix("count:"))?;
+        text.trim().parse::<u64>().ok()
+    };
+    zoneinfo.lines().filter_map(number).reduce(|sum, n| sum + n)
+}
+
+/// Has the kernel let go of what it keeps for later: pages on their way to the LRU, the page cache,
+/// empty slabs of all object caches. Needs root.
+pub fn let_go() -> Result<()> {
+    fs::write("/proc/sys/vm/drop_caches", "3").context("drop_caches")?;
+    for cache in fs::read_dir("/sys/kernel/slab").context("no object caches")? {
+        // Some have another name as well, and some are gone by now.
+        let _ = fs::write(cache?.path().join("shrink"), "1");
+    }
+    Ok(())
+}
+
 /// Whether this is a kernel of ours, in which bugs of the core are mended: a huge device page that is
 /// zapped while it migrates (K12), and an anon_vma that is freed while device pages are evicted (K13).
 /// Another one of our patches adds the function by which it is told.
@@ -62,6 +92,16 @@ mod tests {
         let text = "RssAnonX:\t  1 kB\nRssAnon:\t     212 kB\nRssFile:\t 12 kB\n";
         assert_eq!(field(text, "RssAnon"), Some(212));
         assert_eq!(field(text, "Rss"), None);
+    }
+
+    #[test]
+    fn pages_that_cpus_keep_are_free() {
+        let zoneinfo =
+            "Node 0, zone DMA\n  pages free     2816\n        boost    0\n        min 17\n\
+            cpu: 0\n              count:    36\n              high:     112\n\
+            Node 0, zone Normal\n  pages free     4\n";
+        assert_eq!(free_pages(zoneinfo), Some(2856));
+        assert_eq!(free_pages(""), None);
     }
 
     #[test]

@@ -33,6 +33,12 @@ pub struct Options {
     /// The same of a guest whose page allocator clears nothing
     #[arg(long, value_name = "FILE")]
     unzeroed: Option<PathBuf>,
+    /// The same of a guest without page-table isolation
+    #[arg(long, value_name = "FILE")]
+    nopti: Option<PathBuf>,
+    /// What `dmirror bench-memory` printed
+    #[arg(long, value_name = "FILE")]
+    memory: Option<PathBuf>,
     /// The same of guests with one CPU, two, and so on: processes side by side
     #[arg(long, value_name = "FILE")]
     side_by_side: Vec<PathBuf>,
@@ -106,12 +112,20 @@ pub fn run(options: &Options) -> Result<u8> {
     }
     for (path, title) in [
         (
+            &options.nopti,
+            "Time, with nopti: to enter the kernel does not empty the TLB, which is emulated here",
+        ),
+        (
             &options.icount,
             "Instructions of the guest, one for a nanosecond",
         ),
         (
             &options.unzeroed,
             "Instructions, with init_on_alloc=0: the page allocator does not clear what is copied to",
+        ),
+        (
+            &options.memory,
+            "Memory of the kernel, beyond struct pages and what plays the device's memory",
         ),
     ] {
         if let Some(path) = path {

@@ -5,7 +5,10 @@
 use comfy_table::{presets, Table};
 
 use super::{
-    super::stats::{Ratio, Spread},
+    super::{
+        rows::Unit,
+        stats::{Ratio, Spread},
+    },
     judge::{Judged, Verdict},
     Part,
 };
@@ -25,24 +28,30 @@ const HEADS: [&str; 11] = [
     "≤ 1.25",
 ];
 
-/// A rate, or a time where nothing is moved; the spread beside it.
+/// A rate, or a time where nothing is moved, or bytes; the spread beside it.
 fn speed(row: &Judged, time: Option<Spread>) -> String {
     let Some(time) = time else {
         return String::new();
     };
-    match row.row.moved() {
+    match row.row.unit() {
         // Bytes per nanosecond are GB/s, and what took longer was slower.
-        Some(bytes) => format!(
+        Unit::Rate(bytes) => format!(
             "{:.2} ({:.2}–{:.2}) GB/s",
             bytes / time.median,
             bytes / time.high,
             bytes / time.low
         ),
-        None => format!(
+        Unit::Time => format!(
             "{:.1} ({:.1}–{:.1}) µs",
             time.median / 1e3,
             time.low / 1e3,
             time.high / 1e3
+        ),
+        Unit::Memory => format!(
+            "{:.0} ({:.0}–{:.0}) KiB",
+            time.median / 1024.0,
+            time.low / 1024.0,
+            time.high / 1024.0
         ),
     }
 }
