@@ -7,4 +7,5 @@
 
 mod bindings;
 pub mod mm;
+pub mod queue;
 pub mod ratelimit;

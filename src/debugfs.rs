@@ -8,6 +8,7 @@
 //! - `hmm_dmirrorN/stats`: the device's counters
 //! - `hmm_dmirrorN/stuck`: the folios that the last eviction had to leave, and their counts then
 //! - `hmm_dmirrorN/limit`: the most MiB of private memory; may be written
+//! - `hmm_dmirrorN/huge_ready`: how many huge pages of system memory are kept ready; may be written
 //! - `hmm_dmirrorN/inject`: writing `POINT SKIP TIMES` arms a point for all users of the device, with
 //!   the names of the table; reading shows how often each failed. `clear` clears all.
 
@@ -15,7 +16,8 @@ use crate::{
     device::Device,
     devmem::Limit,
     inject::Point,
-    ledger::Ledger, //
+    ledger::Ledger,
+    ready, //
 };
 use kernel::{
     debugfs::{
@@ -99,6 +101,7 @@ impl Writer for Counters {
     fn write(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let (chunks, used, total) = self.0.memory.usage();
         writeln!(f, "chunks {chunks}\npages_used {used}\npages_total {total}")?;
+        writeln!(f, "huge_ready {}", self.0.core().ready.count())?;
         let stats = &self.0.core().stats;
         for (name, counter) in [
             ("to_device", &stats.to_device),
@@ -147,6 +150,24 @@ impl Reader for Most {
         self.0
             .memory
             .set_limit(Limit::new(mib.map_err(|_| EINVAL)?)?);
+        Ok(())
+    }
+}
+
+/// `huge_ready`.
+pub struct HugeReady(Arc<Device>);
+
+impl Writer for HugeReady {
+    fn write(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        writeln!(f, "{}", self.0.core().ready.most().get())
+    }
+}
+
+impl Reader for HugeReady {
+    fn read_from_slice(&self, reader: &mut UserSliceReader) -> Result {
+        let most = words(reader, &mut [0; LONGEST])?.trim().parse();
+        let most = ready::Most::new(most.map_err(|_| EINVAL)?)?;
+        self.0.core().ready.set_most(most);
         Ok(())
     }
 }
@@ -206,6 +227,8 @@ pub struct DeviceFiles {
     #[pin]
     limit: File<Most>,
     #[pin]
+    huge_ready: File<HugeReady>,
+    #[pin]
     inject: File<Failures>,
     dir: Dir,
 }
@@ -219,6 +242,7 @@ impl DeviceFiles {
                 stats <- dir.read_only_file(c"stats", Counters(device.clone())),
                 stuck <- dir.read_only_file(c"stuck", Stuck(device.clone())),
                 limit <- dir.read_write_file(c"limit", Most(device.clone())),
+                huge_ready <- dir.read_write_file(c"huge_ready", HugeReady(device.clone())),
                 inject <- dir.read_write_file(c"inject", Failures(device.clone())),
                 dir: dir.clone(),
             }),

@@ -21,6 +21,10 @@ use crate::{
         around::Most,
         patience::Patience, //
     },
+    ready::{
+        self,
+        Ready, //
+    },
     scratch::Pool,
     stats::Stats, //
 };
@@ -49,6 +53,23 @@ pub enum Kind {
     Coherent(Span),
 }
 
+/// What people may choose.
+#[derive(Clone, Copy)]
+pub struct Settings {
+    /// How many pages a CPU fault may bring back.
+    pub around: Most,
+    /// How many huge folios of system memory are kept ready.
+    pub ready: ready::Most,
+}
+
+impl Settings {
+    /// What it is if nobody says.
+    pub const DEFAULT: Settings = Settings {
+        around: Most::DEFAULT,
+        ready: ready::Most::DEFAULT,
+    };
+}
+
 /// What a device's pages know of it.
 #[pin_data]
 pub struct Core {
@@ -62,6 +83,8 @@ pub struct Core {
     /// For eviction.
     #[pin]
     pub reserve: Reserve,
+    /// For what comes back while a process waits.
+    pub ready: Ready,
     /// Arrays to work with.
     #[pin]
     pub scratch: Pool,
@@ -109,8 +132,18 @@ pub struct Device {
 }
 
 impl Device {
-    /// A device without memory yet; `around` is how many pages a CPU fault may bring back.
-    pub fn new(id: usize, kind: Kind, around: Most, ledger: Arc<Ledger>) -> Result<Arc<Self>> {
+    /// A device without memory yet.
+    pub fn new(
+        id: usize,
+        kind: Kind,
+        settings: Settings,
+        ledger: Arc<Ledger>,
+    ) -> Result<Arc<Self>> {
+        // Coherent devices have no huge folios.
+        let ready = Ready::new(match kind {
+            Kind::Private => settings.ready,
+            Kind::Coherent(_) => ready::Most::NONE,
+        })?;
         let core = Arc::pin_init(
             pin_init!(Core {
                 id,
@@ -118,8 +151,9 @@ impl Device {
                 stats: Stats::default(),
                 inject <- Points::new(),
                 reserve <- Reserve::new(),
+                ready,
                 scratch <- Pool::new(),
-                around,
+                around: settings.around,
                 patience <- Patience::new(),
                 stuck <- new_mutex!(KVec::new(), "dmirror_stuck"),
                 ledger,

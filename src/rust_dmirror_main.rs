@@ -11,8 +11,8 @@
 //! 1. `dmirror_growing`: held while a chunk is made, which waits for memory hotplug; with nothing held
 //! 2. the layer's (`rust/mm/mod.rs`): `mmap_lock`, a mirror's table
 //! 3. `dmirror_chunks`: the list of chunks, held to copy it or to change it; no chunk is made or freed below it
-//! 4. leaves, below which nothing is taken but the layer's spinlock: `DEVICES`, `dmirror_reserve`, `dmirror_stuck`, `dmirror_scratch`,
-//!    and the spinlocks `dmirror_backing`, `dmirror_inject`, `dmirror_patience`, `dmirror_ledger`
+//! 4. leaves, below which nothing is taken but the layer's spinlock: `DEVICES`, `dmirror_reserve`, `dmirror_ready`, `dmirror_stuck`,
+//!    `dmirror_scratch`, and the spinlocks `dmirror_backing`, `dmirror_inject`, `dmirror_patience`, `dmirror_ledger`
 //!
 //! lockdep watches it in the kernels own and debug.
 
@@ -30,6 +30,7 @@ pub mod inject;
 pub mod ledger;
 pub mod migrate;
 pub mod range;
+pub mod ready;
 pub mod scratch;
 pub mod stats;
 pub mod trace;
@@ -45,7 +46,8 @@ use debugfs::{
 };
 use device::{
     Device,
-    Kind, //
+    Kind,
+    Settings, //
 };
 use devmem::Limit;
 use file::File;
@@ -85,6 +87,10 @@ module! {
             default: 64,
             description: "The most pages that a CPU fault brings back while a process reads on: a power of two up to 512",
         },
+        huge_ready: u64 {
+            default: 4,
+            description: "Huge pages of system memory that each device keeps ready for what comes back, up to 64",
+        },
         spm_size_mib: u64 {
             default: 256,
             description: "MiB of special purpose memory of each coherent device",
@@ -114,7 +120,7 @@ pub struct Dmirror {
     nodes: KVec<Node>,
     ledger: Arc<Ledger>,
     limit: Limit,
-    around: Most,
+    settings: Settings,
     files: Pin<KBox<Files>>,
 }
 
@@ -144,7 +150,7 @@ impl Dmirror {
         let id = self.nodes.len();
         let name = *NAMES.get(id).ok_or(ENODEV)?;
         self.nodes.reserve(1, GFP_KERNEL)?;
-        let device = Device::new(id, kind, self.around, self.ledger.clone())?;
+        let device = Device::new(id, kind, self.settings, self.ledger.clone())?;
         device.memory.set_limit(self.limit);
         if let Kind::Coherent(span) = kind {
             // What is wrong with it is to be heard by who gave the address, not by who opens the node.
@@ -197,13 +203,15 @@ impl kernel::Module for Dmirror {
         })?;
         let around = Most::new(module_parameters::fault_around.value())
             .inspect_err(|_| pr_err!("fault_around must be a power of two, up to 512\n"))?;
+        let ready = ready::Most::new(module_parameters::huge_ready.value())
+            .inspect_err(|_| pr_err!("huge_ready must not be more than 64\n"))?;
         let ledger = Ledger::new()?;
         let mut this = Dmirror {
             nodes: KVec::new(),
             files: Files::new(&ledger)?,
             ledger,
             limit,
-            around,
+            settings: Settings { around, ready },
         };
         this.add(Kind::Private)?;
         this.add(Kind::Private)?;

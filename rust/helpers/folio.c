@@ -1,4 +1,5 @@
 // SPDX-License-Identifier: GPL-2.0
+#include <linux/cpuset.h>
 #include <linux/highmem.h>
 #include <linux/memcontrol.h>
 #include <linux/memremap.h>
@@ -116,6 +117,16 @@ struct folio *rust_dmirror_vma_alloc_folio(gfp_t gfp, unsigned int order,
 	return vma_alloc_folio(gfp, order, vma, addr);
 }
 
+/* Whether a memory policy decides from which node memory for each address comes. */
+static bool vma_has_policy(const struct vm_area_struct *vma)
+{
+#ifdef CONFIG_NUMA
+	return current->mempolicy || vma->vm_policy || (vma->vm_ops && vma->vm_ops->get_policy);
+#else
+	return false;
+#endif
+}
+
 /*
  * Single pages as vma_alloc_folio() would give them, @nr at most, and how many they are: none where a
  * memory policy has to be asked for each.
@@ -123,11 +134,16 @@ struct folio *rust_dmirror_vma_alloc_folio(gfp_t gfp, unsigned int order,
 unsigned long rust_dmirror_vma_alloc_pages(gfp_t gfp, struct vm_area_struct *vma,
 					   unsigned long nr, struct page **pages)
 {
-#ifdef CONFIG_NUMA
-	if (current->mempolicy || vma->vm_policy || (vma->vm_ops && vma->vm_ops->get_policy))
-		return 0;
-#endif
-	return alloc_pages_bulk(gfp, nr, pages);
+	return vma_has_policy(vma) ? 0 : alloc_pages_bulk(gfp, nr, pages);
+}
+
+/* Whether vma_alloc_folio() would have looked where @folio is first. */
+bool rust_dmirror_folio_suits_vma(const struct folio *folio, const struct vm_area_struct *vma)
+{
+	int node = folio_nid(folio);
+
+	return !vma_has_policy(vma) && node == numa_mem_id() &&
+	       node_isset(node, cpuset_current_mems_allowed);
 }
 
 /*

@@ -21,6 +21,7 @@ struct range;
 struct resource;
 struct vm_area_struct;
 struct vm_fault;
+struct workqueue_struct;
 
 /* What can be read of a folio; see folio.rs. */
 struct rust_dmirror_folio_counts {
@@ -61,6 +62,7 @@ struct folio *rust_dmirror_vma_alloc_folio(gfp_t gfp, unsigned int order,
 					   struct vm_area_struct *vma, unsigned long addr);
 unsigned long rust_dmirror_vma_alloc_pages(gfp_t gfp, struct vm_area_struct *vma,
 					   unsigned long nr, struct page **pages);
+bool rust_dmirror_folio_suits_vma(const struct folio *folio, const struct vm_area_struct *vma);
 void *rust_dmirror_backing_alloc(unsigned long size);
 void rust_dmirror_copy_from_pages(void *dst, unsigned long pfn, unsigned long nr);
 void rust_dmirror_copy_to_pages(unsigned long pfn, const void *src, unsigned long nr);
@@ -101,6 +103,8 @@ bool rust_dmirror_range_blockable(const struct mmu_notifier_range *range);
 int rust_dmirror_mmap_read_lock_killable(struct mm_struct *mm);
 bool rust_dmirror_fatal_signal_pending(void);
 bool rust_dmirror_ratelimit(void);
+struct workqueue_struct *rust_dmirror_queue_alloc(const char *name);
+void rust_dmirror_queue_flush(struct workqueue_struct *queue);
 unsigned long rust_dmirror_task_size(const struct mm_struct *mm);
 bool rust_dmirror_mm_is_alone(const struct mm_struct *mm);
 unsigned long rust_dmirror_mm_rss(struct mm_struct *mm, int member);

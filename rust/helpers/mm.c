@@ -5,6 +5,7 @@
 #include <linux/mmu_notifier.h>
 #include <linux/ratelimit.h>
 #include <linux/sched/signal.h>
+#include <linux/workqueue.h>
 
 #include "helpers.h"
 
@@ -51,6 +52,16 @@ bool rust_dmirror_mm_is_alone(const struct mm_struct *mm)
 unsigned long rust_dmirror_mm_rss(struct mm_struct *mm, int member)
 {
 	return get_mm_counter_sum(mm, member);
+}
+
+struct workqueue_struct *rust_dmirror_queue_alloc(const char *name)
+{
+	return alloc_workqueue("%s", WQ_UNBOUND, 1, name);
+}
+
+void rust_dmirror_queue_flush(struct workqueue_struct *queue)
+{
+	flush_workqueue(queue);
 }
 
 bool rust_dmirror_ratelimit(void)

@@ -27,6 +27,7 @@ pub mod migrate;
 pub mod mirror;
 pub mod mpfn;
 pub mod pagemap;
+pub mod shrinker;
 pub mod slots;
 pub mod system;
 pub mod table;

@@ -65,6 +65,27 @@ impl Blank {
         unsafe { Self::from_new(raw, huge) }
     }
 
+    /// A huge folio to be kept until somebody wants it. It is not tried hard, and it comes from where
+    /// memory is that cannot be moved: nobody can move this one. May sleep.
+    ///
+    /// # Errors
+    ///
+    /// `ENOMEM` if there is none at hand.
+    pub fn to_keep() -> Result<Self> {
+        let gfp = bindings::GFP_HUGE_TO_KEEP;
+        // SAFETY: Any flags and order may be asked for.
+        let raw = unsafe { bindings::rust_dmirror_folio_alloc(gfp, HUGE_ORDER) };
+        // SAFETY: The allocator returned a new huge folio, if any.
+        unsafe { Self::from_new(raw, true) }
+    }
+
+    /// Whether the caller would get a folio from the same place if it asked for one for `vma` now: no
+    /// memory policy has a say, and its node is the nearest.
+    pub fn suits(&self, vma: &VmaRef) -> bool {
+        // SAFETY: `vma` is valid and read-locked by the invariants of `VmaRef`; we own the folio.
+        unsafe { bindings::rust_dmirror_folio_suits_vma(self.folio.as_raw(), vma.as_ptr()) }
+    }
+
     fn gfp(huge: bool) -> bindings::gfp_t {
         match huge {
             true => bindings::GFP_HUGE_DESTINATION,

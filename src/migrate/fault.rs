@@ -9,7 +9,10 @@
 
 use super::{
     fates::Fate,
-    fill::system_folio,
+    fill::{
+        huge_folio,
+        system_folio, //
+    },
     logbook::Logbook,
     origin::{
         copy_back,
@@ -190,7 +193,13 @@ fn fill(
     fault: &Fault<'_>,
     collected: &mut Collected<'_>,
 ) -> core::result::Result<bool, FaultError> {
-    let alloc = |huge| system_folio(faults, huge, || Blank::for_fault(fault, huge));
+    let core = memory.data().core();
+    let alloc = |huge| {
+        system_folio(faults, huge, || match huge {
+            true => huge_folio(core, &fault.vma(), || Blank::for_fault(fault, true)),
+            false => Blank::for_fault(fault, false),
+        })
+    };
     let Some(source) = collected.source(0) else {
         return Ok(false);
     };

@@ -16,6 +16,7 @@ use super::{
     }, //
 };
 use crate::{
+    device::Core,
     devmem::{
         Supply,
         Taker, //
@@ -41,6 +42,7 @@ use crate::{
 };
 use core::ops::Range;
 use kernel::{
+    mm::virt::VmaRef,
     page::PAGE_SHIFT,
     prelude::*, //
 };
@@ -93,12 +95,13 @@ impl Filler<'_> {
     pub fn to_system(&self, collected: &mut Collected<'_>) -> Filled {
         let mut pages = SystemPages::new(self.vma);
         let mut origin = Origin::default();
+        let core = self.file.device().core();
         self.fill(collected, |source, wanted| {
             // Nothing comes out of a hole.
             let source = source.ok_or(Fate::Empty)?;
             let address = self.range.start + (wanted.index << PAGE_SHIFT);
             let folio = system_folio(&self.faults, wanted.huge, || match wanted.huge {
-                true => Blank::for_vma(&self.vma, address, true),
+                true => huge_folio(core, &self.vma, || Blank::for_vma(&self.vma, address, true)),
                 false => pages.next(address, wanted.left),
             })?;
             copy_back(&self.faults, &mut origin, &source, folio)
@@ -198,6 +201,15 @@ fn alloc_point(huge: bool) -> Point {
         true => Point::HugeAlloc,
         false => Point::SmallAlloc,
     }
+}
+
+/// A huge folio of system memory that was kept ready, or a new one.
+pub fn huge_folio(
+    core: &Core,
+    vma: &VmaRef,
+    alloc: impl FnOnce() -> Result<Blank>,
+) -> Result<Blank> {
+    core.ready.take(vma).map_or_else(alloc, Ok)
 }
 
 /// A destination in system memory.

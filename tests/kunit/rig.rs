@@ -12,7 +12,8 @@ use super::{
 use crate::{
     device::{
         Device,
-        Kind, //
+        Kind,
+        Settings, //
     },
     file::File,
     inject::Point,
@@ -39,7 +40,6 @@ use crate::{
     ledger::Ledger,
     migrate::{
         self,
-        around::Most,
         origin::Origin,
         Direction,
         Report, //
@@ -85,7 +85,7 @@ impl Rig {
         };
         let ledger = Ledger::new()?;
         ledger.enable(true);
-        let device = Device::new(0, Kind::Private, Most::DEFAULT, ledger.clone())?;
+        let device = Device::new(0, Kind::Private, Settings::DEFAULT, ledger.clone())?;
         device.memory.make_room(device.core());
         let rig = Rig {
             file: File::new(device.clone(), &mm)?,

@@ -17,6 +17,7 @@ mod experiment;
 mod ledger;
 mod parameters;
 mod proc;
+mod ready;
 mod stat;
 mod strand;
 mod stress;

@@ -10,6 +10,7 @@ use crate::{
     check_eq,
     device::{Device, PAGE_SIZE},
     proc::{cgroup::Group, fail::PageAlloc},
+    ready::Ready,
     test::{
         case::{Case, Ctx, Undo, NEW_ABI},
         child::Skip,
@@ -150,6 +151,7 @@ const ONE_PIECE: u32 = 4;
 fn fragmented(ctx: &Ctx) -> Result<()> {
     let areas = [Area::filled(2, 303)?, Area::filled(2, 304)?];
     Device::trim(0)?;
+    let _none = Ready::keep(0)?;
     let _failing = PageAlloc::fail(ONE_PIECE, 0, u32::MAX >> 1)?;
     let all = areas[0].npages() as u64;
     for area in &areas {

@@ -16,6 +16,7 @@ mod nth;
 mod outside;
 mod own;
 mod partial;
+mod ready;
 mod refused;
 mod shared;
 mod split;
@@ -32,6 +33,7 @@ pub fn all() -> impl Iterator<Item = &'static Case> {
         refused::CASES,
         partial::CASES,
         around::CASES,
+        ready::CASES,
         shared::CASES,
         evict::CASES,
         own::CASES,

@@ -15,6 +15,7 @@ use crate::{
     check_eq,
     device::{Device, PAGE_SIZE},
     proc::fail_nth::FailNth,
+    ready::Ready,
     test::{
         case::{Case, Ctx, NEW_ABI},
         child::Skip,
@@ -136,6 +137,8 @@ fn source(ctx: &Ctx, direction: u32, seed: u64) -> Result<Area> {
 }
 
 fn migrate(ctx: &Ctx, direction: u32, split: bool) -> Result<()> {
+    // What is there already cannot fail.
+    let _none = Ready::keep(0)?;
     let next = || source(ctx, direction, 310).map(Some);
     let area = Cell::new(next()?);
     sweep(
@@ -202,6 +205,8 @@ fn old_migrations(ctx: &Ctx) -> Result<()> {
 }
 
 fn fault(ctx: &Ctx, small: bool) -> Result<()> {
+    // What is there already cannot fail.
+    let _none = Ready::keep(0)?;
     let next = || -> Result<Option<Area>> {
         let area = match small {
             true => Area::filled_small(HUGE, 311)?,

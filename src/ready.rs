@@ -1,0 +1,231 @@
+// SPDX-License-Identifier: GPL-2.0
+
+//! Huge folios of system memory that are there before anybody waits for one.
+//!
+//! What comes back from the device is copied into a new folio. The page allocator may clear that first
+//! (`init_on_alloc`, on by default in many kernels), which takes a huge one about as long as the copy
+//! does, while a process waits. So a worker gets a few beforehand, and others when they are taken: on
+//! another CPU, if there is one that has nothing better to do. When memory is short they go back.
+
+use crate::layer::{
+    mm::{
+        shrinker::{
+            Shrink,
+            Shrinker, //
+        },
+        system::Blank, //
+    },
+    queue::OwnedQueue, //
+};
+use kernel::{
+    impl_has_work,
+    mm::virt::VmaRef,
+    new_mutex,
+    new_work,
+    prelude::*,
+    sync::{
+        atomic::{
+            Atomic,
+            Relaxed, //
+        },
+        Arc,
+        Mutex, //
+    },
+    workqueue::{
+        Work,
+        WorkItem, //
+    }, //
+};
+
+/// How many are kept ready at most.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Most(usize);
+
+impl Most {
+    /// None are kept.
+    pub const NONE: Most = Most(0);
+
+    /// What it is if nobody says.
+    pub const DEFAULT: Most = Most(4);
+
+    const LARGEST: usize = 64;
+
+    /// From a number.
+    ///
+    /// # Errors
+    ///
+    /// `EINVAL` if it is too large.
+    pub fn new(most: u64) -> Result<Self> {
+        match usize::try_from(most) {
+            Ok(most) if most <= Self::LARGEST => Ok(Most(most)),
+            _ => Err(EINVAL),
+        }
+    }
+
+    /// The number.
+    pub fn get(self) -> usize {
+        self.0
+    }
+}
+
+/// Where they are kept.
+#[pin_data]
+struct Shelf {
+    most: Atomic<usize>,
+    /// Nothing is allocated while it is locked: who waits for memory locks it, too.
+    #[pin]
+    folios: Mutex<KVec<Blank>>,
+    #[pin]
+    work: Work<Shelf>,
+}
+
+impl_has_work! {
+    impl HasWork<Self> for Shelf { self.work }
+}
+
+impl Shelf {
+    fn new(most: Most) -> Result<Arc<Self>> {
+        let folios = KVec::with_capacity(Most::LARGEST, GFP_KERNEL)?;
+        Arc::pin_init(
+            pin_init!(Shelf {
+                most: Atomic::new(most.0),
+                folios <- new_mutex!(folios, "dmirror_ready"),
+                work <- new_work!("dmirror_ready"),
+            }),
+            GFP_KERNEL,
+        )
+    }
+
+    fn most(&self) -> usize {
+        self.most.load(Relaxed)
+    }
+
+    /// Gets as many as there is room for, if they are at hand. May sleep.
+    fn fill(&self) {
+        for _ in self.count()..self.most() {
+            let Ok(folio) = Blank::to_keep() else {
+                return;
+            };
+            // Room is never short by the bounds of `Most`; what does not fit is freed, after the lock.
+            let _refused = self.folios.lock().push_within_capacity(folio);
+        }
+    }
+
+    fn take(&self, suits: impl Fn(&Blank) -> bool) -> Option<Blank> {
+        let mut folios = self.folios.lock();
+        let at = folios.iter().position(suits)?;
+        folios.remove(at).ok()
+    }
+}
+
+impl WorkItem for Shelf {
+    type Pointer = Arc<Self>;
+
+    fn run(this: Arc<Self>) {
+        this.fill();
+    }
+}
+
+impl Shrink for Shelf {
+    fn count(&self) -> usize {
+        self.folios.lock().len()
+    }
+
+    fn give_back(&self, most: usize) -> usize {
+        // Freed one by one, each after the lock.
+        (0..most).map_while(|_| self.take(|_| true)).count()
+    }
+}
+
+/// Huge folios that a device keeps ready.
+pub struct Ready {
+    // First: what is queued is done before the shelf goes.
+    queue: OwnedQueue,
+    shrinker: Shrinker<Shelf>,
+}
+
+impl Ready {
+    /// None yet: the first are made when one is wanted.
+    pub fn new(most: Most) -> Result<Self> {
+        Ok(Ready {
+            queue: OwnedQueue::new(c"rust_dmirror")?,
+            shrinker: Shrinker::new(c"rust_dmirror", Shelf::new(most)?)?,
+        })
+    }
+
+    fn shelf(&self) -> &Arc<Shelf> {
+        self.shrinker.kept()
+    }
+
+    /// One that may be used in `vma`, if there is one; others are on their way then.
+    pub fn take(&self, vma: &VmaRef) -> Option<Blank> {
+        let shelf = self.shelf();
+        if shelf.most() == 0 {
+            return None;
+        }
+        let folio = shelf.take(|folio| folio.suits(vma));
+        // If it is queued already, it is not queued twice.
+        let _ = self.queue.enqueue(shelf.clone());
+        folio
+    }
+
+    /// How many there are.
+    pub fn count(&self) -> usize {
+        self.shelf().count()
+    }
+
+    /// How many there may be.
+    pub fn most(&self) -> Most {
+        Most(self.shelf().most())
+    }
+
+    /// Changes that. Sleeps: when it returns, there are not more.
+    pub fn set_most(&self, most: Most) {
+        let shelf = self.shelf();
+        shelf.most.store(most.0, Relaxed);
+        self.queue.flush();
+        shelf.give_back(shelf.count().saturating_sub(most.0));
+    }
+}
+
+#[kunit_tests(rust_dmirror_ready)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn numbers_have_a_limit() {
+        assert_eq!(Most::new(0), Ok(Most::NONE));
+        assert_eq!(Most::new(64).map(Most::get), Ok(64));
+        assert_eq!(Most::new(65), Err(EINVAL));
+        assert_eq!(Most::new(u64::MAX), Err(EINVAL));
+    }
+
+    #[test]
+    fn there_are_never_more_than_wanted() -> Result {
+        let shelf = Shelf::new(Most::new(2)?)?;
+        assert_eq!(shelf.count(), 0);
+        shelf.fill();
+        assert_eq!(shelf.count(), 2);
+        shelf.fill();
+        assert_eq!(shelf.count(), 2);
+        assert!(shelf.take(|_| false).is_none());
+        assert!(shelf.take(|_| true).is_some());
+        assert_eq!(shelf.count(), 1);
+        assert_eq!(shelf.give_back(5), 1);
+        assert_eq!(shelf.give_back(5), 0);
+        Ok(())
+    }
+
+    #[test]
+    fn less_are_wanted_at_once() -> Result {
+        let ready = Ready::new(Most::new(3)?)?;
+        ready.shelf().fill();
+        assert_eq!(ready.count(), 3);
+        ready.set_most(Most::new(1)?);
+        assert_eq!((ready.count(), ready.most()), (1, Most(1)));
+        ready.set_most(Most::NONE);
+        ready.shelf().fill();
+        assert_eq!(ready.count(), 0);
+        Ok(())
+    }
+}
