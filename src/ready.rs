@@ -13,7 +13,10 @@ use crate::layer::{
             Shrink,
             Shrinker, //
         },
-        system::Blank, //
+        system::{
+            Blank,
+            Effort, //
+        }, //
     },
     queue::OwnedQueue, //
 };
@@ -103,7 +106,7 @@ impl Shelf {
     /// Gets as many as there is room for, if they are at hand. May sleep.
     fn fill(&self) {
         for _ in self.count()..self.most() {
-            let Ok(folio) = Blank::to_keep() else {
+            let Ok(folio) = Blank::to_keep(Effort::AtHand) else {
                 return;
             };
             // Room is never short by the bounds of `Most`; what does not fit is freed, after the lock.

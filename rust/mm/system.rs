@@ -26,6 +26,15 @@ use kernel::{
     prelude::*, //
 };
 
+/// How hard a huge folio is tried for.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Effort {
+    /// Only what is there already.
+    AtHand,
+    /// Memory may be compacted and reclaimed for it, once.
+    Compact,
+}
+
 /// A new folio of system memory, locked, that is still to be filled: what was in it before is nobody's
 /// business.
 ///
@@ -65,14 +74,17 @@ impl Blank {
         unsafe { Self::from_new(raw, huge) }
     }
 
-    /// A huge folio to be kept until somebody wants it. It is not tried hard, and it comes from where
-    /// memory is that cannot be moved: nobody can move this one. May sleep.
+    /// A huge folio to be kept until somebody wants it. It comes from where memory is that cannot be
+    /// moved: nobody can move this one. May sleep.
     ///
     /// # Errors
     ///
-    /// `ENOMEM` if there is none at hand.
-    pub fn to_keep() -> Result<Self> {
-        let gfp = bindings::GFP_HUGE_TO_KEEP;
+    /// `ENOMEM` if there is none to be had with this effort.
+    pub fn to_keep(effort: Effort) -> Result<Self> {
+        let gfp = match effort {
+            Effort::AtHand => bindings::GFP_HUGE_AT_HAND,
+            Effort::Compact => bindings::GFP_HUGE_TO_KEEP,
+        };
         // SAFETY: Any flags and order may be asked for.
         let raw = unsafe { bindings::rust_dmirror_folio_alloc(gfp, HUGE_ORDER) };
         // SAFETY: The allocator returned a new huge folio, if any.

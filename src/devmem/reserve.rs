@@ -2,7 +2,10 @@
 
 //! A huge folio of system memory kept for eviction, which cannot split what it moves (K6).
 
-use crate::layer::mm::system::Blank;
+use crate::layer::mm::system::{
+    Blank,
+    Effort, //
+};
 use kernel::{
     new_mutex,
     prelude::*,
@@ -29,7 +32,7 @@ impl Reserve {
         if self.folio.lock().is_some() {
             return;
         }
-        if let Ok(folio) = Blank::anywhere(true) {
+        if let Ok(folio) = Blank::to_keep(Effort::Compact) {
             // If somebody was faster, what was there goes, after the lock.
             let _unused = self.folio.lock().replace(folio);
         }
