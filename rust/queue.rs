@@ -5,18 +5,20 @@
 //! C header: [`include/linux/workqueue.h`](srctree/include/linux/workqueue.h)
 
 use super::bindings;
-use core::{
-    ops::Deref,
-    ptr::NonNull, //
-};
+use core::ptr::NonNull;
 use kernel::{
     prelude::*,
     str::CStr,
-    workqueue::Queue, //
+    workqueue::{
+        Queue,
+        RawWorkItem, //
+    }, //
 };
 
 /// A workqueue that runs one work item at a time, on any CPU. Dropping it waits for what is queued, so
 /// it must not be dropped by that.
+///
+/// It is no [`Queue`] to its users: what is queued with a delay would be waited for by nobody.
 ///
 /// # Invariants
 ///
@@ -41,19 +43,19 @@ impl OwnedQueue {
         Ok(OwnedQueue(NonNull::new(raw).ok_or(ENOMEM)?))
     }
 
+    /// Queues a work item, unless it is queued already. C: `queue_work()`.
+    pub fn enqueue<W, const ID: u64>(&self, work: W) -> W::EnqueueOutput
+    where
+        W: RawWorkItem<ID> + Send + 'static,
+    {
+        // SAFETY: By the type invariants, it is valid for as long as `self` is.
+        unsafe { Queue::from_raw(self.0.as_ptr()) }.enqueue(work)
+    }
+
     /// Waits for what is queued. Sleeps. C: `flush_workqueue()`.
     pub fn flush(&self) {
         // SAFETY: By the type invariants, it is valid.
         unsafe { bindings::rust_dmirror_queue_flush(self.0.as_ptr()) };
-    }
-}
-
-impl Deref for OwnedQueue {
-    type Target = Queue;
-
-    fn deref(&self) -> &Queue {
-        // SAFETY: By the type invariants it is valid for as long as `self` is.
-        unsafe { Queue::from_raw(self.0.as_ptr()) }
     }
 }
 

@@ -8,7 +8,8 @@
 //! Sys->Dev Migration   | 1.234 ms        | 5.678 ms        | 78.3%
 //! ```
 //!
-//! The guest says before each run whose it is: `#run c 3`.
+//! The guest says before each run whose it is: `#run c 3`. What a run that failed had measured by then
+//! follows the words `# hmm-tests failed`, and does not count.
 
 use anyhow::{Context, Result};
 
@@ -18,7 +19,16 @@ pub fn lines(text: &str) -> Result<Vec<Line>> {
     let mut lines = Vec::new();
     let mut run = None;
     let mut bytes = None;
+    let mut failed = false;
     for line in text.lines() {
+        if line.starts_with("#run ") {
+            failed = false;
+        } else if line.starts_with("# hmm-tests failed") {
+            failed = true;
+        }
+        if failed {
+            continue;
+        }
         let line = line.trim().trim_start_matches("# ");
         if let Some(words) = line.strip_prefix("#run ") {
             run = Some(side_and_round(words).with_context(|| format!("the line {line}"))?);
@@ -105,6 +115,18 @@ Sys->Dev Migration   | 0.206 ms        | 0.750 ms        | 72.5%
             panic!("{:?}", lines[4]);
         };
         assert_eq!((last.side, &last.ns[..]), (Side::Rust, &[206_000][..]));
+    }
+
+    #[test]
+    fn what_failed_does_not_count() {
+        let failed = TEXT.lines().skip(1).map(|line| format!("#   {line}\n"));
+        let failed = format!(
+            "# hmm-tests failed with the driver c, round 1:\n{}",
+            failed.collect::<String>()
+        );
+        assert_eq!(lines(&failed).unwrap(), []);
+        let text = format!("{failed}{TEXT}{failed}{TEXT}");
+        assert_eq!(lines(&text).unwrap().len(), 2 * lines(TEXT).unwrap().len());
     }
 
     #[test]
