@@ -77,7 +77,8 @@ void rust_dmirror_clear_pages(unsigned long pfn, unsigned long nr);
 void rust_dmirror_clear_memory(void *dst, unsigned long nr);
 
 void rust_dmirror_zone_device_folio_init(struct folio *folio, struct dev_pagemap *pgmap,
-					 unsigned int order);
+					 unsigned int order, void *data);
+void *rust_dmirror_folio_zone_device_data(const struct folio *folio);
 struct dev_pagemap *rust_dmirror_folio_pgmap(const struct folio *folio);
 unsigned long rust_dmirror_fault_run(const struct vm_fault *vmf, unsigned long first,
 				     unsigned long last, unsigned long most);

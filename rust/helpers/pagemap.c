@@ -10,9 +10,15 @@
 #include "helpers.h"
 
 void rust_dmirror_zone_device_folio_init(struct folio *folio, struct dev_pagemap *pgmap,
-					 unsigned int order)
+					 unsigned int order, void *data)
 {
 	zone_device_folio_init(folio, pgmap, order);
+	folio->page.zone_device_data = data;
+}
+
+void *rust_dmirror_folio_zone_device_data(const struct folio *folio)
+{
+	return folio_zone_device_data(folio);
 }
 
 struct dev_pagemap *rust_dmirror_folio_pgmap(const struct folio *folio)
@@ -61,6 +67,7 @@ void rust_dmirror_folio_inherit(struct folio *head, struct folio *tail)
 {
 	tail->pgmap = head->pgmap;
 	tail->page.mapping = head->page.mapping;
+	tail->page.zone_device_data = head->page.zone_device_data;
 }
 
 void rust_dmirror_pagemap_set_range(struct dev_pagemap *pgmap, u64 start, u64 end)

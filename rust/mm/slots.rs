@@ -229,14 +229,6 @@ impl<T: Clone + PartialEq> Slots<T> {
         }
     }
 
-    /// Whose a page is that is in use.
-    pub fn owner(&self, page: usize) -> Option<&T> {
-        match self.blocks.get(page / HUGE_PAGES)? {
-            Block::Small(_, map) if !map.contains(page % HUGE_PAGES) => None,
-            block => block.owner(),
-        }
-    }
-
     /// Whether there is a block of which no page is in use.
     pub fn has_free_block(&self) -> bool {
         self.find(|block| matches!(block, Block::Free)).is_some()
@@ -416,14 +408,15 @@ mod tests {
         let huge = slots.take(true, &ME).ok_or(ENOENT)?;
         assert_eq!(slots.used_by(&ME), HUGE_PAGES + 2);
         assert_eq!(slots.used_by(&OTHER), 1);
-        assert_eq!(slots.owner(theirs), Some(&OTHER));
-        assert_eq!(slots.owner(theirs + 1), None);
         assert_eq!(slots.next_used(0, Some(&OTHER)), Some((theirs, false)));
         assert_eq!(slots.next_used(theirs + 1, Some(&OTHER)), None);
         // No block is free, and a part of somebody else's is not lent.
         assert_eq!(slots.take(false, &3), None);
         slots.split(huge)?;
-        assert_eq!(slots.owner(huge + 7), Some(&ME));
+        assert_eq!(
+            slots.next_used(huge + 7, Some(&ME)),
+            Some((huge + 7, false))
+        );
         assert_eq!(slots.put(huge, HUGE_PAGES - 1)?, None);
         assert_eq!(slots.put(huge + HUGE_PAGES - 1, 1)?, Some(ME));
         assert_eq!(slots.put(theirs, 1)?, Some(OTHER));

@@ -60,7 +60,6 @@ use core::ops::Range;
 use kernel::{
     page::PAGE_SHIFT,
     prelude::*,
-    sync::Arc,
     time::{
         delay::fsleep,
         Delta, //
@@ -79,9 +78,8 @@ enum Done {
 pub fn on_fault(memory: &Memory, fault: &Fault<'_>) -> core::result::Result<(), FaultError> {
     let core = memory.data().core();
     let before = fault.shape();
+    let owner = memory.owner_of(fault);
     // Most faults are of single pages, and there may be many.
-    let owner = memory.owner(before.pfn - memory.pfns().start);
-    let owner = owner.as_ref();
     let first = fault.range().start >> PAGE_SHIFT;
     let most = owner.map_or(1, |owner| owner.streams.pages(first, core.around));
     let range = match most {
@@ -137,7 +135,7 @@ pub fn on_fault(memory: &Memory, fault: &Fault<'_>) -> core::result::Result<(), 
 fn attempt(
     memory: &Memory,
     fault: &Fault<'_>,
-    owner: Option<&Arc<Owner>>,
+    owner: Option<&Owner>,
     range: Range<usize>,
     batch: &mut Batch,
 ) -> core::result::Result<Done, FaultError> {

@@ -25,6 +25,7 @@ pub use run::Run;
 
 use super::{
     bindings,
+    fault::Fault,
     folio::{
         Counts,
         Folio,
@@ -87,6 +88,7 @@ struct State<O> {
 /// - A page whose slot in `state.slots` is free belongs to no folio with a reference. The slot of a
 ///   page that does is taken, as are those of a [`Run`], and for a moment those of a folio that is
 ///   being made or has just been freed.
+/// - `zone_device_data` of a folio in use points to its owner, the one that its block has a reference to.
 /// - `driver` is the identity of `T`.
 #[pin_data(PinnedDrop)]
 #[repr(C)]
@@ -216,8 +218,8 @@ impl<T: Driver> Pagemap<T> {
             return None;
         }
         let offset = self.take(owner, |slots, owner| slots.take(true, owner))?;
-        // SAFETY: We just took the slots of these pages, a huge block.
-        let folio = unsafe { self.init_folio(offset, super::HUGE_ORDER) };
+        // SAFETY: We just took the slots of these pages, a huge block, for this owner.
+        let folio = unsafe { self.init_folio(offset, super::HUGE_ORDER, owner) };
         // SAFETY: It is new, huge, and begins there.
         Some(unsafe { DeviceFolio::new(folio, offset, true) })
     }
@@ -227,10 +229,10 @@ impl<T: Driver> Pagemap<T> {
     ///
     /// To take the lock for each page would cost more than the rest of it. `None` if there is none, or
     /// `most` is 0.
-    pub fn alloc_run(&self, most: usize, owner: &Arc<T::Owner>) -> Option<Run<'_, T>> {
+    pub fn alloc_run<'a>(&'a self, most: usize, owner: &'a Arc<T::Owner>) -> Option<Run<'a, T>> {
         let (first, nr) = self.take(owner, |slots, owner| slots.take_run(most, owner))?;
-        // SAFETY: We just took the slots of these pages.
-        Some(unsafe { Run::new(self, first..first + nr) })
+        // SAFETY: We just took the slots of these pages, for this owner.
+        Some(unsafe { Run::new(self, owner, first..first + nr) })
     }
 
     /// Takes slots, if folios are handed out.
@@ -252,15 +254,17 @@ impl<T: Driver> Pagemap<T> {
     /// # Safety
     ///
     /// The `1 << order` pages from number `offset` of the range on must have slots that the caller took
-    /// and has not made a folio of; an `order` beyond 0 is [`HUGE_ORDER`](super::HUGE_ORDER), and the
-    /// slots are a huge block.
-    unsafe fn init_folio(&self, offset: usize, order: u32) -> LockedFolio {
+    /// for `owner` and has not made a folio of; an `order` beyond 0 is [`HUGE_ORDER`](super::HUGE_ORDER),
+    /// and the slots are a huge block.
+    unsafe fn init_folio(&self, offset: usize, order: u32, owner: &Arc<T::Owner>) -> LockedFolio {
         let pfn = self.pfns().start + offset;
         // SAFETY: The page is part of our registered range.
         let raw: *mut bindings::folio = unsafe { bindings::rust_dmirror_pfn_to_page(pfn) }.cast();
+        let owner = Arc::as_ptr(owner).cast_mut().cast();
+        // INVARIANT: The block of these slots has a reference to this owner.
         // SAFETY: By the type invariants, these pages belonged to no folio when their slots were taken,
         // and nobody else makes a folio of them. The pagemap is registered.
-        unsafe { bindings::rust_dmirror_zone_device_folio_init(raw, self.raw.get(), order) };
+        unsafe { bindings::rust_dmirror_zone_device_folio_init(raw, self.raw.get(), order, owner) };
         // SAFETY: A page that has a number has a `struct page`. The folio was made with one reference,
         // locked, and both are ours.
         unsafe { LockedFolio::from_raw(NonNull::new_unchecked(raw)) }
@@ -293,10 +297,21 @@ impl<T: Driver> Pagemap<T> {
         self.state.lock().slots.used_by(&owner)
     }
 
-    /// The owner of the page with number `offset` of the range, if it is in use.
-    pub fn owner(&self, offset: usize) -> Option<Arc<T::Owner>> {
-        let state = self.state.lock();
-        state.slots.owner(offset).map(|holder| holder.0.clone())
+    /// The owner of the folio that a CPU fault wants, if it is one of this pagemap. No lock is taken.
+    pub fn owner_of<'a>(&self, fault: &Fault<'a>) -> Option<&'a T::Owner> {
+        let folio = fault.folio();
+        // SAFETY: The core holds a reference on the folio, which is one of device memory.
+        let pgmap = unsafe { bindings::rust_dmirror_folio_pgmap(folio) };
+        if pgmap != self.raw.get() {
+            return None;
+        }
+        // SAFETY: By our invariants, that is the owner of the folio, to which its block has a reference
+        // until the folio is free. The core holds a reference on the folio for `'a`.
+        unsafe {
+            bindings::rust_dmirror_folio_zone_device_data(folio)
+                .cast::<T::Owner>()
+                .as_ref()
+        }
     }
 
     /// Appends the page frame numbers of folios in use to `pfns`, from page `*cursor` of the range

@@ -8,6 +8,7 @@ use super::{
     Pagemap, //
 };
 use core::ops::Range;
+use kernel::sync::Arc;
 
 /// Single pages that follow each other, of one huge block, each to become a folio: an iterator.
 ///
@@ -15,22 +16,28 @@ use core::ops::Range;
 ///
 /// # Invariants
 ///
-/// The slots of these pages are taken, and belong to this value; none of them has a folio.
+/// The slots of these pages are taken for `owner`, and belong to this value; none of them has a folio.
 #[must_use = "dropping it gives the pages back"]
 pub struct Run<'a, T: Driver> {
     pagemap: &'a Pagemap<T>,
+    owner: &'a Arc<T::Owner>,
     left: Range<usize>,
 }
 
 impl<'a, T: Driver> Run<'a, T> {
     /// # Safety
     ///
-    /// The caller must have taken the slots of these pages singly, not made folios of them, and give
-    /// them up here.
-    pub(super) unsafe fn new(pagemap: &'a Pagemap<T>, pages: Range<usize>) -> Self {
+    /// The caller must have taken the slots of these pages singly, for `owner`, not made folios of them,
+    /// and give them up here.
+    pub(super) unsafe fn new(
+        pagemap: &'a Pagemap<T>,
+        owner: &'a Arc<T::Owner>,
+        pages: Range<usize>,
+    ) -> Self {
         // INVARIANT: By the requirements of this function.
         Run {
             pagemap,
+            owner,
             left: pages,
         }
     }
@@ -42,8 +49,8 @@ impl<T: Driver> Iterator for Run<'_, T> {
     fn next(&mut self) -> Option<DeviceFolio> {
         // INVARIANT: The page is not ours any more.
         let offset = self.left.next()?;
-        // SAFETY: By the type invariants, its slot was ours, and it has no folio.
-        let folio = unsafe { self.pagemap.init_folio(offset, 0) };
+        // SAFETY: By the type invariants, its slot was ours, taken for this owner, and it has no folio.
+        let folio = unsafe { self.pagemap.init_folio(offset, 0, self.owner) };
         // SAFETY: It is new, of one page, and that is where it is.
         Some(unsafe { DeviceFolio::new(folio, offset, false) })
     }

@@ -8,7 +8,7 @@ use std::{ops::Range, thread};
 use anyhow::{anyhow, Context, Result};
 
 use crate::{
-    abi,
+    abi::{self, Point},
     area::{Area, HUGE},
     check_eq,
     test::{
@@ -42,6 +42,12 @@ pub const CASES: &[Case] = &[
         "a page of a huge folio is not brought along, which would split the folio",
         NEW_ABI,
         parts_of_huge_pages,
+    ),
+    Case::new(
+        "around.split_pages",
+        "what was a huge page is brought along like any other pages of its owner",
+        NEW_ABI,
+        split_pages,
     ),
 ];
 
@@ -152,4 +158,17 @@ fn parts_of_huge_pages(ctx: &Ctx) -> Result<()> {
     check_eq!(order(&ctx.dev, &area, 7)?, 0, "order of the page behind");
     area.verify_pages(50, 0, 4)?;
     area.verify_pages(50, 6, HUGE - 6)
+}
+
+/// Each page of a huge folio that is split must know whose it is: its head does not tell any more.
+fn split_pages(ctx: &Ctx) -> Result<()> {
+    let area = Area::filled(1, 52)?;
+    ctx.to_device(&area, 52)?;
+    ctx.dev.inject(Point::HugeAlloc, 0, 1)?;
+    touch(ctx, &area, 52, 100, 100..101)?;
+    check_eq!(order(&ctx.dev, &area, 101)?, 0, "order of the page behind");
+    touch(ctx, &area, 52, 101, 100..103)?;
+    touch(ctx, &area, 52, 103, 100..107)?;
+    touch(ctx, &area, 52, 107, 100..115)?;
+    area.verify(52)
 }
