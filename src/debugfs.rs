@@ -167,7 +167,12 @@ impl Reader for HugeReady {
     fn read_from_slice(&self, reader: &mut UserSliceReader) -> Result {
         let most = words(reader, &mut [0; LONGEST])?.trim().parse();
         let most = ready::Most::new(most.map_err(|_| EINVAL)?)?;
-        self.0.core().ready.set_most(most);
+        let core = self.0.core();
+        // Coherent devices have no use for any.
+        if !core.is_private() && most != ready::Most::NONE {
+            return Err(EINVAL);
+        }
+        core.ready.set_most(most);
         Ok(())
     }
 }

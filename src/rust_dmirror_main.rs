@@ -14,6 +14,8 @@
 //! 4. leaves, below which nothing is taken but the layer's spinlock: `DEVICES`, `dmirror_reserve`, `dmirror_ready`, `dmirror_stuck`,
 //!    `dmirror_scratch`, and the spinlocks `dmirror_backing`, `dmirror_inject`, `dmirror_patience`, `dmirror_ledger`
 //!
+//! Of the leaves, `dmirror_ready` is taken by who waits for memory, too: nothing is allocated while it is held.
+//!
 //! lockdep watches it in the kernels own and debug.
 
 #[path = "../rust/lib.rs"]
@@ -89,7 +91,7 @@ module! {
         },
         huge_ready: u64 {
             default: 4,
-            description: "Huge pages of system memory that each device keeps ready for what comes back, up to 64",
+            description: "Huge pages of system memory that each private device keeps ready for what comes back, up to 64",
         },
         spm_size_mib: u64 {
             default: 256,

@@ -13,16 +13,18 @@ use kernel::{
     sync::Arc, //
 };
 
-/// What keeps something that it can give back.
+/// What keeps something that it can give back, counted in pages: the kernel weighs the number against
+/// those of other caches, and asks nobody who seems to have next to nothing before it is too late.
 ///
 /// Both functions run while somebody waits for memory. They may take a lock if nothing is allocated
 /// while it is held, anywhere.
 pub trait Shrink: Send + Sync + 'static {
-    /// How many objects could be given back.
+    /// How many pages could be given back.
     fn count(&self) -> usize;
 
-    /// Gives some back, `most` at most, and says how many they were.
-    fn give_back(&self, most: usize) -> usize;
+    /// Gives some back, and says how many pages they were: `wanted`, or as many more as it takes to
+    /// give back whole folios.
+    fn give_back(&self, wanted: usize) -> usize;
 }
 
 /// Lets the kernel ask for what somebody keeps, until it is dropped, which waits for who is asking.
@@ -94,9 +96,12 @@ impl<T: Shrink> Shrinker<T> {
         raw: *mut bindings::shrinker,
         control: *mut bindings::shrink_control,
     ) -> c_ulong {
-        // SAFETY: That is how the core calls it; nobody else writes to `control` meanwhile.
-        let (kept, most) = unsafe { (Self::from_raw(raw), (*control).nr_to_scan) };
-        kept.give_back(most)
+        // SAFETY: That is how the core calls it; nobody else uses `control` meanwhile.
+        let (kept, control) = unsafe { (Self::from_raw(raw), &mut *control) };
+        let given = kept.give_back(control.nr_to_scan);
+        // The core takes it for what was asked for, and would go on.
+        control.nr_scanned = control.nr_scanned.max(given);
+        given
     }
 }
 
@@ -122,30 +127,39 @@ mod tests {
             self.0.load(Relaxed)
         }
 
-        fn give_back(&self, most: usize) -> usize {
-            let given = most.min(self.count());
-            self.0.store(self.count() - given, Relaxed);
+        /// By four.
+        fn give_back(&self, wanted: usize) -> usize {
+            let count = self.count();
+            let given = wanted.next_multiple_of(4).min(count);
+            self.0.store(count - given, Relaxed);
             given
         }
     }
 
     #[test]
     fn the_core_reaches_what_is_kept() -> Result {
-        let kept = Arc::new(Kept(Atomic::new(3)), GFP_KERNEL)?;
+        let kept = Arc::new(Kept(Atomic::new(9)), GFP_KERNEL)?;
         let shrinker = Shrinker::new(c"rust_dmirror_test", kept.clone())?;
         let raw = shrinker.raw.as_ptr();
         let mut control = bindings::shrink_control {
             nr_to_scan: 2,
+            nr_scanned: 2,
             ..Default::default()
         };
-        let control = &mut control;
-        // SAFETY: It is registered. Memory reclaim may ask as well, and then has taken some.
-        unsafe {
-            assert!(Shrinker::<Kept>::count_objects(raw, control) <= 3);
-            assert!(Shrinker::<Kept>::scan_objects(raw, control) <= 2);
-            Shrinker::<Kept>::scan_objects(raw, control);
-            assert_eq!(Shrinker::<Kept>::count_objects(raw, control), 0);
-        }
+        // SAFETY: It is registered, and `control` is ours.
+        let (count, given) = unsafe {
+            (
+                Shrinker::<Kept>::count_objects(raw, &mut control),
+                Shrinker::<Kept>::scan_objects(raw, &mut control),
+            )
+        };
+        // Memory reclaim may ask as well, and then has taken some.
+        assert!(count <= 9 && given <= 4);
+        assert!(count < 9 || given < 4 || control.nr_scanned == 4);
+        kept.give_back(9);
+        // SAFETY: As above.
+        let count = unsafe { Shrinker::<Kept>::count_objects(raw, &mut control) };
+        assert_eq!(count, 0);
         drop(shrinker);
         assert_eq!(kept.count(), 0);
         Ok(())

@@ -91,8 +91,9 @@ impl Blank {
         unsafe { Self::from_new(raw, true) }
     }
 
-    /// Whether the caller would get a folio from the same place if it asked for one for `vma` now: no
-    /// memory policy has a say, and its node is the nearest.
+    /// Whether a folio that was kept may take the place of a new one for `vma`, asked for now: no memory
+    /// policy has a say, its node is the nearest and has no zone for movable memory, and none of its pages
+    /// is broken.
     pub fn suits(&self, vma: &VmaRef) -> bool {
         // SAFETY: `vma` is valid and read-locked by the invariants of `VmaRef`; we own the folio.
         unsafe { bindings::rust_dmirror_folio_suits_vma(self.folio.as_raw(), vma.as_ptr()) }

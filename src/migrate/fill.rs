@@ -203,13 +203,17 @@ fn alloc_point(huge: bool) -> Point {
     }
 }
 
-/// A huge folio of system memory that was kept ready, or a new one.
+/// A huge folio of system memory that was kept ready, or a new one; if there is none, the worker may have
+/// got the last.
 pub fn huge_folio(
     core: &Core,
     vma: &VmaRef,
     alloc: impl FnOnce() -> Result<Blank>,
 ) -> Result<Blank> {
-    core.ready.take(vma).map_or_else(alloc, Ok)
+    let ready = || core.ready.take(vma);
+    ready()
+        .map_or_else(alloc, Ok)
+        .or_else(|error| ready().ok_or(error))
 }
 
 /// A destination in system memory.

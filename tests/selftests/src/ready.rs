@@ -6,11 +6,11 @@ use std::{fs, path::PathBuf, thread::sleep, time::Duration};
 
 use anyhow::{Context, Result};
 
-use crate::{ledger, test::Skip};
+use crate::{device::Driver, ledger, test::Skip};
 
 const DEVICE: &str = "/sys/kernel/debug/rust_dmirror/hmm_dmirror0";
 const PAUSE: Duration = Duration::from_millis(10);
-const PATIENCE: u32 = 500;
+const PATIENCE: u32 = 100;
 
 /// Another number of them, for as long as this lives.
 pub struct Ready {
@@ -28,6 +28,14 @@ impl Ready {
         let ready = Ready { file, was };
         ready.set(&most.to_string())?;
         Ok(ready)
+    }
+
+    /// None, for a case in which they would hide what it is about. The C driver has none.
+    pub fn none(driver: Driver) -> Result<Option<Ready>> {
+        match driver {
+            Driver::Rust => Ready::keep(0).map(Some),
+            Driver::C => Ok(None),
+        }
     }
 
     pub fn set(&self, text: &str) -> Result<()> {

@@ -5,7 +5,8 @@
 //! Whatever it is taken by, it is missing among the free pages afterwards. Two things that are missing
 //! as well are nobody's: the device's `struct page`s, which are counted by the ranges in /proc/iomem,
 //! and the memory that plays the device's, which is as much as has just become free elsewhere. So the
-//! driver must be new in this boot, or some of its memory is taken already.
+//! driver must be new in this boot, or some of its memory is taken already. What it keeps ready for pages
+//! that come back is not in it: none has come back by then, and it would be given up.
 
 use std::{fs, path::PathBuf, thread, time::Duration};
 
@@ -84,12 +85,12 @@ pub fn run(options: &Options) -> Result<u8> {
     all(abi::MIGRATE_TO_SYS)?;
 
     let missing = before as i64 - after as i64 - (pages * STRUCT_PAGE) as i64;
+    ensure!(missing > 0, "{missing} bytes are missing");
     let samples = Samples {
         row: Row::new(What::Memory, options.pages, options.mib * MIB),
         side,
         round: options.round,
-        // As much as can be told from nothing.
-        ns: vec![missing.max(PAGE_SIZE as i64) as u64],
+        ns: vec![missing as u64],
     };
     println!("{}", Line::Samples(samples).line());
     println!("# {side:?}: {missing} bytes, beside {pages} struct pages");

@@ -125,7 +125,7 @@ pub fn run(options: &Options) -> Result<u8> {
         ),
         (
             &options.memory,
-            "Memory of the kernel, beyond struct pages and what plays the device's memory",
+            "Memory of the kernel, beyond struct pages, what plays the device's memory, and huge_ready",
         ),
     ] {
         if let Some(path) = path {

@@ -172,6 +172,7 @@ fn migrate(ctx: &Ctx, direction: u32, split: bool) -> Result<()> {
 
 /// They say `ENOENT` where not all pages moved.
 fn old_migrations(ctx: &Ctx) -> Result<()> {
+    let _none = Ready::keep(0)?;
     for (code, direction) in [
         (abi::MIGRATE_TO_DEV, abi::TO_DEVICE),
         (abi::MIGRATE_TO_SYS, abi::TO_SYSTEM),

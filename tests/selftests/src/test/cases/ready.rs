@@ -39,18 +39,29 @@ pub const CASES: &[Case] = &[
 /// The order of a huge page.
 const HUGE_ORDER: u32 = HUGE.ilog2();
 
-/// Frees some huge pages: the worker does not compact memory.
-fn make_room() -> Result<()> {
-    Area::filled(8, 0).map(drop)
-}
-
 /// Brings a huge page back, after which there are new ones.
 fn round_trip(ctx: &Ctx, seed: u64) -> Result<Area> {
-    make_room()?;
     let area = Area::filled(1, seed)?;
     ctx.to_device(&area, seed)?;
     ctx.to_system(&area)?;
+    area.verify(seed)?;
     Ok(area)
+}
+
+/// Brings huge pages back until there are so many ready. The worker takes what is at hand: at times
+/// that is too little, and next time there is more.
+fn fill(ctx: &Ctx, ready: &Ready, count: u64) -> Result<()> {
+    const TRIES: u64 = 20;
+    for seed in 0..TRIES {
+        round_trip(ctx, 360 + seed)?;
+        if ready.wait(count)? == count {
+            return Ok(());
+        }
+        // What was a process's is at hand then.
+        drop(Area::filled(8, 0)?);
+    }
+    check_eq!(ready.count()?, count, "huge pages that are ready");
+    Ok(())
 }
 
 fn used(ctx: &Ctx) -> Result<()> {
@@ -59,7 +70,7 @@ fn used(ctx: &Ctx) -> Result<()> {
     let by_request = round_trip(ctx, 351)?;
     ctx.to_device(&by_fault, 350)?;
     ctx.to_device(&by_request, 351)?;
-    check_eq!(ready.wait(2)?, 2, "huge pages that are ready");
+    fill(ctx, &ready, 2)?;
     {
         // Of this thread, and not of the worker.
         let _fail = PageAlloc::fail(HUGE_ORDER, 0, u32::MAX >> 1)?;
@@ -85,19 +96,17 @@ fn used(ctx: &Ctx) -> Result<()> {
 
 fn given_back(ctx: &Ctx) -> Result<()> {
     let ready = Ready::keep(3)?;
-    round_trip(ctx, 352)?.verify(352)?;
-    check_eq!(ready.wait(3)?, 3, "huge pages that are ready");
+    fill(ctx, &ready, 3)?;
+    // Waits for the worker.
+    ready.set("3")?;
     fs::write("/proc/sys/vm/drop_caches", "2")?;
-    check_eq!(ready.wait(0)?, 0, "huge pages after the kernel took them");
-    round_trip(ctx, 353)?.verify(353)?;
-    check_eq!(ready.wait(3)?, 3, "huge pages that are ready again");
-    Ok(())
+    check_eq!(ready.count()?, 0, "huge pages after the kernel took them");
+    fill(ctx, &ready, 3)
 }
 
 fn number(ctx: &Ctx) -> Result<()> {
     let ready = Ready::keep(4)?;
-    round_trip(ctx, 354)?.verify(354)?;
-    check_eq!(ready.wait(4)?, 4, "huge pages that are ready");
+    fill(ctx, &ready, 4)?;
     ready.set("1")?;
     check_eq!(ready.count()?, 1, "huge pages that are left");
     for bad in ["65", "-1", "x", "1 2"] {
@@ -106,7 +115,7 @@ fn number(ctx: &Ctx) -> Result<()> {
     check_eq!(ready.most()?, "1", "the number that is shown");
     ready.set("0")?;
     check_eq!(ready.count()?, 0, "huge pages that are left");
-    round_trip(ctx, 355)?.verify(355)?;
+    round_trip(ctx, 355)?;
     check_eq!(ready.count()?, 0, "huge pages where none are wanted");
     ready.set("64")
 }

@@ -10,6 +10,7 @@ use crate::{
     area::{Area, HUGE},
     device::Device,
     proc::fail::PageAlloc,
+    ready::Ready,
     test::{
         case::{Case, Ctx},
         shown::Shown,
@@ -113,6 +114,7 @@ fn touch_after_failure(ctx: &Ctx) -> Result<()> {
 }
 
 fn fault_without_huge(ctx: &Ctx) -> Result<()> {
+    let _none = Ready::none(ctx.driver)?;
     let area = Area::filled(1, 174)?;
     ctx.to_device(&area, 174)?;
     let failing = PageAlloc::fail(HUGE_ORDER, 0, u32::MAX >> 1)?;
