@@ -222,9 +222,8 @@ impl Mirror {
         let timeout = Delta::from_millis(bindings::HMM_RANGE_DEFAULT_TIMEOUT as i64);
         let begin = Instant::<Monotonic>::now();
         // A fault changes the mapping as well, for one when it copies a shared page: each page may cost
-        // a round, and on a slow machine all of them more than a second. The other function has rounds
-        // of its own, which end by time.
-        let mut rounds = if keep_lock { 2 * nr } else { 0 };
+        // a round, and on a slow machine all of them more than a second.
+        let mut rounds = 2 * nr;
 
         // The first page tells whether all is one huge mapping: then there is no need to have the others
         // written down one by one.
@@ -239,8 +238,6 @@ impl Mirror {
                 return Err(EBUSY);
             }
             rounds = rounds.saturating_sub(1);
-            pfns[..skipped].fill(0);
-            pfns[skipped..asked].fill(want.request());
             let mut request = bindings::hmm_range {
                 notifier: self.notifier.as_raw(),
                 notifier_seq: 0,
@@ -248,21 +245,45 @@ impl Mirror {
                 end: start + (asked << PAGE_SHIFT),
                 hmm_pfns: pfns.as_mut_ptr(),
                 default_flags: 0,
-                pfn_flags_mask: want.mask(),
+                pfn_flags_mask: 0,
                 dev_private_owner: self.owner().as_raw(),
             };
-            let answer = if keep_lock {
-                request.notifier_seq = self.notifier.read_begin();
+            let mut wanted = want;
+            if !keep_lock {
+                // This one begins anew by itself, and does not clear what it answered: that is what it is
+                // asked for then. So it is asked for all pages alike, and only to have them there.
+                pfns[skipped..asked].fill(0);
+                request.start = range.start;
+                request.hmm_pfns = pfns[skipped..].as_mut_ptr();
+                request.default_flags = want.request();
+                let jiffies = kernel::time::msecs_to_jiffies(timeout.as_millis() as u32);
+                // SAFETY: The notifier is registered, there is an entry for each page that is asked for,
+                // and `mmap_lock` is not held by us.
+                let there = to_result(unsafe {
+                    bindings::hmm_range_fault_unlocked_timeout(&mut request, jiffies)
+                });
+                match there {
+                    // It had rounds of its own for that long.
+                    Err(error) if error == EBUSY => {
+                        rounds = 0;
+                        continue;
+                    }
+                    there => there?,
+                }
+                request.start = start;
+                request.hmm_pfns = pfns.as_mut_ptr();
+                request.default_flags = 0;
+                wanted = Want::Look;
+            }
+            pfns[..skipped].fill(0);
+            pfns[skipped..asked].fill(wanted.request());
+            request.pfn_flags_mask = wanted.mask();
+            request.notifier_seq = self.notifier.read_begin();
+            let answer = {
                 let _mmap = MmapReadLock::new(&mm)?;
                 // SAFETY: The notifier is registered, `pfns` has an entry for each page that is
                 // asked for, and `mmap_lock` is held.
                 to_result(unsafe { bindings::hmm_range_fault(&mut request) })
-            } else {
-                let jiffies = kernel::time::msecs_to_jiffies(timeout.as_millis() as u32);
-                // SAFETY: As above, and `mmap_lock` is not held by us.
-                to_result(unsafe {
-                    bindings::hmm_range_fault_unlocked_timeout(&mut request, jiffies)
-                })
             };
             match answer {
                 Err(error) if error == EBUSY => continue,
@@ -270,6 +291,11 @@ impl Mirror {
             }
             let locked = self.lock();
             if self.notifier.read_retry(request.notifier_seq) {
+                continue;
+            }
+            let is_there = |raw: &usize| Pfn::from_raw(*raw).pfn().is_some();
+            if wanted != want && !pfns[skipped..asked].iter().all(is_there) {
+                // Gone again meanwhile.
                 continue;
             }
             let is_huge = nr == HUGE_PAGES && Locked::is_huge(pfns[0]);

@@ -18,6 +18,7 @@ use crate::{
     range::Pages,
     uapi, //
 };
+use core::ops::Range;
 use kernel::{
     page::PAGE_SIZE,
     prelude::*, //
@@ -25,22 +26,11 @@ use kernel::{
 
 /// Makes the pages exclusive to the device, and copies them to user space.
 pub fn exclusive(file: &File, pages: Pages, to: &UserPages, cmd: &mut uapi::Command) -> Result {
-    let mm = file.mm()?;
-    file.device().core().scratch.with(|scratch| {
-        for address in (pages.start()..pages.end()).step_by(PAGE_SIZE) {
-            let made = check_killed().and_then(|()| {
-                file.mirror()
-                    .make_exclusive(&mut scratch.room, &mm, address)
-            });
-            if made.is_err() {
-                // All or nothing, as far as the device knows.
-                file.mirror().lock().forget(pages.start()..address);
-                return made;
-            }
-        }
-        Ok(())
-    })?;
-    drop(mm);
+    if let Err(error) = make(file, pages.start()..pages.end()) {
+        // All or nothing, as far as the device knows.
+        file.mirror().lock().forget(pages.start()..pages.end());
+        return Err(error);
+    }
     let (mut at, mut tries) = (0, Tries::default());
     while at < pages.count() {
         check_killed()?;
@@ -49,8 +39,12 @@ pub fn exclusive(file: &File, pages: Pages, to: &UserPages, cmd: &mut uapi::Comm
                 at += copied;
                 tries = Tries::default();
             }
-            // The CPU took it back already.
-            Step::NotMapped => return Err(ENOENT),
+            // The CPU took it back already; or somebody only looked whether it could, as khugepaged does.
+            Step::NotMapped => {
+                tries.again().map_err(|_| ENOENT)?;
+                let page = pages.start() + at * PAGE_SIZE;
+                make(file, page..page + PAGE_SIZE)?;
+            }
             Step::NotAtHand => {
                 tries.again()?;
                 to.fault_in_writeable(at, AT_ONCE.min(pages.count() - at))?;
@@ -59,6 +53,18 @@ pub fn exclusive(file: &File, pages: Pages, to: &UserPages, cmd: &mut uapi::Comm
         cmd.cpages = at as u64;
     }
     Ok(())
+}
+
+/// Makes pages exclusive to the device, up to the first that cannot be.
+fn make(file: &File, range: Range<usize>) -> Result {
+    let mm = file.mm()?;
+    file.device().core().scratch.with(|scratch| {
+        range.step_by(PAGE_SIZE).try_for_each(|address| {
+            check_killed()?;
+            file.mirror()
+                .make_exclusive(&mut scratch.room, &mm, address)
+        })
+    })
 }
 
 /// Fails with `EPERM` if one of the pages is exclusive to the device.

@@ -10,11 +10,14 @@ use std::{
 };
 
 use anyhow::{anyhow, bail, ensure, Context, Result};
-use nix::{errno::Errno, sys::mman::MmapAdvise};
+use nix::{
+    errno::Errno,
+    sys::mman::{MmapAdvise, ProtFlags},
+};
 
 use crate::{
     abi::{self, Point},
-    area::{pattern_bytes, Area, HUGE},
+    area::{pattern_bytes, verify_bytes, Area, HUGE},
     check_eq,
     device::{Device, PAGE_SIZE},
     proc,
@@ -44,6 +47,20 @@ pub const CASES: &[Case] = &[
         "T9: a device write that returned 0 is never lost to a migration",
         OnC::Skip("T9, T10: races that the C driver loses"),
         device_write,
+    )
+    .races(),
+    Case::new(
+        "stress.read_unlocked",
+        "READ_UNLOCKED wants to read, also if it has to begin anew where it could write before",
+        NEW_ABI,
+        read_unlocked,
+    )
+    .races(),
+    Case::new(
+        "stress.exclusive",
+        "pages become exclusive while somebody tries again and again to make a huge page of them",
+        NEW_ABI,
+        exclusive,
     )
     .races(),
     Case::new(
@@ -409,4 +426,84 @@ fn unmap_while_evicted() -> Result<()> {
     println!("{rounds} times; an eviction takes {eviction:.2?}");
     ensure!(rounds > 0, "there was no time for it");
     Ok(())
+}
+
+/// The core begins anew when a mapping changes, with its answers of before in place of what was asked:
+/// first there are pages that may be written, then, at one that is missing, it is found that something
+/// changed, and when it looks again nothing may be written.
+fn read_unlocked(ctx: &Ctx) -> Result<()> {
+    const NPAGES: usize = 64;
+    const LAST: usize = NPAGES - 1;
+    let area = Area::filled_small(NPAGES, 190)?;
+    race(
+        2,
+        |index, running| {
+            while running() {
+                if index == 0 {
+                    area.discard(LAST, 1)?;
+                    continue;
+                }
+                area.protect(ProtFlags::PROT_READ)?;
+                area.protect(ProtFlags::PROT_READ | ProtFlags::PROT_WRITE)?;
+                for page in 0..LAST {
+                    area.set_word(page, 0, area.word(page, 0));
+                }
+            }
+            Ok(())
+        },
+        |running| {
+            let mut done = 0;
+            while running() {
+                match ctx.dev.read_by(abi::READ_UNLOCKED, area.addr(), NPAGES) {
+                    Ok(data) => verify_bytes(190, 0, &data[..LAST * PAGE_SIZE])?,
+                    // It did not hold still for long enough.
+                    Err(Errno::EBUSY) => continue,
+                    Err(errno) => bail!("after {done} reads: {errno}"),
+                }
+                done += 1;
+            }
+            println!("{done} reads");
+            ensure!(done > 0, "nothing was read");
+            Ok(())
+        },
+    )
+}
+
+/// Who tries that tells devices that the pages may go, before it finds that they cannot: the device has
+/// to look once more.
+fn exclusive(ctx: &Ctx) -> Result<()> {
+    const NPAGES: usize = 16;
+    let area = Area::huge(1)?;
+    area.advise(MmapAdvise::MADV_NOHUGEPAGE)?;
+    area.fill(191);
+    area.advise(MmapAdvise::MADV_HUGEPAGE)?;
+    race(
+        1,
+        |_, running| {
+            while running() {
+                // It may succeed as well.
+                let _ = area.collapse();
+            }
+            Ok(())
+        },
+        |running| {
+            let mut buffer = vec![0; NPAGES * PAGE_SIZE];
+            let mut done = 0;
+            while running() {
+                let ptr = buffer.as_mut_ptr() as usize;
+                let (addr, npages) = (area.addr(), NPAGES as u64);
+                match ctx.dev.command(abi::EXCLUSIVE, addr, ptr, npages) {
+                    Ok(_) => verify_bytes(191, 0, &buffer)?,
+                    // It did not hold still for long enough.
+                    Err(Errno::EBUSY) => continue,
+                    Err(errno) => bail!("after {done} times: {errno}"),
+                }
+                done += 1;
+            }
+            println!("{done} times");
+            ensure!(done > 0, "no page became exclusive");
+            Ok(())
+        },
+    )?;
+    area.verify(191)
 }
