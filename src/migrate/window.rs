@@ -24,10 +24,7 @@ use crate::{
     file::File,
     inject::Point,
     layer::mm::{
-        folio::{
-            Folio,
-            LockedFolio, //
-        },
+        folio::Folio,
         hmm::Want,
         lock::{
             check_killed,
@@ -176,13 +173,15 @@ impl Window<'_> {
         if !holds {
             *extra = None;
         }
-        let blocker = match faults.fires(Point::FolioLock) {
-            true => self.lock_source(&range, attempts.compound()),
+        let to_lock = match faults.fires(Point::FolioLock) {
+            true => self.find_source(&range, attempts.compound()),
             false => None,
         };
         // Before the lock, and so dropped after it.
         let supply = self.file.device().memory.supply()?;
         let mmap = MmapReadLock::new(self.mm)?;
+        // Not before: who faults on that page waits for the folio's lock with `mmap_lock` held.
+        let blocker = to_lock.and_then(|folio| folio.try_lock().ok());
         let vma = mmap.vma(range.start).ok_or(EINVAL)?;
         if vma.flags() & flags::READ == 0 {
             return Err(EINVAL);
@@ -297,12 +296,12 @@ impl Window<'_> {
         looked.is_ok() && left
     }
 
-    /// For injection: what it is like if somebody else has the first page's folio locked.
+    /// For injection: the first page's folio, to see what it is like if somebody else has it locked.
     ///
     /// The collector only tries to lock what it takes as it is, but waits for the lock of a large
     /// folio that it must split first: for ever, if the lock is ours. So a large folio is locked only
     /// where it is to be collected whole, and no other thread could split the mapping before.
-    fn lock_source(&self, range: &Range<usize>, compound: bool) -> Option<LockedFolio> {
+    fn find_source(&self, range: &Range<usize>, compound: bool) -> Option<Folio> {
         let is_whole = compound && range.len() == HUGE_SIZE && is_alone(self.mm);
         let first = range.start..range.start + (1 << PAGE_SHIFT);
         let mut folio = None;
@@ -320,6 +319,6 @@ impl Window<'_> {
                     .and_then(|page| page.folio());
             })
             .ok()?;
-        folio?.try_lock().ok()
+        folio
     }
 }
