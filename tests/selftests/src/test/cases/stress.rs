@@ -64,6 +64,13 @@ pub const CASES: &[Case] = &[
     )
     .races(),
     Case::new(
+        "stress.locked_page",
+        "a migration that finds its page locked, beside faults on it and changes of the mapping",
+        NEW_ABI,
+        locked_page,
+    )
+    .races(),
+    Case::new(
         "stress.close",
         "files are closed while another thread migrates through them",
         OnC::Skip("T6, T7: oopses the kernel"),
@@ -506,4 +513,38 @@ fn exclusive(ctx: &Ctx) -> Result<()> {
         },
     )?;
     area.verify(191)
+}
+
+/// Who faults on a page waits for its lock with mmap_lock held, behind which others wait to change the
+/// mapping: whoever has the page locked must not wait for mmap_lock.
+fn locked_page(ctx: &Ctx) -> Result<()> {
+    let area = Area::filled_small(1, 192)?;
+    race(
+        2,
+        |index, running| {
+            while running() {
+                if index == 0 {
+                    area.word(0, 0);
+                    continue;
+                }
+                area.protect(ProtFlags::PROT_READ)?;
+                area.protect(ProtFlags::PROT_READ | ProtFlags::PROT_WRITE)?;
+            }
+            Ok(())
+        },
+        |running| {
+            let mut found = 0;
+            while running() {
+                ctx.dev.migrate(abi::TO_DEVICE, area.addr(), 1)?;
+                ctx.dev.inject(Point::FolioLock, 0, 1)?;
+                ctx.dev.migrate(abi::TO_SYSTEM, area.addr(), 1)?;
+                found += 1;
+            }
+            println!("{found} times");
+            ensure!(found > 0, "nothing was tried");
+            Ok(())
+        },
+    )?;
+    ctx.dev.inject(Point::FolioLock, 0, 0)?;
+    area.verify(192)
 }
