@@ -135,6 +135,9 @@ pub struct Mirror {
     notifier: Notifier<Shared>,
 }
 
+/// How long a mapping may keep changing under whoever looks at it.
+const TIMEOUT: Delta = Delta::from_millis(bindings::HMM_RANGE_DEFAULT_TIMEOUT as i64);
+
 impl Mirror {
     /// Begins to mirror `mm` for the device that has this owner. Sleeps.
     pub fn new(mm: &MmWithUser, owner: OwnerId) -> impl PinInit<Self, Error> + use<'_> {
@@ -219,7 +222,6 @@ impl Mirror {
         let nr = (range.end - start) >> PAGE_SHIFT;
         let mm = self.mm().mmget_not_zero().ok_or(EFAULT)?;
         let pfns = &mut room.pfns[..nr];
-        let timeout = Delta::from_millis(bindings::HMM_RANGE_DEFAULT_TIMEOUT as i64);
         let begin = Instant::<Monotonic>::now();
         // A fault changes the mapping as well, for one when it copies a shared page: each page may cost
         // a round, and on a slow machine all of them more than a second.
@@ -234,49 +236,26 @@ impl Mirror {
         };
         let (mut locked, is_huge) = loop {
             check_killed()?;
-            if rounds == 0 && begin.elapsed() > timeout {
+            if rounds == 0 && begin.elapsed() > TIMEOUT {
                 return Err(EBUSY);
             }
             rounds = rounds.saturating_sub(1);
-            let mut request = bindings::hmm_range {
-                notifier: self.notifier.as_raw(),
-                notifier_seq: 0,
-                start,
-                end: start + (asked << PAGE_SHIFT),
-                hmm_pfns: pfns.as_mut_ptr(),
-                default_flags: 0,
-                pfn_flags_mask: 0,
-                dev_private_owner: self.owner().as_raw(),
-            };
-            let mut wanted = want;
-            if !keep_lock {
-                // This one begins anew by itself, and does not clear what it answered: that is what it is
-                // asked for then. So it is asked for all pages alike, and only to have them there.
-                pfns[skipped..asked].fill(0);
-                request.start = range.start;
-                request.hmm_pfns = pfns[skipped..].as_mut_ptr();
-                request.default_flags = want.request();
-                let jiffies = kernel::time::msecs_to_jiffies(timeout.as_millis() as u32);
-                // SAFETY: The notifier is registered, there is an entry for each page that is asked for,
-                // and `mmap_lock` is not held by us.
-                let there = to_result(unsafe {
-                    bindings::hmm_range_fault_unlocked_timeout(&mut request, jiffies)
-                });
-                match there {
-                    // It had rounds of its own for that long.
+            let wanted = if keep_lock {
+                want
+            } else {
+                match self.fault_in_unlocked(&mut pfns[skipped..asked], range.start, want) {
+                    // It had rounds of its own for as long as we have.
                     Err(error) if error == EBUSY => {
                         rounds = 0;
                         continue;
                     }
                     there => there?,
                 }
-                request.start = start;
-                request.hmm_pfns = pfns.as_mut_ptr();
-                request.default_flags = 0;
-                wanted = Want::Look;
-            }
+                Want::Look
+            };
             pfns[..skipped].fill(0);
             pfns[skipped..asked].fill(wanted.request());
+            let mut request = self.request(pfns, start, asked);
             request.pfn_flags_mask = wanted.mask();
             request.notifier_seq = self.notifier.read_begin();
             let answer = {
@@ -318,6 +297,36 @@ impl Mirror {
             look(at, each, unsafe { Seen::new(Pfn::from_raw(*raw)) });
         }
         Ok(())
+    }
+
+    /// Has pages from `start` on there, as many as there are entries, by faults that may drop `mmap_lock`.
+    /// C: `hmm_range_fault_unlocked_timeout()`.
+    ///
+    /// That begins anew by itself and does not clear what it answered, which it takes for what it is
+    /// asked for then. So it is asked for all pages alike, and its answer is of no use.
+    fn fault_in_unlocked(&self, pfns: &mut [usize], start: usize, want: Want) -> Result {
+        pfns.fill(0);
+        let nr = pfns.len();
+        let mut request = self.request(pfns, start, nr);
+        request.default_flags = want.request();
+        let jiffies = kernel::time::msecs_to_jiffies(TIMEOUT.as_millis() as u32);
+        // SAFETY: The notifier is registered, `pfns` has an entry for each page that is asked for, and
+        // `mmap_lock` is not held by us.
+        to_result(unsafe { bindings::hmm_range_fault_unlocked_timeout(&mut request, jiffies) })
+    }
+
+    /// What is asked for the `nr` pages from `start` on: nothing yet.
+    fn request(&self, pfns: &mut [usize], start: usize, nr: usize) -> bindings::hmm_range {
+        bindings::hmm_range {
+            notifier: self.notifier.as_raw(),
+            notifier_seq: 0,
+            start,
+            end: start + (nr << PAGE_SHIFT),
+            hmm_pfns: pfns.as_mut_ptr(),
+            default_flags: 0,
+            pfn_flags_mask: 0,
+            dev_private_owner: self.owner().as_raw(),
+        }
     }
 
     pub(super) fn notifier(&self) -> &Notifier<impl Invalidate> {
