@@ -38,6 +38,10 @@ declare -A BREAKS_SHORT=(
 # page that is in two lists first.
 TRIPS='NULL pointer|Oops|CPU stall'
 may_trip() { [[ $1 == *plain*hmm-tests ]]; }
+# Pages that were freed under their owner's feet are soon another process's, and
+# one time in thirty its counters are off too: by a few, which no rule foresees.
+# The program's own are off by a huge page.
+SPREAD='Bad rss-counter state .*val:-?[0-9]{1,2} '
 
 # steps_of GUEST: a kernel that is broken on purpose gets nothing more to do.
 steps_of() {
@@ -121,9 +125,10 @@ judge_log() {
 	fi
 	if [[ $name == *-plain-*-put-* ]]; then
 		sed '/dmirror-guest: begin put-/q' "$log" >"$VM/$name/gated.log"
-		grep 'Bad rss-counter' "$log" >>"$VM/$name/gated.log" || true
+		grep 'Bad rss-counter' "$log" | grep -vE "$SPREAD" >>"$VM/$name/gated.log" || true
 		said=$(complaints "$name" "put-${name#*-put-}")
 		[[ ! $said =~ $TRIPS ]] || note "$name: memory was corrupt, and the kernel tripped over it: $said"
+		! grep -qE "$SPREAD" "$log" || note "$name: memory was corrupt, and other processes' counters are off too: $said"
 		if may_trip "$name" && [[ $said =~ $TRIPS && $said != *rss-counter* ]]; then allowed=(); fi
 		log=$VM/$name/gated.log
 	fi
@@ -136,11 +141,17 @@ judge_log() {
 	[ ! -f "$VM/$name/retried" ] || note "$name: $(cat "$VM/$name/retried")"
 }
 
-# as_wanted SAID WANTED
+# as_wanted SAID WANTED: each of the reports came, in whatever order, or the crash
+# that may come instead.
 as_wanted() {
-	[ "$1" != "$2" ] || return 0
-	[ -n "$2" ] || return 1
-	[[ $1 =~ ${2%; or a crash} ]] || [[ $2 == *'or a crash' && $1 =~ $TRIPS ]]
+	local said=$1 wanted=$2 report reports
+	[ "$said" != "$wanted" ] || return 0
+	[ -n "$wanted" ] || return 1
+	[[ $wanted != *'or a crash' || ! $said =~ $TRIPS ]] || return 0
+	IFS=';' read -ra reports <<<"${wanted%; or a crash}"
+	for report in "${reports[@]}"; do
+		[[ $said =~ ${report# } ]] || return 1
+	done
 }
 
 # One line for each run, for the table.
