@@ -47,7 +47,7 @@ for part in $parts; do
 		report+=(--icount "$VM/bench-icount/bench.out")
 		;;
 	unzeroed)
-		PARAMETERS=huge_ready=0 APPEND=init_on_alloc=0 DMIRROR_ACCEL=icount bench_guest bench-unzeroed 900 "load both-drivers bench" \
+		PARAMETERS=huge_ready=0 APPEND=init_on_alloc=0 DMIRROR_ACCEL=icount bench_guest bench-unzeroed 1800 "load both-drivers bench" \
 			"--plan huge --rounds 3"
 		report+=(--unzeroed "$VM/bench-unzeroed/bench.out")
 		;;

@@ -15,7 +15,7 @@ set -euo pipefail
 GUESTS_TEST=(
 	"own-hmm|own|rust|load hmm-tests stress unload||coherent"
 	"own|own|rust|load demo companion unload bad-parameters rmmod-busy||coherent"
-	"stock|stock|rust|load demo companion hmm-tests bench-smoke unload good-parameters rmmod-busy"
+	"stock|stock|rust|load demo companion hmm-tests bench-smoke unload bench-memory-smoke good-parameters rmmod-busy"
 )
 # The C driver, for the record: where it is known wrong, cases fail as expected,
 # and three of them make it warn (K8, T19). The kernel "debug" takes its time.

@@ -13,7 +13,7 @@
 #   ALLOWED=COUNT:REGEX[newline...]   the kernel reports that this run provokes
 #   COHERENT=yes   with special purpose memory, and coherent devices on it
 
-TEXT_STEPS=' demo mm-selftests bench-hmm-tests bench-memory '
+TEXT_STEPS=' demo mm-selftests bench-hmm-tests bench-memory bench-memory-smoke '
 
 # The selftest's private variants: a run in which fewer passed is no pass, even
 # if the rest only skipped. One of them needs gup_test. With coherent devices each
@@ -42,7 +42,7 @@ prepare_guest() {
 	MM_TESTS=()
 	[[ " $steps " != *' mm-selftests '* ]] || provide_mm_selftests
 	# The companion is built once for all guests of a run.
-	[ -n "${COMPANION:-}" ] || [[ ! " $steps " =~ ' '(demo|companion|good-parameters|mm-selftests|stress|bench|bench-smoke|bench-memory)' ' && $steps != shell ]] ||
+	[ -n "${COMPANION:-}" ] || [[ ! " $steps " =~ ' '(demo|companion|good-parameters|mm-selftests|stress|bench|bench-smoke|bench-memory|bench-memory-smoke)' ' && $steps != shell ]] ||
 		provide_companion
 	SWAP_DISK=''
 	[[ " $steps " != *' stress '* ]] || provide_swap_disk

@@ -16,7 +16,7 @@ pub enum Plan {
     Full,
     /// A few, where time goes by slowly
     Few,
-    /// Of those, the migrations of huge pages
+    /// The migrations of huge pages, from one to as many as there are
     Huge,
     /// Processes side by side
     SideBySide,
@@ -77,20 +77,19 @@ const SMOKE: Sizes = Sizes {
     phases: [&[2], &[1]],
 };
 
+/// How much is migrated at most.
+const LARGEST: u64 = 1024;
+
 impl Plan {
     /// What opens and closes comes first: the C driver's close looks at all device memory that there
     /// ever was, and later there is more.
     pub fn jobs(self) -> Vec<Job> {
         let sizes = match self {
             Plan::Full | Plan::SideBySide => FULL,
-            Plan::Few | Plan::Huge => FEW,
+            Plan::Few => FEW,
             Plan::Smoke => SMOKE,
+            Plan::Huge => return huge(),
         };
-        if self == Plan::Huge {
-            let kinds = [Kind::Migrate, Kind::FaultInOrder, Kind::Copies];
-            let of = |kind| sizes.huge.iter().map(move |size| job(kind, Huge, *size));
-            return kinds.into_iter().flat_map(of).collect();
-        }
         if self == Plan::SideBySide {
             return sizes.side_by_side();
         }
@@ -113,8 +112,8 @@ impl Plan {
         }
         add(Kind::Copies, Huge, sizes.huge);
         if self == Plan::Full {
-            add(Kind::Migrate, Huge, &[1024]);
-            add(Kind::Copies, Huge, &[1024]);
+            add(Kind::Migrate, Huge, &[LARGEST]);
+            add(Kind::Copies, Huge, &[LARGEST]);
         }
         add(Kind::OpenClose, Huge, sizes.held);
         jobs.extend(sizes.side_by_side());
@@ -136,6 +135,16 @@ impl Sizes {
         };
         self.processes.iter().flat_map(of).collect()
     }
+}
+
+/// Does the time for a byte grow with their number?
+fn huge() -> Vec<Job> {
+    let kinds = [Kind::Migrate, Kind::FaultInOrder, Kind::Copies];
+    let of = |kind| {
+        let sizes = FULL.huge.iter().chain(&[LARGEST]);
+        sizes.map(move |size| job(kind, Huge, *size))
+    };
+    kinds.into_iter().flat_map(of).collect()
 }
 
 fn job(kind: Kind, pages: Pages, mib: u64) -> Job {
