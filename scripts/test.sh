@@ -9,9 +9,9 @@ set -euo pipefail
 . "$(dirname "${BASH_SOURCE[0]}")/lib/all.sh"
 
 # What is booted: name, kernel, driver, steps, and the kernel reports that are
-# expected, COUNT:REGEX; "coherent" gives it coherent devices; and its limit in
-# seconds, where it needs more than the others. Kernels are in
-# provide_kernel (lib/kernel.sh), steps in guest/steps; two guests of a list run side by side.
+# expected, COUNT:REGEX; "coherent" gives it coherent devices; its limit in seconds,
+# where it needs more than the others; and what the kernel's command line has besides.
+# Kernels are in provide_kernel (lib/kernel.sh), steps in guest/steps; two guests of a list run side by side.
 GUESTS_TEST=(
 	"own-hmm|own|rust|load hmm-tests stress unload||coherent"
 	"own|own|rust|load demo companion unload bad-parameters rmmod-busy||coherent"
@@ -25,17 +25,19 @@ GUESTS_ALL=(
 	"debug-stress|debug|rust|load stress unload kmemleak||coherent|1200"
 	"c|stock|c|load companion unload|3:WARNING: .*dmirror_do_fault"
 	"stress|own|rust|load stress unload"
+	"movable|own|rust|load companion unload||||movablecore=1G"
 )
 
 # run_guests SECONDS-OF-STRESS GUEST...
 run_guests() {
-	local entry name kernel driver steps allowed coherent limit seconds=$1
+	local entry name kernel driver steps allowed coherent limit append seconds=$1
 	shift
 	for entry; do
-		IFS='|' read -r name kernel driver steps allowed coherent limit <<<"$entry"
+		IFS='|' read -r name kernel driver steps allowed coherent limit append <<<"$entry"
 		# Two at a time, the long ones first: more would fight for two processors, and tests for their time.
 		LEAVE=1 finish || true
-		STRESS=$(stress_options "$seconds") LIMIT=$((${limit:-600} + seconds)) ALLOWED=$allowed COHERENT=$coherent guest "$name" "$kernel" "$driver" "$steps"
+		STRESS=$(stress_options "$seconds") LIMIT=$((${limit:-600} + seconds)) ALLOWED=$allowed COHERENT=$coherent APPEND=$append \
+			guest "$name" "$kernel" "$driver" "$steps"
 	done
 	finish || true
 	judge_guests

@@ -122,11 +122,11 @@ impl Shelf {
         }
     }
 
-    /// Takes one that suits. If none does, and there is no room for others, one goes: they would be in
+    /// Takes one that is fit. If none is, and there is no room for others, one goes: they would be in
     /// the way for ever.
-    fn take(&self, suits: impl Fn(&Blank) -> bool) -> Option<Blank> {
+    fn take(&self, is_fit: impl Fn(&Blank) -> bool) -> Option<Blank> {
         let mut folios = self.folios.lock();
-        if let Some(at) = folios.iter().position(suits) {
+        if let Some(at) = folios.iter().position(is_fit) {
             return folios.remove(at).ok();
         }
         let useless = match folios.len() >= self.most() {
@@ -186,10 +186,10 @@ impl Ready {
     /// One that may be used in `vma`, if there is one; others are on their way then.
     pub fn take(&self, vma: &VmaRef) -> Option<Blank> {
         let shelf = self.shelf();
-        if shelf.most() == 0 {
+        if shelf.most() == 0 || !Blank::may_be_kept_for(vma) {
             return None;
         }
-        let folio = shelf.take(|folio| folio.suits(vma));
+        let folio = shelf.take(Blank::is_fit);
         // If it is queued already, it is not queued twice.
         let _ = self.queue.enqueue(shelf.clone());
         folio

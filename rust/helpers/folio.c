@@ -138,18 +138,25 @@ unsigned long rust_dmirror_vma_alloc_pages(gfp_t gfp, struct vm_area_struct *vma
 }
 
 /*
- * Whether @folio, which was kept and is of memory that is not to be moved, may take the place of a new
- * one for @vma: vma_alloc_folio() would look on that node first, and not in a zone for movable memory;
- * and no page of it was found to be broken meanwhile, for which nobody looks any more.
+ * Whether a folio that was kept, of memory that is not to be moved, may take the place of a new one for
+ * @vma: vma_alloc_folio() would look on the nearest node first, and not in a zone for movable memory.
  */
-bool rust_dmirror_folio_suits_vma(struct folio *folio, const struct vm_area_struct *vma)
+bool rust_dmirror_vma_takes_kept(const struct vm_area_struct *vma)
+{
+	return !vma_has_policy(vma) &&
+	       !populated_zone(&NODE_DATA(numa_mem_id())->node_zones[ZONE_MOVABLE]);
+}
+
+/*
+ * Whether it may be @folio: where vma_alloc_folio() would look first, and no page of it was found to be
+ * broken meanwhile, for which nobody looks any more.
+ */
+bool rust_dmirror_folio_is_fit(struct folio *folio)
 {
 	int node = folio_nid(folio);
 	long i;
 
-	if (vma_has_policy(vma) || node != numa_mem_id() ||
-	    !node_isset(node, cpuset_current_mems_allowed) ||
-	    populated_zone(&NODE_DATA(node)->node_zones[ZONE_MOVABLE]))
+	if (node != numa_mem_id() || !node_isset(node, cpuset_current_mems_allowed))
 		return false;
 	for (i = 0; i < folio_nr_pages(folio); i++)
 		if (PageHWPoison(folio_page(folio, i)))

@@ -62,7 +62,8 @@ struct folio *rust_dmirror_vma_alloc_folio(gfp_t gfp, unsigned int order,
 					   struct vm_area_struct *vma, unsigned long addr);
 unsigned long rust_dmirror_vma_alloc_pages(gfp_t gfp, struct vm_area_struct *vma,
 					   unsigned long nr, struct page **pages);
-bool rust_dmirror_folio_suits_vma(struct folio *folio, const struct vm_area_struct *vma);
+bool rust_dmirror_vma_takes_kept(const struct vm_area_struct *vma);
+bool rust_dmirror_folio_is_fit(struct folio *folio);
 void *rust_dmirror_backing_alloc(unsigned long size);
 void rust_dmirror_copy_from_pages(void *dst, unsigned long pfn, unsigned long nr);
 void rust_dmirror_copy_to_pages(unsigned long pfn, const void *src, unsigned long nr);

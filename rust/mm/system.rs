@@ -92,11 +92,16 @@ impl Blank {
     }
 
     /// Whether a folio that was kept may take the place of a new one for `vma`, asked for now: no memory
-    /// policy has a say, its node is the nearest and has no zone for movable memory, and none of its pages
-    /// is broken.
-    pub fn suits(&self, vma: &VmaRef) -> bool {
-        // SAFETY: `vma` is valid and read-locked by the invariants of `VmaRef`; we own the folio.
-        unsafe { bindings::rust_dmirror_folio_suits_vma(self.folio.as_raw(), vma.as_ptr()) }
+    /// policy has a say, and the nearest node has no zone for movable memory.
+    pub fn may_be_kept_for(vma: &VmaRef) -> bool {
+        // SAFETY: `vma` is valid and read-locked by the invariants of `VmaRef`.
+        unsafe { bindings::rust_dmirror_vma_takes_kept(vma.as_ptr()) }
+    }
+
+    /// Whether it may be this folio: its node is the nearest, and none of its pages is broken.
+    pub fn is_fit(&self) -> bool {
+        // SAFETY: We own the folio.
+        unsafe { bindings::rust_dmirror_folio_is_fit(self.folio.as_raw()) }
     }
 
     fn gfp(huge: bool) -> bindings::gfp_t {

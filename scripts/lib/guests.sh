@@ -26,7 +26,7 @@ COHERENT_APPEND='memmap=512M$0x80000000'
 COHERENT_PARAMETERS='spm_addr_dev0=0x80000000 spm_addr_dev1=0x90000000'
 
 GUESTS=()
-declare -A GUEST_STEPS GUEST_KERNEL GUEST_DRIVER GUEST_ALLOWED GUEST_GUP GUEST_KUNIT GUEST_COHERENT
+declare -A GUEST_STEPS GUEST_KERNEL GUEST_DRIVER GUEST_ALLOWED GUEST_GUP GUEST_KUNIT GUEST_COHERENT GUEST_MOVABLE
 
 # prepare_guest NAME KERNEL DRIVER STEPS
 prepare_guest() {
@@ -56,6 +56,7 @@ prepare_guest() {
 	GUEST_DRIVER[$name]=$driver
 	GUEST_ALLOWED[$name]=${ALLOWED:-}
 	GUEST_COHERENT[$name]=${COHERENT:-}
+	GUEST_MOVABLE[$name]=$([[ ${APPEND:-} != *movablecore=* ]] || echo yes)
 	GUEST_GUP[$name]=$(! kernel_has GUP_TEST || echo yes)
 	GUEST_KUNIT[$name]=$(! kernel_has KUNIT || [ "$driver" != rust ] || echo yes)
 }
@@ -100,6 +101,9 @@ SKIPS_NOT_COHERENT=(
 	'no coherent device: insmod with spm_addr_dev0= and spm_addr_dev1='
 	'no coherent devices'
 )
+# One of these two: with movablecore= among the kernel's arguments, or without.
+SKIPS_MOVABLE=('there is a zone for movable memory')
+SKIPS_NOT_MOVABLE=('no zone for movable memory: boot with movablecore=')
 # And on Debian's kernel, which has no fault injection, and a bug that the kernels built here have not.
 SKIPS_STOCK=(
 	'this kernel has no fail-nth'
@@ -149,6 +153,7 @@ judge_companion() {
 	if [ "$step" != stress ]; then
 		[ -n "${GUEST_COHERENT[$name]:-}" ] || expected+=("${SKIPS_NOT_COHERENT[@]}")
 		[ "${GUEST_KERNEL[$name]:-}" != stock ] || expected+=("${SKIPS_STOCK[@]}")
+		if [ -n "${GUEST_MOVABLE[$name]:-}" ]; then expected+=("${SKIPS_MOVABLE[@]}"); else expected+=("${SKIPS_NOT_MOVABLE[@]}"); fi
 	fi
 	judge_skips "$name.$step" "$file" "${expected[@]}"
 }

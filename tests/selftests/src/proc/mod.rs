@@ -56,6 +56,26 @@ fn free_pages(zoneinfo: &str) -> Option<u64> {
     zoneinfo.lines().filter_map(number).reduce(|sum, n| sum + n)
 }
 
+/// Whether some memory is for pages that can be moved, and for no others.
+pub fn has_movable_zone() -> Result<bool> {
+    let zoneinfo = fs::read_to_string("/proc/zoneinfo").context("/proc/zoneinfo")?;
+    Ok(present(&zoneinfo, "Movable") > 0)
+}
+
+/// Pages of a zone, on all nodes.
+fn present(zoneinfo: &str, zone: &str) -> u64 {
+    let mut is_in = false;
+    let mut pages = 0;
+    for line in zoneinfo.lines() {
+        match line.split_whitespace().collect::<Vec<_>>()[..] {
+            ["Node", _, "zone", name] => is_in = name == zone,
+            ["present", number] if is_in => pages += number.parse().unwrap_or(0),
+            _ => {}
+        }
+    }
+    pages
+}
+
 /// Has the kernel let go of what it keeps for later: pages on their way to the LRU, the page cache,
 /// empty slabs of all object caches. Needs root.
 pub fn let_go() -> Result<()> {
@@ -102,6 +122,16 @@ mod tests {
             Node 0, zone Normal\n  pages free     4\n";
         assert_eq!(free_pages(zoneinfo), Some(2856));
         assert_eq!(free_pages(""), None);
+    }
+
+    #[test]
+    fn pages_of_a_zone_are_added_up() {
+        let zoneinfo = "Node 0, zone   Normal\n  pages free 4\n        present  7\n\
+            Node 0, zone  Movable\n  pages free 0\n        present  0\n\
+            Node 1, zone  Movable\n        present  5\n        managed  4\n";
+        assert_eq!(present(zoneinfo, "Movable"), 5);
+        assert_eq!(present(zoneinfo, "Normal"), 7);
+        assert_eq!(present(zoneinfo, "DMA"), 0);
     }
 
     #[test]

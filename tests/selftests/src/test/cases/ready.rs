@@ -10,9 +10,12 @@ use crate::{
     abi,
     area::{Area, HUGE},
     check_eq,
-    proc::{fail::PageAlloc, smaps},
+    proc::{self, fail::PageAlloc, smaps},
     ready::Ready,
-    test::case::{Case, Ctx, NEW_ABI},
+    test::{
+        case::{Case, Ctx, NEW_ABI},
+        Skip,
+    },
 };
 
 pub const CASES: &[Case] = &[
@@ -34,10 +37,24 @@ pub const CASES: &[Case] = &[
         NEW_ABI,
         number,
     ),
+    Case::new(
+        "ready.movable",
+        "none are kept where there is a zone for movable memory, which they could not be of",
+        NEW_ABI,
+        movable,
+    ),
 ];
 
 /// The order of a huge page.
 const HUGE_ORDER: u32 = HUGE.ilog2();
+
+/// As many as are wanted, where any are kept.
+fn keep(most: u64) -> Result<Ready> {
+    if proc::has_movable_zone()? {
+        return Err(Skip("there is a zone for movable memory".into()).into());
+    }
+    Ready::keep(most)
+}
 
 /// Brings a huge page back, after which there are new ones.
 fn round_trip(ctx: &Ctx, seed: u64) -> Result<Area> {
@@ -65,7 +82,7 @@ fn fill(ctx: &Ctx, ready: &Ready, count: u64) -> Result<()> {
 }
 
 fn used(ctx: &Ctx) -> Result<()> {
-    let ready = Ready::keep(2)?;
+    let ready = keep(2)?;
     let by_fault = round_trip(ctx, 350)?;
     let by_request = round_trip(ctx, 351)?;
     ctx.to_device(&by_fault, 350)?;
@@ -95,7 +112,7 @@ fn used(ctx: &Ctx) -> Result<()> {
 }
 
 fn given_back(ctx: &Ctx) -> Result<()> {
-    let ready = Ready::keep(3)?;
+    let ready = keep(3)?;
     fill(ctx, &ready, 3)?;
     // Waits for the worker.
     ready.set("3")?;
@@ -105,7 +122,7 @@ fn given_back(ctx: &Ctx) -> Result<()> {
 }
 
 fn number(ctx: &Ctx) -> Result<()> {
-    let ready = Ready::keep(4)?;
+    let ready = keep(4)?;
     fill(ctx, &ready, 4)?;
     ready.set("1")?;
     check_eq!(ready.count()?, 1, "huge pages that are left");
@@ -118,4 +135,24 @@ fn number(ctx: &Ctx) -> Result<()> {
     round_trip(ctx, 355)?;
     check_eq!(ready.count()?, 0, "huge pages where none are wanted");
     ready.set("64")
+}
+
+fn movable(ctx: &Ctx) -> Result<()> {
+    if !proc::has_movable_zone()? {
+        return Err(Skip("no zone for movable memory: boot with movablecore=".into()).into());
+    }
+    let ready = Ready::keep(4)?;
+    for seed in 0..3 {
+        let area = Area::filled(1, 365 + seed)?;
+        ctx.to_device(&area, 365 + seed)?;
+        match seed {
+            0 => area.word(0, 0),
+            _ => ctx.to_system(&area).map(|_| 0)?,
+        };
+        area.verify(365 + seed)?;
+        // Waits for the worker.
+        ready.set("4")?;
+        check_eq!(ready.count()?, 0, "huge pages that are ready");
+    }
+    Ok(())
 }
