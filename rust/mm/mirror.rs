@@ -172,6 +172,9 @@ impl Mirror {
     /// With `keep_lock` false, faults may drop `mmap_lock`, which some kinds of mappings need. C:
     /// `hmm_range_fault_unlocked_timeout()`. Sleeps; must not be called with `mmap_lock` held.
     ///
+    /// A page that is wanted for writing may be there for reading only nevertheless: private memory of this
+    /// device (K8), or what changed after a fault without `mmap_lock`. [`Locked`] tells.
+    ///
     /// # Errors
     ///
     /// `EFAULT` if a page that is wanted cannot be had, or the process is gone; `EPERM` if it may not
