@@ -3,7 +3,10 @@
 //! An open device node: the address space of the process that opened it, and the commands.
 
 use crate::{
-    access,
+    access::{
+        self,
+        MmapLock, //
+    },
     copies,
     device::Device,
     devmem::Owner,
@@ -123,8 +126,8 @@ impl File {
         let pages = self.pages(cmd.addr, cmd.npages)?;
         let user = UserPages::new(cmd.ptr, pages.count());
         match number {
-            uapi::READ => access::read(self, pages, &user?, true, cmd),
-            uapi::READ_UNLOCKED => access::read(self, pages, &user?, false, cmd),
+            uapi::READ => access::read(self, pages, &user?, MmapLock::Kept, cmd),
+            uapi::READ_UNLOCKED => access::read(self, pages, &user?, MmapLock::MayBeDropped, cmd),
             uapi::WRITE => access::write(self, pages, &user?, cmd),
             uapi::SNAPSHOT => access::snapshot(self, pages, cmd.ptr, cmd),
             uapi::EXCLUSIVE => access::exclusive(self, pages, &user?, cmd),

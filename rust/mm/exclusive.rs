@@ -73,7 +73,7 @@ impl Mirror {
                 drop(locked);
                 drop(folio);
                 let page = address..address + PAGE_SIZE;
-                self.fill(room, page, Want::Write, true, |_, _, _| {})?;
+                self.fill(room, page, Want::Write, |_, _, _| {})?;
                 room.provide_spare()?;
                 continue;
             }

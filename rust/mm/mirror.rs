@@ -135,6 +135,17 @@ pub struct Mirror {
     notifier: Notifier<Shared>,
 }
 
+/// What [`Mirror::ask`] is to do.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Way {
+    /// Fill the table.
+    Fill,
+    /// As above, by faults that may drop `mmap_lock`.
+    FillUnlocked,
+    /// Leave the table as it is.
+    Look,
+}
+
 /// How long a mapping may keep changing under whoever looks at it.
 const TIMEOUT: Delta = Delta::from_millis(bindings::HMM_RANGE_DEFAULT_TIMEOUT as i64);
 
@@ -167,13 +178,11 @@ impl Mirror {
 
     /// Fills the table with what is mapped at `range`, which must lie within one huge page, and
     /// calls `look` under the table's lock: for each page, or once if all is one huge mapping, with the
-    /// number of the page in the range, and how many pages are meant. C: `hmm_range_fault()`.
+    /// number of the page in the range, and how many pages are meant. C: `hmm_range_fault()`. Sleeps;
+    /// must not be called with `mmap_lock` held.
     ///
-    /// With `keep_lock` false, faults may drop `mmap_lock`, which some kinds of mappings need. C:
-    /// `hmm_range_fault_unlocked_timeout()`. Sleeps; must not be called with `mmap_lock` held.
-    ///
-    /// A page that is wanted for writing may be there for reading only nevertheless: private memory of this
-    /// device (K8), or what changed after a fault without `mmap_lock`. [`Locked`] tells.
+    /// Private memory of this device that is wanted for writing may be there for reading only nevertheless
+    /// (K8): [`Locked`] tells.
     ///
     /// # Errors
     ///
@@ -185,11 +194,25 @@ impl Mirror {
         room: &mut Room,
         range: Range<usize>,
         want: Want,
-        keep_lock: bool,
         look: impl FnMut(usize, usize, Seen<'_>),
     ) -> Result {
         room.provide_spare()?;
-        self.ask(room, range, want, keep_lock, true, look)
+        self.ask(room, range, want, Way::Fill, look)
+    }
+
+    /// As [`Mirror::fill`], by faults that may drop `mmap_lock`, which some kinds of mappings need. C:
+    /// `hmm_range_fault_unlocked_timeout()`.
+    ///
+    /// What changed right after such a fault may be there for reading only, too.
+    pub fn fill_unlocked(
+        &self,
+        room: &mut Room,
+        range: Range<usize>,
+        want: Want,
+        look: impl FnMut(usize, usize, Seen<'_>),
+    ) -> Result {
+        room.provide_spare()?;
+        self.ask(room, range, want, Way::FillUnlocked, look)
     }
 
     /// As [`Mirror::fill`] with [`Want::Look`], and leaves the table as it is.
@@ -199,7 +222,7 @@ impl Mirror {
         range: Range<usize>,
         look: impl FnMut(usize, usize, Seen<'_>),
     ) -> Result {
-        self.ask(room, range, Want::Look, true, false, look)
+        self.ask(room, range, Want::Look, Way::Look, look)
     }
 
     fn ask(
@@ -207,8 +230,7 @@ impl Mirror {
         room: &mut Room,
         range: Range<usize>,
         want: Want,
-        keep_lock: bool,
-        keep: bool,
+        way: Way,
         mut look: impl FnMut(usize, usize, Seen<'_>),
     ) -> Result {
         // A range that begins inside a huge device entry is answered with the PFN of its head
@@ -243,18 +265,19 @@ impl Mirror {
                 return Err(EBUSY);
             }
             rounds = rounds.saturating_sub(1);
-            let wanted = if keep_lock {
-                want
-            } else {
-                match self.fault_in_unlocked(&mut pfns[skipped..asked], range.start, want) {
-                    // It had rounds of its own for as long as we have.
-                    Err(error) if error == EBUSY => {
-                        rounds = 0;
-                        continue;
+            let wanted = match way {
+                Way::Fill | Way::Look => want,
+                Way::FillUnlocked => {
+                    match self.fault_in_unlocked(&mut pfns[skipped..asked], range.start, want) {
+                        // It had rounds of its own for as long as we have.
+                        Err(error) if error == EBUSY => {
+                            rounds = 0;
+                            continue;
+                        }
+                        Err(error) => return Err(error),
+                        Ok(()) => Want::Look,
                     }
-                    there => there?,
                 }
-                Want::Look
             };
             pfns[..skipped].fill(0);
             pfns[skipped..asked].fill(wanted.request());
@@ -287,7 +310,7 @@ impl Mirror {
             asked = nr;
         };
 
-        if keep {
+        if way != Way::Look {
             // SAFETY: Nothing changed since it was answered, and what changes it from now on waits for
             // the lock.
             unsafe { locked.store(start, pfns, is_huge, &mut room.spare) }?;

@@ -46,3 +46,27 @@ pub const HUGE_PAGES: usize = 1 << HUGE_ORDER;
 
 /// Bytes of a huge folio. C: `HPAGE_PMD_SIZE`.
 pub const HUGE_SIZE: usize = HUGE_PAGES << PAGE_SHIFT;
+
+/// How large a folio is. What is made here is one page or a huge one, and nothing between.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Size {
+    /// One page.
+    Page,
+    /// A huge one.
+    Huge,
+}
+
+impl Size {
+    /// Its order.
+    pub const fn order(self) -> u32 {
+        match self {
+            Size::Page => 0,
+            Size::Huge => HUGE_ORDER,
+        }
+    }
+
+    /// Its pages.
+    pub const fn pages(self) -> usize {
+        1 << self.order()
+    }
+}

@@ -10,7 +10,10 @@
 //! unused per owner. Pure: nothing here touches a page. All numbers are pages, counted from the
 //! range's start.
 
-use super::HUGE_PAGES;
+use super::{
+    Size,
+    HUGE_PAGES, //
+};
 use kernel::prelude::*;
 
 const WORD: usize = u64::BITS as usize;
@@ -130,8 +133,8 @@ impl<T: Clone + PartialEq> Slots<T> {
     }
 
     /// Takes a huge block or a single page; gives the number of its first page.
-    pub fn take(&mut self, huge: bool, owner: &T) -> Option<usize> {
-        if !huge {
+    pub fn take(&mut self, size: Size, owner: &T) -> Option<usize> {
+        if size == Size::Page {
             return self.take_run(1, owner).map(|(first, _)| first);
         }
         let block = self.find(|block| matches!(block, Block::Free))?;
@@ -240,16 +243,16 @@ impl<T: Clone + PartialEq> Slots<T> {
     }
 
     /// The first page of the first folio in use at or after `from`, of an owner if one is given, and
-    /// whether it is huge.
-    pub fn next_used(&self, from: usize, owner: Option<&T>) -> Option<(usize, bool)> {
+    /// its size.
+    pub fn next_used(&self, from: usize, owner: Option<&T>) -> Option<(usize, Size)> {
         let mut page = from;
         while let Some(block) = self.blocks.get(page / HUGE_PAGES) {
             let is_other = owner.is_some() && block.owner() != owner;
             match block {
                 _ if is_other => page = (page / HUGE_PAGES + 1) * HUGE_PAGES,
-                Block::Huge(_) if page % HUGE_PAGES == 0 => return Some((page, true)),
+                Block::Huge(_) if page % HUGE_PAGES == 0 => return Some((page, Size::Huge)),
                 Block::Small(_, map) if map.contains(page % HUGE_PAGES) => {
-                    return Some((page, false))
+                    return Some((page, Size::Page))
                 }
                 Block::Small(..) => page += 1,
                 Block::Huge(_) | Block::Free => page = (page / HUGE_PAGES + 1) * HUGE_PAGES,
@@ -269,14 +272,14 @@ mod tests {
     #[test]
     fn huge_blocks_until_exhausted() -> Result {
         let mut slots = Slots::<u8>::new(2)?;
-        let a = slots.take(true, &ME);
-        let b = slots.take(true, &ME);
+        let a = slots.take(Size::Huge, &ME);
+        let b = slots.take(Size::Huge, &ME);
         assert!(a != b && a.is_some() && b.is_some());
-        assert_eq!(slots.take(true, &ME), None);
-        assert_eq!(slots.take(false, &ME), None);
+        assert_eq!(slots.take(Size::Huge, &ME), None);
+        assert_eq!(slots.take(Size::Page, &ME), None);
         assert_eq!(slots.used(), slots.total());
         slots.put(a.ok_or(ENOENT)?, HUGE_PAGES)?;
-        assert_eq!(slots.take(true, &ME), a);
+        assert_eq!(slots.take(Size::Huge, &ME), a);
         Ok(())
     }
 
@@ -284,28 +287,28 @@ mod tests {
     fn small_pages_merge_to_a_block() -> Result {
         let mut slots = Slots::<u8>::new(1)?;
         for _ in 0..HUGE_PAGES {
-            assert!(slots.take(false, &ME).is_some());
+            assert!(slots.take(Size::Page, &ME).is_some());
         }
-        assert_eq!(slots.take(false, &ME), None);
-        assert_eq!(slots.take(true, &ME), None);
+        assert_eq!(slots.take(Size::Page, &ME), None);
+        assert_eq!(slots.take(Size::Huge, &ME), None);
         for page in (0..HUGE_PAGES).rev() {
             assert!(!slots.is_free(0));
             slots.put(page, 1)?;
         }
         assert!(slots.is_free(0));
-        assert_eq!(slots.take(true, &ME), Some(0));
+        assert_eq!(slots.take(Size::Huge, &ME), Some(0));
         Ok(())
     }
 
     #[test]
     fn small_pages_share_a_block() -> Result {
         let mut slots = Slots::<u8>::new(3)?;
-        let first = slots.take(false, &ME).ok_or(ENOENT)?;
-        assert_eq!(slots.take(true, &ME), Some(HUGE_PAGES));
-        let second = slots.take(false, &ME).ok_or(ENOENT)?;
+        let first = slots.take(Size::Page, &ME).ok_or(ENOENT)?;
+        assert_eq!(slots.take(Size::Huge, &ME), Some(HUGE_PAGES));
+        let second = slots.take(Size::Page, &ME).ok_or(ENOENT)?;
         assert_eq!(first / HUGE_PAGES, second / HUGE_PAGES);
-        assert_eq!(slots.take(true, &ME), Some(2 * HUGE_PAGES));
-        assert_eq!(slots.take(true, &ME), None);
+        assert_eq!(slots.take(Size::Huge, &ME), Some(2 * HUGE_PAGES));
+        assert_eq!(slots.take(Size::Huge, &ME), None);
         assert_eq!(slots.used(), 2 * HUGE_PAGES + 2);
         Ok(())
     }
@@ -313,13 +316,13 @@ mod tests {
     #[test]
     fn what_was_used_before_is_used_first() -> Result {
         let mut slots = Slots::<u8>::new(4)?;
-        for huge in [false, true] {
+        for size in [Size::Page, Size::Huge] {
             for _ in 0..3 {
                 let mut taken = KVec::new();
                 for _ in 0..2 {
-                    let first = match huge {
-                        true => slots.take(true, &ME),
-                        false => slots.take_run(HUGE_PAGES, &ME).map(|(first, _)| first),
+                    let first = match size {
+                        Size::Huge => slots.take(Size::Huge, &ME),
+                        Size::Page => slots.take_run(HUGE_PAGES, &ME).map(|(first, _)| first),
                     };
                     taken.push(first.ok_or(ENOENT)?, GFP_KERNEL)?;
                 }
@@ -357,14 +360,14 @@ mod tests {
     fn split_block_comes_back_page_by_page() -> Result {
         let mut slots = Slots::<u8>::new(1)?;
         assert_eq!(slots.split(0), Err(EINVAL));
-        let huge = slots.take(true, &ME).ok_or(ENOENT)?;
+        let huge = slots.take(Size::Huge, &ME).ok_or(ENOENT)?;
         assert_eq!(slots.put(huge, 1), Err(EINVAL));
         assert_eq!(slots.split(huge + 1), Err(EINVAL));
         slots.split(huge)?;
         assert_eq!(slots.used(), HUGE_PAGES);
         assert_eq!(slots.split(huge), Err(EINVAL));
         slots.put(huge, 1)?;
-        assert_eq!(slots.take(false, &ME), Some(huge));
+        assert_eq!(slots.take(Size::Page, &ME), Some(huge));
         slots.put(huge, HUGE_PAGES)?;
         assert!(slots.is_free(0));
         assert_eq!(slots.used(), 0);
@@ -377,10 +380,10 @@ mod tests {
         assert_eq!(slots.put(0, 1), Err(EINVAL));
         assert_eq!(slots.put(0, HUGE_PAGES), Err(EINVAL));
         assert_eq!(slots.put(2 * HUGE_PAGES, 1), Err(EINVAL));
-        let page = slots.take(false, &ME).ok_or(ENOENT)?;
+        let page = slots.take(Size::Page, &ME).ok_or(ENOENT)?;
         slots.put(page, 1)?;
         assert_eq!(slots.put(page, 1), Err(EINVAL));
-        let page = slots.take(false, &ME).ok_or(ENOENT)?;
+        let page = slots.take(Size::Page, &ME).ok_or(ENOENT)?;
         assert_eq!(slots.put(page + 1, 1), Err(EINVAL));
         assert_eq!(slots.put(page, HUGE_PAGES + 1), Err(EINVAL));
         Ok(())
@@ -390,10 +393,10 @@ mod tests {
     fn walk_finds_folios_in_use() -> Result {
         let mut slots = Slots::<u8>::new(3)?;
         assert_eq!(slots.next_used(0, None), None);
-        let small = slots.take(false, &ME).ok_or(ENOENT)?;
-        let huge = slots.take(true, &ME).ok_or(ENOENT)?;
-        assert_eq!(slots.next_used(0, None), Some((small, false)));
-        assert_eq!(slots.next_used(small + 1, None), Some((huge, true)));
+        let small = slots.take(Size::Page, &ME).ok_or(ENOENT)?;
+        let huge = slots.take(Size::Huge, &ME).ok_or(ENOENT)?;
+        assert_eq!(slots.next_used(0, None), Some((small, Size::Page)));
+        assert_eq!(slots.next_used(small + 1, None), Some((huge, Size::Huge)));
         assert_eq!(slots.next_used(huge + 1, None), None);
         Ok(())
     }
@@ -401,21 +404,21 @@ mod tests {
     #[test]
     fn blocks_have_one_owner() -> Result {
         let mut slots = Slots::<u8>::new(3)?;
-        let mine = slots.take(false, &ME).ok_or(ENOENT)?;
-        let theirs = slots.take(false, &OTHER).ok_or(ENOENT)?;
+        let mine = slots.take(Size::Page, &ME).ok_or(ENOENT)?;
+        let theirs = slots.take(Size::Page, &OTHER).ok_or(ENOENT)?;
         assert!(mine / HUGE_PAGES != theirs / HUGE_PAGES);
-        assert_eq!(slots.take(false, &ME), Some(mine + 1));
-        let huge = slots.take(true, &ME).ok_or(ENOENT)?;
+        assert_eq!(slots.take(Size::Page, &ME), Some(mine + 1));
+        let huge = slots.take(Size::Huge, &ME).ok_or(ENOENT)?;
         assert_eq!(slots.used_by(&ME), HUGE_PAGES + 2);
         assert_eq!(slots.used_by(&OTHER), 1);
-        assert_eq!(slots.next_used(0, Some(&OTHER)), Some((theirs, false)));
+        assert_eq!(slots.next_used(0, Some(&OTHER)), Some((theirs, Size::Page)));
         assert_eq!(slots.next_used(theirs + 1, Some(&OTHER)), None);
         // No block is free, and a part of somebody else's is not lent.
-        assert_eq!(slots.take(false, &3), None);
+        assert_eq!(slots.take(Size::Page, &3), None);
         slots.split(huge)?;
         assert_eq!(
             slots.next_used(huge + 7, Some(&ME)),
-            Some((huge + 7, false))
+            Some((huge + 7, Size::Page))
         );
         assert_eq!(slots.put(huge, HUGE_PAGES - 1)?, None);
         assert_eq!(slots.put(huge + HUGE_PAGES - 1, 1)?, Some(ME));

@@ -15,7 +15,7 @@ use super::{
     },
     lock::Vma,
     migrate::Source,
-    HUGE_ORDER, //
+    Size, //
 };
 use core::{
     ops::Range,
@@ -40,11 +40,11 @@ pub enum Effort {
 ///
 /// # Invariants
 ///
-/// We hold the lock, and nobody else accesses the contents. It is huge if `huge`, else of one page.
+/// We hold the lock, and nobody else accesses the contents. It is of this size.
 #[must_use = "dropping it frees the folio"]
 pub struct Blank {
     folio: LockedFolio,
-    huge: bool,
+    size: Size,
 }
 
 impl Blank {
@@ -52,26 +52,26 @@ impl Blank {
     ///
     /// It is tried for without killing anybody, a huge one also without a long search: there are
     /// ways to go on without. May sleep.
-    pub fn for_vma(vma: &VmaRef, address: usize, huge: bool) -> Result<Self> {
-        Self::alloc_for(vma, address, Self::gfp(huge), huge)
+    pub fn for_vma(vma: &VmaRef, address: usize, size: Size) -> Result<Self> {
+        Self::alloc_for(vma, address, Self::gfp(size), size)
     }
 
     /// As [`Blank::for_vma`], for what a CPU fault waits for: a single page is tried for as hard as
     /// for any other fault.
-    pub fn for_fault(fault: &Fault<'_>, huge: bool) -> Result<Self> {
-        let gfp = match huge {
-            true => Self::gfp(true),
-            false => bindings::GFP_FAULT_DESTINATION,
+    pub fn for_fault(fault: &Fault<'_>, size: Size) -> Result<Self> {
+        let gfp = match size {
+            Size::Huge => Self::gfp(size),
+            Size::Page => bindings::GFP_FAULT_DESTINATION,
         };
-        Self::alloc_for(&fault.vma(), fault.range().start, gfp, huge)
+        Self::alloc_for(&fault.vma(), fault.range().start, gfp, size)
     }
 
     /// As [`Blank::for_vma`], where no VMA is known. C: `folio_alloc()`.
-    pub fn anywhere(huge: bool) -> Result<Self> {
+    pub fn anywhere(size: Size) -> Result<Self> {
         // SAFETY: Any flags and order may be asked for.
-        let raw = unsafe { bindings::rust_dmirror_folio_alloc(Self::gfp(huge), Self::order(huge)) };
+        let raw = unsafe { bindings::rust_dmirror_folio_alloc(Self::gfp(size), size.order()) };
         // SAFETY: The allocator returned a new folio of that order, if any.
-        unsafe { Self::from_new(raw, huge) }
+        unsafe { Self::from_new(raw, size) }
     }
 
     /// A huge folio to be kept until somebody wants it. It comes from where memory is that cannot be
@@ -86,9 +86,9 @@ impl Blank {
             Effort::Compact => bindings::GFP_HUGE_TO_KEEP,
         };
         // SAFETY: Any flags and order may be asked for.
-        let raw = unsafe { bindings::rust_dmirror_folio_alloc(gfp, HUGE_ORDER) };
+        let raw = unsafe { bindings::rust_dmirror_folio_alloc(gfp, Size::Huge.order()) };
         // SAFETY: The allocator returned a new huge folio, if any.
-        unsafe { Self::from_new(raw, true) }
+        unsafe { Self::from_new(raw, Size::Huge) }
     }
 
     /// Whether a folio that was kept may take the place of a new one for `vma`, asked for now: no memory
@@ -104,45 +104,38 @@ impl Blank {
         unsafe { bindings::rust_dmirror_folio_is_fit(self.folio.as_raw()) }
     }
 
-    fn gfp(huge: bool) -> bindings::gfp_t {
-        match huge {
-            true => bindings::GFP_HUGE_DESTINATION,
-            false => bindings::GFP_DESTINATION,
+    fn gfp(size: Size) -> bindings::gfp_t {
+        match size {
+            Size::Huge => bindings::GFP_HUGE_DESTINATION,
+            Size::Page => bindings::GFP_DESTINATION,
         }
     }
 
-    fn order(huge: bool) -> u32 {
-        match huge {
-            true => HUGE_ORDER,
-            false => 0,
-        }
-    }
-
-    fn alloc_for(vma: &VmaRef, address: usize, gfp: bindings::gfp_t, huge: bool) -> Result<Self> {
-        let order = Self::order(huge);
+    fn alloc_for(vma: &VmaRef, address: usize, gfp: bindings::gfp_t, size: Size) -> Result<Self> {
+        let order = size.order();
         // SAFETY: `vma` is valid and read-locked by the invariants of `VmaRef`.
         let raw =
             unsafe { bindings::rust_dmirror_vma_alloc_folio(gfp, order, vma.as_ptr(), address) };
         // SAFETY: The allocator returned a new folio of that order, if any.
-        unsafe { Self::from_new(raw, huge) }
+        unsafe { Self::from_new(raw, size) }
     }
 
     /// # Safety
     ///
-    /// `raw` must be null, or a folio that nobody else knows, huge or of one page, whose one reference
-    /// is given up here.
-    unsafe fn from_new(raw: *mut bindings::folio, huge: bool) -> Result<Self> {
+    /// `raw` must be null, or a folio that nobody else knows, of this size, whose one reference is given up
+    /// here.
+    unsafe fn from_new(raw: *mut bindings::folio, size: Size) -> Result<Self> {
         let raw = NonNull::new(raw).ok_or(ENOMEM)?;
         // SAFETY: By the requirements of this function.
         let folio = unsafe { Folio::from_raw(raw) };
         let folio = folio.try_lock().map_err(|_| EBUSY)?;
         // INVARIANT: The folio is new; whoever finds it by its number looks at its counts, at most.
-        Ok(Blank { folio, huge })
+        Ok(Blank { folio, size })
     }
 
     fn pfns(&self) -> Range<usize> {
         let first = self.folio.pfn();
-        first..first + (1 << Self::order(self.huge))
+        first..first + self.size.pages()
     }
 
     /// Fills it from device memory, beginning at page `first` of `from`.
@@ -184,9 +177,9 @@ impl Blank {
 pub struct SystemFolio(Blank);
 
 impl SystemFolio {
-    /// Whether it is a huge folio.
-    pub fn is_huge(&self) -> bool {
-        self.0.huge
+    /// Its size.
+    pub fn size(&self) -> Size {
+        self.0.size
     }
 
     /// The locked folio, to be given to a migration.
@@ -232,8 +225,8 @@ impl<'a> SystemPages<'a> {
         }
         match self.take() {
             // SAFETY: It was ours, and nobody else knows it.
-            Some(page) => unsafe { Blank::from_new(page.cast(), false) },
-            None => Blank::for_vma(&self.vma, address, false),
+            Some(page) => unsafe { Blank::from_new(page.cast(), Size::Page) },
+            None => Blank::for_vma(&self.vma, address, Size::Page),
         }
     }
 

@@ -95,7 +95,7 @@ pub fn page(file: &File, page: Pages, arg: &mut uapi::Page) -> Result {
     let range = page.start()..page.end();
     let mut room = Room::new()?;
     file.mirror()
-        .fill(&mut room, range, Want::Look, true, |_, _, seen| {
+        .fill(&mut room, range, Want::Look, |_, _, seen| {
             if seen.pfn().is_error() {
                 arg.place = place::UNREADABLE;
                 return;

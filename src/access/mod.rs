@@ -149,14 +149,26 @@ fn step_out(
     })
 }
 
+/// What becomes of `mmap_lock` while the device's faults are handled.
+#[derive(Clone, Copy)]
+pub enum MmapLock {
+    /// It is held.
+    Kept,
+    /// It may be let go, as userfaultfd needs it.
+    MayBeDropped,
+}
+
 /// Faults pages in, as a device would. Does not touch pages that the process has not, beyond that.
-fn fault_in(file: &File, pages: Pages, at: usize, want: Want, keep_lock: bool) -> Result {
+fn fault_in(file: &File, pages: Pages, at: usize, want: Want, lock: MmapLock) -> Result {
     let mut windows = pages.windows(pages.start() + (at << PAGE_SHIFT));
     file.device().core().scratch.with(|scratch| {
         let room = &mut scratch.room;
         windows.try_for_each(|window| {
-            file.mirror()
-                .fill(room, window, want, keep_lock, |_, _, _| {})
+            let mirror = file.mirror();
+            match lock {
+                MmapLock::Kept => mirror.fill(room, window, want, |_, _, _| {}),
+                MmapLock::MayBeDropped => mirror.fill_unlocked(room, window, want, |_, _, _| {}),
+            }
         })
     })
 }
@@ -166,7 +178,7 @@ pub fn read(
     file: &File,
     pages: Pages,
     to: &UserPages,
-    keep_lock: bool,
+    lock: MmapLock,
     cmd: &mut uapi::Command,
 ) -> Result {
     let (mut at, mut tries) = (0, Tries::default());
@@ -181,7 +193,7 @@ pub fn read(
             }
             Step::NotAtHand => to.fault_in_writeable(at, AT_ONCE.min(pages.count() - at))?,
             Step::NotMapped => {
-                fault_in(file, pages, at, Want::Read, keep_lock)?;
+                fault_in(file, pages, at, Want::Read, lock)?;
                 cmd.faults += 1;
             }
         }
@@ -214,7 +226,7 @@ pub fn write(file: &File, pages: Pages, from: &UserPages, cmd: &mut uapi::Comman
             }
             Step::NotAtHand => from.fault_in_readable(at, at_once)?,
             Step::NotMapped => {
-                fault_in(file, pages, at, Want::Write, true)?;
+                fault_in(file, pages, at, Want::Write, MmapLock::Kept)?;
                 cmd.faults += 1;
                 unshare(file, pages.start() + (at << PAGE_SHIFT))?;
             }
@@ -281,7 +293,7 @@ fn find_own(file: &File, pages: Pages, at: usize) -> Result<bool> {
         let scratch = &file.device().core().scratch;
         scratch.with(|scratch| {
             file.mirror()
-                .fill(&mut scratch.room, window, Want::Look, true, look)
+                .fill(&mut scratch.room, window, Want::Look, look)
         })?;
     }
     Ok(is_there)

@@ -18,7 +18,8 @@ use crate::{
         pagemap::{
             DeviceFolio,
             Run, //
-        }, //
+        },
+        Size, //
     }, //
 };
 use core::cell::Cell;
@@ -85,11 +86,11 @@ impl<'a> Taker<'a> {
     /// # Errors
     ///
     /// `ENOMEM` if there is none, or none to stand behind private memory.
-    pub fn next(&mut self, huge: bool, wanted: usize) -> Result<NewFolio<'_>> {
-        let run = self.run.as_mut().filter(|_| !huge);
+    pub fn next(&mut self, size: Size, wanted: usize) -> Result<NewFolio<'_>> {
+        let run = self.run.as_mut().filter(|_| size == Size::Page);
         let folio = match run.and_then(Iterator::next) {
             Some(folio) => folio,
-            None => self.look(huge, wanted)?,
+            None => self.look(size, wanted)?,
         };
         let at = folio.offset() - self.first;
         let place = self.place.as_ref();
@@ -99,13 +100,13 @@ impl<'a> Taker<'a> {
         })
     }
 
-    fn look(&mut self, huge: bool, wanted: usize) -> Result<DeviceFolio> {
+    fn look(&mut self, size: Size, wanted: usize) -> Result<DeviceFolio> {
         // What is left of the run before goes first: it may be what is found.
         self.run = None;
         let owner = self.owner;
-        let (folio, run) = match huge {
-            true => (self.supply.find(|chunk| chunk.alloc(true, owner))?, None),
-            false => {
+        let (folio, run) = match size {
+            Size::Huge => (self.supply.find(|chunk| chunk.alloc(size, owner))?, None),
+            Size::Page => {
                 let mut run = (self.supply).find(|chunk| chunk.alloc_run(wanted.max(1), owner))?;
                 (run.next().ok_or(ENOMEM)?, Some(run))
             }

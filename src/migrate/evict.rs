@@ -45,6 +45,7 @@ use crate::{
             Kind, //
         },
         system::Blank,
+        Size,
         HUGE_PAGES, //
     },
 };
@@ -206,7 +207,8 @@ fn fill(core: &Core, faults: &Faults<'_>, collected: &mut Collected<'_>) {
             Kind::Huge { exclusive } => Some(exclusive),
             _ => None,
         };
-        let made = alloc(core, faults, huge.is_some())
+        let size = huge.map_or(Size::Page, |_| Size::Huge);
+        let made = alloc(core, faults, size)
             .and_then(|folio| copy_back(faults, &mut origin, &source, folio));
         match (made, huge) {
             (Ok(destination), _) => {
@@ -227,9 +229,9 @@ fn fill(core: &Core, faults: &Faults<'_>, collected: &mut Collected<'_>) {
 }
 
 /// A destination; a huge one also out of the reserve.
-fn alloc(core: &Core, faults: &Faults<'_>, huge: bool) -> Made<Blank> {
-    match system_folio(faults, huge, || Blank::anywhere(huge)) {
-        Err(fate) if huge => core.reserve.take().ok_or(fate),
+fn alloc(core: &Core, faults: &Faults<'_>, size: Size) -> Made<Blank> {
+    match system_folio(faults, size, || Blank::anywhere(size)) {
+        Err(fate) if size == Size::Huge => core.reserve.take().ok_or(fate),
         folio => folio,
     }
 }

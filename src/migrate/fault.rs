@@ -52,6 +52,7 @@ use crate::{
             Blank,
             SystemPages, //
         },
+        Size,
         HUGE_ORDER, //
     },
     layer::ratelimit::warn_limited,
@@ -192,35 +193,38 @@ fn fill(
     collected: &mut Collected<'_>,
 ) -> core::result::Result<bool, FaultError> {
     let core = memory.data().core();
-    let alloc = |huge| {
-        system_folio(faults, huge, || match huge {
-            true => huge_folio(core, &fault.vma(), || Blank::for_fault(fault, true)),
-            false => Blank::for_fault(fault, false),
+    let alloc = |size| {
+        system_folio(faults, size, || match size {
+            Size::Huge => huge_folio(core, &fault.vma(), || Blank::for_fault(fault, size)),
+            Size::Page => Blank::for_fault(fault, size),
         })
     };
     let Some(source) = collected.source(0) else {
         return Ok(false);
     };
     let mut origin = Origin::of(memory);
-    let is_huge = matches!(collected.kind(0), Kind::Huge { .. });
-    match alloc(is_huge).and_then(|folio| copy_back(faults, &mut origin, &source, folio)) {
+    let size = match collected.kind(0) {
+        Kind::Huge { .. } => Size::Huge,
+        _ => Size::Page,
+    };
+    match alloc(size).and_then(|folio| copy_back(faults, &mut origin, &source, folio)) {
         Ok(destination) => {
             // Refused only if it is not what was asked for, which the types above exclude.
             let _ = collected.give(0, destination);
-            if !is_huge {
+            if size == Size::Page {
                 fill_around(fault, &mut origin, collected);
             }
             Ok(false)
         }
         Err(Fate::CopyFailed) => Err(FaultError::Bus),
-        Err(_) if is_huge => {
+        Err(_) if size == Size::Huge => {
             match Plan::without_huge_destination(Path::Fault, true) {
                 Plan::SplitMapping => {}
                 _ => return Err(FaultError::OutOfMemory),
             }
             // The core refuses it. Should it ever not, the data must be there.
             let part = source.page(0).unwrap_or(source);
-            let page = alloc(false)
+            let page = alloc(Size::Page)
                 .and_then(|page| copy_to(faults, &mut origin, &part, page))
                 .map_err(|_| FaultError::OutOfMemory)?;
             let _ = collected.split_mapping(page);

@@ -37,7 +37,8 @@ use crate::{
         system::{
             Blank,
             SystemPages, //
-        }, //
+        },
+        Size, //
     }, //
 };
 use core::ops::Range;
@@ -74,8 +75,8 @@ pub struct Filler<'a> {
 
 /// An entry that wants a destination.
 struct Wanted {
-    /// A huge one.
-    huge: bool,
+    /// Of this size.
+    size: Size,
     /// The number of the entry.
     index: usize,
     /// Entries from it on.
@@ -100,9 +101,11 @@ impl Filler<'_> {
             // Nothing comes out of a hole.
             let source = source.ok_or(Fate::Empty)?;
             let address = self.range.start + (wanted.index << PAGE_SHIFT);
-            let folio = system_folio(&self.faults, wanted.huge, || match wanted.huge {
-                true => huge_folio(core, &self.vma, || Blank::for_vma(&self.vma, address, true)),
-                false => pages.next(address, wanted.left),
+            let folio = system_folio(&self.faults, wanted.size, || match wanted.size {
+                Size::Huge => huge_folio(core, &self.vma, || {
+                    Blank::for_vma(&self.vma, address, wanted.size)
+                }),
+                Size::Page => pages.next(address, wanted.left),
             })?;
             copy_back(&self.faults, &mut origin, &source, folio)
         })
@@ -122,7 +125,7 @@ impl Filler<'_> {
         };
         if let Some(exclusive) = huge {
             let wanted = Wanted {
-                huge: true,
+                size: Size::Huge,
                 index: 0,
                 left: nr,
             };
@@ -151,7 +154,7 @@ impl Filler<'_> {
                 _ => continue,
             };
             let wanted = Wanted {
-                huge: false,
+                size: Size::Page,
                 index,
                 left: nr - index,
             };
@@ -178,11 +181,11 @@ impl Filler<'_> {
         source: Option<Source<'_>>,
         wanted: Wanted,
     ) -> Made<Destination> {
-        if self.faults.fires(alloc_point(wanted.huge)) {
+        if self.faults.fires(alloc_point(wanted.size)) {
             return Err(Fate::NoMemory);
         }
         let folio = taker
-            .next(wanted.huge, wanted.left)
+            .next(wanted.size, wanted.left)
             .map_err(|_| Fate::NoMemory)?;
         if self.faults.fires(Point::Copy) {
             return Err(Fate::CopyFailed);
@@ -196,10 +199,10 @@ impl Filler<'_> {
     }
 }
 
-fn alloc_point(huge: bool) -> Point {
-    match huge {
-        true => Point::HugeAlloc,
-        false => Point::SmallAlloc,
+fn alloc_point(size: Size) -> Point {
+    match size {
+        Size::Huge => Point::HugeAlloc,
+        Size::Page => Point::SmallAlloc,
     }
 }
 
@@ -219,10 +222,10 @@ pub fn huge_folio(
 /// A destination in system memory.
 pub fn system_folio(
     faults: &Faults<'_>,
-    huge: bool,
+    size: Size,
     alloc: impl FnOnce() -> Result<Blank>,
 ) -> Made<Blank> {
-    if faults.fires(alloc_point(huge)) {
+    if faults.fires(alloc_point(size)) {
         return Err(Fate::NoMemory);
     }
     alloc().map_err(|_| Fate::NoMemory)

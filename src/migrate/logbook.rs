@@ -125,7 +125,7 @@ impl Logbook<'_> {
         let Ok(mut room) = Room::new() else {
             return;
         };
-        let _ = mirror.fill(&mut room, range, Want::Look, true, |_, _, seen| {
+        let _ = mirror.fill(&mut room, range, Want::Look, |_, _, seen| {
             let counts = seen.page().map(|page| page.counts());
             if let Some(counts) = counts.filter(|counts| last != Some(counts.pfn)) {
                 last = Some(counts.pfn);

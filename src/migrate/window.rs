@@ -279,7 +279,7 @@ impl Window<'_> {
         let mut left = false;
         let looked = Room::new().and_then(|mut room| {
             let mirror = self.file.mirror();
-            mirror.fill(&mut room, range, Want::Look, true, |at, nr, seen| {
+            mirror.fill(&mut room, range, Want::Look, |at, nr, seen| {
                 let is_uncollected = (at..at + nr).any(|page| fates.is_uncollected(page));
                 let Some(page) = seen.page().filter(|_| is_uncollected) else {
                     return;
@@ -308,7 +308,7 @@ impl Window<'_> {
         let mut room = Room::new().ok()?;
         self.file
             .mirror()
-            .fill(&mut room, first, Want::Look, true, |_, _, seen| {
+            .fill(&mut room, first, Want::Look, |_, _, seen| {
                 let is_taken_as_it_is = |order| match order {
                     0 => true,
                     _ => is_whole && seen.pfn().map_order() >= HUGE_ORDER,

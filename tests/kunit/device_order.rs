@@ -12,6 +12,7 @@ use super::{
 use crate::{
     layer::mm::{
         folio::Folio,
+        Size,
         HUGE_PAGES, //
     },
     migrate::Direction, //
@@ -21,18 +22,18 @@ use kernel::prelude::*;
 /// The same block of the device: huge, then page by page, then huge.
 fn orders() -> Result<Log> {
     Rig::run(|rig, log| {
-        let alloc = |huge| {
+        let alloc = |size| {
             let supply = rig.device.memory.supply()?;
             let mut taker = supply.taker(rig.file().owner());
-            taker.next(huge, 1)?.fill(None)
+            taker.next(size, 1)?.fill(None)
         };
-        let first = alloc(true)?;
+        let first = alloc(Size::Huge)?;
         let block = first.pfns();
         rig.note(log, "huge", first.counts())?;
         drop(first);
         let mut pages = KVec::with_capacity(HUGE_PAGES, GFP_KERNEL)?;
         for _ in 0..HUGE_PAGES {
-            pages.push(alloc(false)?, GFP_KERNEL)?;
+            pages.push(alloc(Size::Page)?, GFP_KERNEL)?;
         }
         for page in &pages {
             let counts = page.counts();
@@ -42,7 +43,7 @@ fn orders() -> Result<Log> {
         }
         rig.note(log, "small", pages[HUGE_PAGES / 2].counts())?;
         drop(pages);
-        let again = alloc(true)?;
+        let again = alloc(Size::Huge)?;
         log.check(again.pfns() == block, "it is the same block")?;
         rig.note(log, "huge again", again.counts())
     })
@@ -60,7 +61,6 @@ fn leak() -> Result<(usize, Log)> {
             &mut crate::layer::mm::mirror::Room::new()?,
             start..start + kernel::page::PAGE_SIZE,
             crate::layer::mm::hmm::Want::Look,
-            true,
             |_, _, seen| leaked = seen.page().and_then(|page| page.folio()),
         )?;
         rig.note_mapped(log, "leaked", 0)?;

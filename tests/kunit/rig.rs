@@ -34,6 +34,7 @@ use crate::{
         mirror::Room,
         system::Blank,
         testing,
+        Size,
         HUGE_PAGES,
         HUGE_SIZE, //
     },
@@ -197,7 +198,6 @@ impl Rig {
             &mut room,
             start..start + PAGE_SIZE,
             Want::Look,
-            true,
             |_, _, seen| {
                 let counts = seen.page().map(|page| page.counts()).ok_or(ENOENT);
                 line = counts.map(|counts| self.watch.line(stage, counts));
@@ -230,17 +230,17 @@ impl Rig {
     pub(super) fn device_folio(
         &self,
         source: Option<Source<'_>>,
-        huge: bool,
+        size: Size,
     ) -> Result<Destination> {
         let supply = self.device.memory.supply()?;
         let mut taker = supply.taker(self.file.owner());
-        let folio = taker.next(huge, 1)?.fill(source)?;
+        let folio = taker.next(size, 1)?.fill(source)?;
         Ok(Destination::Device(folio))
     }
 
     /// A filled destination in system memory.
-    pub(super) fn system_folio(&self, source: &Source<'_>, huge: bool) -> Result<Destination> {
-        let folio = Blank::anywhere(huge)?;
+    pub(super) fn system_folio(&self, source: &Source<'_>, size: Size) -> Result<Destination> {
+        let folio = Blank::anywhere(size)?;
         let faults = self.file.faults();
         migrate::origin::copy_back(&faults, &mut Origin::default(), source, folio).map_err(|_| EIO)
     }

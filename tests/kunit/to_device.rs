@@ -26,6 +26,7 @@ use crate::{
         },
         system::Blank,
         testing,
+        Size,
         HUGE_PAGES,
         HUGE_SIZE, //
     },
@@ -34,7 +35,11 @@ use crate::{
 use kernel::prelude::*;
 
 /// Destinations are given, but nothing is committed: everything must come back (K1).
-fn given_up(huge: bool) -> Result<Log> {
+fn given_up(size: Size) -> Result<Log> {
+    let pages = match size {
+        Size::Huge => 1,
+        Size::Page => HUGE_PAGES / 2,
+    };
     Rig::run(|rig, log| {
         rig.write_pattern()?;
         let mut batch = Batch::new()?;
@@ -43,13 +48,13 @@ fn given_up(huge: bool) -> Result<Log> {
             rig.range(),
             Select::System,
             |mut collected, _| {
-                for page in 0..if huge { 1 } else { HUGE_PAGES / 2 } {
+                for page in 0..pages {
                     let source = collected.source(0);
-                    let part = match huge {
-                        true => source,
-                        false => source.and_then(|source| source.page(page)),
+                    let part = match size {
+                        Size::Huge => source,
+                        Size::Page => source.and_then(|source| source.page(page)),
                     };
-                    let folio = rig.device_folio(part, huge)?;
+                    let folio = rig.device_folio(part, size)?;
                     log.check(collected.give(page, folio).is_ok(), "the folio is taken")?;
                 }
                 drop(collected);
@@ -73,7 +78,7 @@ fn hole_in_part() -> Result<Log> {
             Select::System,
             |mut collected, _| {
                 for page in 0..HUGE_PAGES / 2 {
-                    let folio = rig.device_folio(None, false)?;
+                    let folio = rig.device_folio(None, Size::Page)?;
                     log.check(collected.give(page, folio).is_ok(), "the folio is taken")?;
                 }
                 let committed = collected.commit();
@@ -99,25 +104,25 @@ fn wrong_destinations() -> Result<Log> {
             rig.range(),
             Select::System,
             |mut collected, _| {
-                let wrong = Destination::System(Blank::anywhere(true)?.clear());
+                let wrong = Destination::System(Blank::anywhere(Size::Huge)?.clear());
                 log.check(
                     collected.give(0, wrong).is_err(),
                     "system memory is refused",
                 )?;
-                let folio = rig.device_folio(collected.source(0), true)?;
+                let folio = rig.device_folio(collected.source(0), Size::Huge)?;
                 log.check(
                     collected.give(1, folio).is_err(),
                     "a tail takes nothing huge",
                 )?;
-                let folio = rig.device_folio(collected.source(0), true)?;
+                let folio = rig.device_folio(collected.source(0), Size::Huge)?;
                 let beyond = collected.give(HUGE_PAGES, folio);
                 log.check(beyond.is_err(), "there is no entry behind the last")?;
                 drop(beyond);
-                let folio = rig.device_folio(collected.source(0), true)?;
+                let folio = rig.device_folio(collected.source(0), Size::Huge)?;
                 log.check(collected.give(0, folio).is_ok(), "the right one is taken")?;
-                let folio = rig.device_folio(collected.source(0), true)?;
+                let folio = rig.device_folio(collected.source(0), Size::Huge)?;
                 log.check(collected.give(0, folio).is_err(), "a second one is not")?;
-                let page = Blank::anywhere(false)?.clear();
+                let page = Blank::anywhere(Size::Page)?.clear();
                 log.check(collected.split_mapping(page).is_err(), "no fault, no sign")
             },
         )?;
@@ -275,13 +280,13 @@ mod tests {
 
     #[test]
     fn given_up_whole() -> Result {
-        assert!(given_up(true)?.is(&[huge("after", 1, 1).lru()]));
+        assert!(given_up(Size::Huge)?.is(&[huge("after", 1, 1).lru()]));
         Ok(())
     }
 
     #[test]
     fn given_up_in_small_pages() -> Result {
-        assert!(given_up(false)?.is(&[huge("after", 1, 1).lru()]));
+        assert!(given_up(Size::Page)?.is(&[huge("after", 1, 1).lru()]));
         Ok(())
     }
 

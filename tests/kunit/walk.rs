@@ -17,6 +17,7 @@ use crate::{
             Outcome,
             Select, //
         },
+        Size,
         HUGE_PAGES, //
     },
     migrate::Direction, //
@@ -151,12 +152,12 @@ fn destination(
     page: Option<usize>,
 ) -> Result<Destination> {
     let source = collected.source(0).ok_or(ENOENT)?;
-    let part = match page {
-        Some(page) => source.page(page).ok_or(ENOENT)?,
-        None => source,
+    let (part, size) = match page {
+        Some(page) => (source.page(page).ok_or(ENOENT)?, Size::Page),
+        None => (source, Size::Huge),
     };
     match direction {
-        Direction::ToDevice => rig.device_folio(Some(part), page.is_none()),
-        _ => rig.system_folio(&part, page.is_none()),
+        Direction::ToDevice => rig.device_folio(Some(part), size),
+        _ => rig.system_folio(&part, size),
     }
 }

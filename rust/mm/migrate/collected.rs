@@ -20,6 +20,7 @@ use crate::layer::mm::{
     mpfn::Mpfn,
     pagemap::DeviceFolio,
     system::SystemFolio,
+    Size,
     HUGE_PAGES, //
 };
 use core::ptr::NonNull;
@@ -53,10 +54,10 @@ pub enum Destination {
 }
 
 impl Destination {
-    fn is_huge(&self) -> bool {
+    fn size(&self) -> Size {
         match self {
-            Destination::Device(folio) => folio.is_huge(),
-            Destination::System(folio) => folio.is_huge(),
+            Destination::Device(folio) => folio.size(),
+            Destination::System(folio) => folio.size(),
         }
     }
 
@@ -160,23 +161,22 @@ impl<'a> Collected<'a> {
     ) -> core::result::Result<(), Destination> {
         let is_free = self.arrays.dst().get(index) == Some(&0);
         let is_right = matches!(destination, Destination::Device(_)) == self.setup.to_device;
-        if !is_free || !is_right || !self.takes(index, destination.is_huge()) {
+        if !is_free || !is_right || !self.takes(index, destination.size()) {
             return Err(destination);
         }
         self.put(index, destination);
         Ok(())
     }
 
-    /// Whether an entry can take a huge folio, or a small one.
-    fn takes(&self, index: usize, huge: bool) -> bool {
-        match self.kind(index) {
-            Kind::Page => !huge,
+    /// Whether an entry can take a folio of a size.
+    fn takes(&self, index: usize, size: Size) -> bool {
+        match (self.kind(index), size) {
+            (Kind::Page, Size::Page) | (Kind::Huge { .. }, Size::Huge) => true,
             // A hole is filled by address, which eviction has none of; nothing comes out of one.
-            Kind::Hole => !huge && self.setup.to_device,
-            Kind::Huge { .. } if huge => true,
-            Kind::HugeHole if huge => self.setup.to_device,
+            (Kind::Hole, Size::Page) | (Kind::HugeHole, Size::Huge) => self.setup.to_device,
             // The entries behind a huge one follow it.
-            Kind::Huge { .. } | Kind::HugeHole | Kind::Skipped => !huge && self.may_split(),
+            (Kind::Huge { .. } | Kind::HugeHole | Kind::Skipped, Size::Page) => self.may_split(),
+            (Kind::Page | Kind::Hole | Kind::Skipped, Size::Huge) => false,
         }
     }
 
@@ -201,7 +201,8 @@ impl<'a> Collected<'a> {
         // If another folio came in the place of the one that faulted, the fault holds no reference on
         // it, and its split might succeed, in this process only (K3).
         let is_huge = matches!(self.setup.head, Kind::Huge { .. });
-        if !is_huge || !self.is_faulting() || page.is_huge() || self.arrays.dst()[0] != 0 {
+        if !is_huge || !self.is_faulting() || page.size() != Size::Page || self.arrays.dst()[0] != 0
+        {
             return Err(page);
         }
         self.put(0, Destination::System(page));
@@ -221,7 +222,7 @@ impl<'a> Collected<'a> {
     }
 
     fn put(&mut self, index: usize, destination: Destination) {
-        let compound = destination.is_huge();
+        let compound = destination.size() == Size::Huge;
         let folio = destination.into_locked();
         let pfn = folio.pfn();
         // INVARIANT: The folio is locked, and the entry owns it from here on.

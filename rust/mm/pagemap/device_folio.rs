@@ -13,7 +13,7 @@ use crate::layer::mm::{
         LockedFolio, //
     },
     migrate::Source,
-    HUGE_PAGES, //
+    Size, //
 };
 use core::ops::Range;
 use kernel::prelude::*;
@@ -28,20 +28,20 @@ use kernel::prelude::*;
 pub struct DeviceFolio {
     folio: LockedFolio,
     offset: usize,
-    huge: bool,
+    size: Size,
 }
 
 impl DeviceFolio {
     /// # Safety
     ///
-    /// `folio` must be new, huge or of one page as `huge` says, and its first page number `offset` of its
+    /// `folio` must be new, of this size, and its first page number `offset` of its
     /// pagemap.
-    pub(super) unsafe fn new(folio: LockedFolio, offset: usize, huge: bool) -> Self {
+    pub(super) unsafe fn new(folio: LockedFolio, offset: usize, size: Size) -> Self {
         // INVARIANT: By the requirements of this function.
         DeviceFolio {
             folio,
             offset,
-            huge,
+            size,
         }
     }
 
@@ -52,15 +52,12 @@ impl DeviceFolio {
 
     /// Its pages.
     pub fn pages(&self) -> usize {
-        match self.huge {
-            true => HUGE_PAGES,
-            false => 1,
-        }
+        self.size.pages()
     }
 
-    /// Whether it is a huge folio.
-    pub fn is_huge(&self) -> bool {
-        self.huge
+    /// Its size.
+    pub fn size(&self) -> Size {
+        self.size
     }
 
     /// The pagemap that it belongs to, which stays while the folio is in use.

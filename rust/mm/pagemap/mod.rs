@@ -32,6 +32,7 @@ use super::{
         LockedFolio, //
     },
     slots::Slots,
+    Size,
     HUGE_SIZE, //
 };
 use core::{
@@ -210,18 +211,18 @@ impl<T: Driver> Pagemap<T> {
     /// before the folio is given to a migration: it holds what the user before left. There are no huge
     /// folios of coherent memory: they cannot be selected back (K10), and when the core splits one its
     /// pages lose their pagemap, since only private memory has a callback for that.
-    pub fn alloc(&self, huge: bool, owner: &Arc<T::Owner>) -> Option<DeviceFolio> {
-        if !huge {
+    pub fn alloc(&self, size: Size, owner: &Arc<T::Owner>) -> Option<DeviceFolio> {
+        if size == Size::Page {
             return self.alloc_run(1, owner)?.next();
         }
         if self.memory != Memory::Private {
             return None;
         }
-        let offset = self.take(owner, |slots, owner| slots.take(true, owner))?;
+        let offset = self.take(owner, |slots, owner| slots.take(Size::Huge, owner))?;
         // SAFETY: We just took the slots of these pages, a huge block, for this owner.
-        let folio = unsafe { self.init_folio(offset, super::HUGE_ORDER, owner) };
+        let folio = unsafe { self.init_folio(offset, size.order(), owner) };
         // SAFETY: It is new, huge, and begins there.
-        Some(unsafe { DeviceFolio::new(folio, offset, true) })
+        Some(unsafe { DeviceFolio::new(folio, offset, size) })
     }
 
     /// New folios of single pages that follow each other, `most` at most and all of one huge block,
@@ -329,15 +330,15 @@ impl<T: Driver> Pagemap<T> {
         let owner = owner.map(|owner| Holder(owner.clone()));
         let state = self.state.lock();
         let before = pfns.len();
-        while let Some((page, huge)) = state.slots.next_used(*cursor, owner.as_ref()) {
+        while let Some((page, size)) = state.slots.next_used(*cursor, owner.as_ref()) {
             *cursor = page + 1;
             // A huge folio comes alone. A full vector cannot grow under a spinlock.
-            let is_alone = !huge || pfns.len() == before;
+            let is_alone = size == Size::Page || pfns.len() == before;
             if !is_alone || pfns.push_within_capacity(base + page).is_err() {
                 *cursor = page;
                 break;
             }
-            if huge {
+            if size == Size::Huge {
                 break;
             }
         }

@@ -7,6 +7,7 @@ use super::{
     Driver,
     Pagemap, //
 };
+use crate::layer::mm::Size;
 use core::ops::Range;
 use kernel::sync::Arc;
 
@@ -52,7 +53,7 @@ impl<T: Driver> Iterator for Run<'_, T> {
         // SAFETY: By the type invariants, its slot was ours, taken for this owner, and it has no folio.
         let folio = unsafe { self.pagemap.init_folio(offset, 0, self.owner) };
         // SAFETY: It is new, of one page, and that is where it is.
-        Some(unsafe { DeviceFolio::new(folio, offset, false) })
+        Some(unsafe { DeviceFolio::new(folio, offset, Size::Page) })
     }
 }
 
