@@ -40,7 +40,7 @@ for part in $parts; do
 		HMM_TESTS_SECONDS=$((seconds / 3)) bench_guest bench $((900 + seconds)) \
 			"load both-drivers bench bench-hmm-tests" "--seconds $((seconds * 2 / 3))"
 		report+=(--bench "$VM/bench/bench.out" --hmm-tests "$VM/bench/bench-hmm-tests.out")
-		where="QEMU, $([ "$ACCEL" = kvm ] && echo KVM || echo "software emulation (TCG): the ratios say something, the rates nothing of any hardware")"
+		where="QEMU, $([ "$ACCEL" = kvm ] && echo KVM || echo "software emulation (TCG): the ratios say something, the rates nothing of any hardware")."
 		;;
 	icount)
 		PARAMETERS=huge_ready=0 DMIRROR_ACCEL=icount bench_guest bench-icount 1800 "load both-drivers bench" "--plan few --rounds 3"

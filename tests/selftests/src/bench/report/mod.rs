@@ -16,7 +16,7 @@ use anyhow::{ensure, Context, Result};
 use clap::Args;
 use serde::Serialize;
 
-use super::record::{self, Line, Machine, Results, Samples};
+use super::record::{self, Line, Machine, Results, Samples, Side};
 use judge::Judged;
 
 #[derive(Args)]
@@ -62,7 +62,8 @@ struct Part {
     title: String,
     machine: Option<Machine>,
     rows: Vec<Judged>,
-    repeated: usize,
+    /// Whose measurements failed and were repeated.
+    repeated: Vec<Side>,
     samples: Vec<Samples>,
     #[serde(skip)]
     results: Results,
@@ -80,14 +81,14 @@ impl Part {
             title: title.into(),
             machine: None,
             rows: Vec::new(),
-            repeated: 0,
+            repeated: Vec::new(),
             samples: Vec::new(),
             results: Results::default(),
         };
         for line in lines {
             match line {
                 Line::Machine(machine) => part.machine = Some(machine),
-                Line::Repeated { .. } => part.repeated += 1,
+                Line::Repeated { side, .. } => part.repeated.push(side),
                 Line::Samples(samples) => {
                     part.results.add(&samples);
                     part.samples.push(samples);

@@ -6,6 +6,7 @@ use comfy_table::{presets, Table};
 
 use super::{
     super::{
+        record::Side,
         rows::Unit,
         stats::{Ratio, Spread},
     },
@@ -94,10 +95,11 @@ fn summary(part: &Part) -> String {
         .collect();
     let count = |wanted| verdicts.iter().filter(|v| **v == wanted).count();
     let rounds = part.rows.iter().map(|row| row.rounds);
-    let repeated = match part.repeated {
+    let repeated = |side| match part.repeated.iter().filter(|of| **of == side).count() {
         0 => String::new(),
-        n => format!("; {n} measurements failed and were repeated"),
+        n => format!("; failed and was repeated: {n} × {side:?}"),
     };
+    let repeated = [Side::C, Side::Rust, Side::Limit].map(repeated).concat();
     format!(
         "{} targets: {} met, {} not met, {} unclear; {} to {} rounds{repeated}",
         verdicts.len(),
@@ -154,7 +156,7 @@ mod tests {
             title: "Time".into(),
             machine: None,
             rows: judge::all(&results),
-            repeated: 1,
+            repeated: vec![Side::C],
             samples: Vec::new(),
             results,
         }
@@ -165,7 +167,7 @@ mod tests {
         let slow = [part(300)];
         let text = markdown("Somewhere.", &slow);
         assert!(text.contains(
-            "2 targets: 0 met, 2 not met, 0 unclear; 5 to 5 rounds; 1 measurements failed"
+            "2 targets: 0 met, 2 not met, 0 unclear; 5 to 5 rounds; failed and was repeated: 1 × C"
         ));
         let row = text.lines().find(|l| l.contains("to device")).unwrap();
         assert_eq!(row.matches("**no**").count(), 2, "{row}");
