@@ -66,3 +66,80 @@ impl Drop for OwnedQueue {
         unsafe { bindings::destroy_workqueue(self.0.as_ptr()) };
     }
 }
+
+#[kunit_tests(rust_dmirror_queue)]
+mod tests {
+    use super::*;
+    use kernel::{
+        impl_has_work,
+        new_work,
+        sync::{
+            atomic::{
+                Atomic,
+                Relaxed, //
+            },
+            Arc, //
+        },
+        time::{
+            delay::fsleep,
+            Delta, //
+        },
+        workqueue::{
+            Work,
+            WorkItem, //
+        }, //
+    };
+
+    #[pin_data]
+    struct Slow {
+        runs: Atomic<usize>,
+        #[pin]
+        work: Work<Slow>,
+    }
+
+    impl_has_work! {
+        impl HasWork<Self> for Slow { self.work }
+    }
+
+    impl WorkItem for Slow {
+        type Pointer = Arc<Self>;
+
+        fn run(this: Arc<Self>) {
+            fsleep(Delta::from_millis(20));
+            this.runs.store(this.runs.load(Relaxed) + 1, Relaxed);
+        }
+    }
+
+    fn slow() -> Result<Arc<Slow>> {
+        Arc::pin_init(
+            pin_init!(Slow {
+                runs: Atomic::new(0),
+                work <- new_work!("rust_dmirror_test"),
+            }),
+            GFP_KERNEL,
+        )
+    }
+
+    #[test]
+    fn flush_waits_for_what_is_queued() -> Result {
+        let (queue, slow) = (OwnedQueue::new(c"rust_dmirror_test")?, slow()?);
+        let seen = [(); 2].map(|()| {
+            let is_new = queue.enqueue(slow.clone()).is_ok();
+            queue.flush();
+            (is_new, slow.runs.load(Relaxed))
+        });
+        // What a failed assertion holds is never let go.
+        drop(queue);
+        assert_eq!(seen, [(true, 1), (true, 2)]);
+        Ok(())
+    }
+
+    #[test]
+    fn work_ends_before_its_queue() -> Result {
+        let (queue, slow) = (OwnedQueue::new(c"rust_dmirror_test")?, slow()?);
+        let is_new = queue.enqueue(slow.clone()).is_ok();
+        drop(queue);
+        assert_eq!((is_new, slow.runs.load(Relaxed)), (true, 1));
+        Ok(())
+    }
+}
