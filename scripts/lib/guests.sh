@@ -74,7 +74,7 @@ boot_guest() {
 	local memory=${VM_MEMORY:-}
 	[ -z "${COHERENT:-}" ] || memory=${memory:-$COHERENT_MEMORY}
 	VM_MEMORY=$memory start "booting $1: kernel $2 ($(kernel_title)), driver $3, $ACCEL" "vm-$1" boot "$1" "${LIMIT:-300}" \
-		"${APPEND:-} ${COHERENT:+$COHERENT_APPEND} $KAPPEND"
+		"$KAPPEND ${COHERENT:+$COHERENT_APPEND} ${APPEND:-}"
 }
 
 kernel_title() { [ "$KNAME" = stock ] && echo "Debian's $KRELEASE, unpatched" || echo "our build of $KVERSION"; }
