@@ -196,7 +196,6 @@ impl Mirror {
         want: Want,
         look: impl FnMut(usize, usize, Seen<'_>),
     ) -> Result {
-        room.provide_spare()?;
         self.ask(room, range, want, Way::Fill, look)
     }
 
@@ -211,7 +210,6 @@ impl Mirror {
         want: Want,
         look: impl FnMut(usize, usize, Seen<'_>),
     ) -> Result {
-        room.provide_spare()?;
         self.ask(room, range, want, Way::FillUnlocked, look)
     }
 
@@ -242,6 +240,9 @@ impl Mirror {
             && range.end - start <= HUGE_SIZE;
         if !is_good {
             return Err(EINVAL);
+        }
+        if way != Way::Look {
+            room.provide_spare()?;
         }
         let skipped = (range.start - start) >> PAGE_SHIFT;
         let nr = (range.end - start) >> PAGE_SHIFT;

@@ -40,7 +40,7 @@ pub enum Effort {
 ///
 /// # Invariants
 ///
-/// We hold the lock, and nobody else accesses the contents. It is of this size.
+/// We hold the lock, and nobody else accesses the contents. The folio is of this `size`.
 #[must_use = "dropping it frees the folio"]
 pub struct Blank {
     folio: LockedFolio,

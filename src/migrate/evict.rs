@@ -203,19 +203,15 @@ fn fill(core: &Core, faults: &Faults<'_>, collected: &mut Collected<'_>) {
         let Some(source) = collected.source(index).filter(|source| !source.is_left()) else {
             continue;
         };
-        let huge = match collected.kind(index) {
-            Kind::Huge { exclusive } => Some(exclusive),
-            _ => None,
-        };
-        let size = huge.map_or(Size::Page, |_| Size::Huge);
-        let made = alloc(core, faults, size)
+        let kind = collected.kind(index);
+        let made = alloc(core, faults, kind.size())
             .and_then(|folio| copy_back(faults, &mut origin, &source, folio));
-        match (made, huge) {
+        match (made, kind) {
             (Ok(destination), _) => {
                 // What does not fit is freed, and the page stays.
                 let _ = collected.give(index, destination);
             }
-            (Err(Fate::NoMemory), Some(exclusive)) => {
+            (Err(Fate::NoMemory), Kind::Huge { exclusive }) => {
                 match Plan::without_huge_destination(Path::Eviction, exclusive) {
                     Plan::Leave => {}
                     // Nothing else can be done without an address.

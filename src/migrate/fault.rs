@@ -203,10 +203,7 @@ fn fill(
         return Ok(false);
     };
     let mut origin = Origin::of(memory);
-    let size = match collected.kind(0) {
-        Kind::Huge { .. } => Size::Huge,
-        _ => Size::Page,
-    };
+    let size = collected.kind(0).size();
     match alloc(size).and_then(|folio| copy_back(faults, &mut origin, &source, folio)) {
         Ok(destination) => {
             // Refused only if it is not what was asked for, which the types above exclude.

@@ -45,6 +45,16 @@ pub enum Kind {
     Skipped,
 }
 
+impl Kind {
+    /// How large a destination is that takes all of it.
+    pub fn size(self) -> Size {
+        match self {
+            Kind::Huge { .. } | Kind::HugeHole => Size::Huge,
+            Kind::Page | Kind::Hole | Kind::Skipped => Size::Page,
+        }
+    }
+}
+
 /// A destination: a new folio that has been filled.
 pub enum Destination {
     /// Of device memory.

@@ -34,8 +34,7 @@ pub struct DeviceFolio {
 impl DeviceFolio {
     /// # Safety
     ///
-    /// `folio` must be new, of this size, and its first page number `offset` of its
-    /// pagemap.
+    /// `folio` must be new and of this size, and its first page number `offset` of its pagemap.
     pub(super) unsafe fn new(folio: LockedFolio, offset: usize, size: Size) -> Self {
         // INVARIANT: By the requirements of this function.
         DeviceFolio {

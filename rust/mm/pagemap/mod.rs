@@ -218,9 +218,9 @@ impl<T: Driver> Pagemap<T> {
         if self.memory != Memory::Private {
             return None;
         }
-        let offset = self.take(owner, |slots, owner| slots.take(Size::Huge, owner))?;
+        let offset = self.take(owner, |slots, owner| slots.take(size, owner))?;
         // SAFETY: We just took the slots of these pages, a huge block, for this owner.
-        let folio = unsafe { self.init_folio(offset, size.order(), owner) };
+        let folio = unsafe { self.init_folio(offset, size, owner) };
         // SAFETY: It is new, huge, and begins there.
         Some(unsafe { DeviceFolio::new(folio, offset, size) })
     }
@@ -254,10 +254,9 @@ impl<T: Driver> Pagemap<T> {
     ///
     /// # Safety
     ///
-    /// The `1 << order` pages from number `offset` of the range on must have slots that the caller took
-    /// for `owner` and has not made a folio of; an `order` beyond 0 is [`HUGE_ORDER`](super::HUGE_ORDER),
-    /// and the slots are a huge block.
-    unsafe fn init_folio(&self, offset: usize, order: u32, owner: &Arc<T::Owner>) -> LockedFolio {
+    /// The pages from number `offset` of the range on, as many as `size` says, must have slots that the
+    /// caller took for `owner` and has not made a folio of; those of a huge folio are a huge block.
+    unsafe fn init_folio(&self, offset: usize, size: Size, owner: &Arc<T::Owner>) -> LockedFolio {
         let pfn = self.pfns().start + offset;
         // SAFETY: The page is part of our registered range.
         let raw: *mut bindings::folio = unsafe { bindings::rust_dmirror_pfn_to_page(pfn) }.cast();
@@ -265,7 +264,9 @@ impl<T: Driver> Pagemap<T> {
         // INVARIANT: The block of these slots has a reference to this owner.
         // SAFETY: By the type invariants, these pages belonged to no folio when their slots were taken,
         // and nobody else makes a folio of them. The pagemap is registered.
-        unsafe { bindings::rust_dmirror_zone_device_folio_init(raw, self.raw.get(), order, owner) };
+        unsafe {
+            bindings::rust_dmirror_zone_device_folio_init(raw, self.raw.get(), size.order(), owner)
+        };
         // SAFETY: A page that has a number has a `struct page`. The folio was made with one reference,
         // locked, and both are ours.
         unsafe { LockedFolio::from_raw(NonNull::new_unchecked(raw)) }
