@@ -89,7 +89,7 @@ impl Destination {
 /// - `setup` is what the core was told, and that has not gone or changed.
 #[must_use = "dropping it puts every page back"]
 pub struct Collected<'a> {
-    pub(super) arrays: Arrays<'a>,
+    arrays: Arrays<'a>,
     setup: &'a mut Setup,
     // `mmap_lock`, which is held meanwhile, is released by the thread that took it.
     _nts: NotThreadSafe,
@@ -100,12 +100,8 @@ impl<'a> Collected<'a> {
     ///
     /// The entries must be as the core left them at setup, without destinations, and `setup` what it
     /// was told, which stays for `'a`.
-    pub(super) unsafe fn new(mut arrays: Arrays<'a>, setup: &'a mut Setup) -> Self {
-        arrays.remember();
-        setup.head = match arrays.before().first() {
-            Some(first) => kind(Mpfn::from_raw(*first)),
-            None => Kind::Skipped,
-        };
+    pub(super) unsafe fn new(arrays: Arrays<'a>, setup: &'a mut Setup) -> Self {
+        setup.head = kind(arrays.before(0));
         // INVARIANT: By the requirements of this function.
         Collected {
             arrays,
@@ -125,8 +121,15 @@ impl<'a> Collected<'a> {
     }
 
     pub(super) fn before(&self, index: usize) -> Mpfn {
-        let entry = self.arrays.before().get(index);
-        entry.map_or(Mpfn::EMPTY, |entry| Mpfn::from_raw(*entry))
+        self.arrays.before(index)
+    }
+
+    pub(super) fn src(&self, index: usize) -> Mpfn {
+        self.arrays.src(index)
+    }
+
+    pub(super) fn dst(&self, index: usize) -> Mpfn {
+        self.arrays.dst(index)
     }
 
     /// What the entry is; what is none is skipped.
@@ -149,7 +152,7 @@ impl<'a> Collected<'a> {
 
     /// The counts of the entry's destination, if it has one.
     pub fn destination_counts(&self, index: usize) -> Option<Counts> {
-        let pfn = Mpfn::from_raw(*self.arrays.dst().get(index)?).pfn()?;
+        let pfn = self.dst(index).pfn()?;
         // SAFETY: By the type invariants, the entry owns a reference on the folio.
         Some(unsafe { Counts::read(bindings::rust_dmirror_pfn_folio(pfn)) })
     }
@@ -169,7 +172,7 @@ impl<'a> Collected<'a> {
         index: usize,
         destination: Destination,
     ) -> core::result::Result<(), Destination> {
-        let is_free = self.arrays.dst().get(index) == Some(&0);
+        let is_free = index < self.len() && self.dst(index) == Mpfn::EMPTY;
         let is_right = matches!(destination, Destination::Device(_)) == self.setup.to_device;
         if !is_free || !is_right || !self.takes(index, destination.size()) {
             return Err(destination);
@@ -211,8 +214,8 @@ impl<'a> Collected<'a> {
         // If another folio came in the place of the one that faulted, the fault holds no reference on
         // it, and its split might succeed, in this process only (K3).
         let is_huge = matches!(self.setup.head, Kind::Huge { .. });
-        if !is_huge || !self.is_faulting() || page.size() != Size::Page || self.arrays.dst()[0] != 0
-        {
+        let is_free = self.dst(0) == Mpfn::EMPTY;
+        if !is_huge || !is_free || !self.is_faulting() || page.size() != Size::Page {
             return Err(page);
         }
         self.put(0, Destination::System(page));
@@ -234,16 +237,17 @@ impl<'a> Collected<'a> {
     fn put(&mut self, index: usize, destination: Destination) {
         let compound = destination.size() == Size::Huge;
         let folio = destination.into_locked();
-        let pfn = folio.pfn();
-        // INVARIANT: The folio is locked, and the entry owns it from here on.
-        let _ = folio.into_raw();
-        self.arrays.dst_mut()[index] = Mpfn::destination(pfn, compound).as_raw();
+        if let Some(entry) = self.arrays.dst_mut(index) {
+            *entry = Mpfn::destination(folio.pfn(), compound).as_raw();
+            // INVARIANT: The folio is locked, and the entry owns it from here on.
+            let _ = folio.into_raw();
+        }
     }
 
     /// Takes the destination of an entry back and frees it.
     fn take_back(&mut self, index: usize) {
-        let entry = core::mem::take(&mut self.arrays.dst_mut()[index]);
-        if let Some(pfn) = Mpfn::from_raw(entry).pfn() {
+        let entry = self.arrays.dst_mut(index).map(core::mem::take);
+        if let Some(pfn) = entry.and_then(|entry| Mpfn::from_raw(entry).pfn()) {
             // SAFETY: By the type invariants, the entry owned the locked folio, whose first page
             // this is; it is empty now.
             drop(unsafe { owned_folio(pfn) });
@@ -260,9 +264,8 @@ impl<'a> Collected<'a> {
     /// Migrates every entry that has a destination. C: `migrate_vma_pages()` or
     /// `migrate_device_pages()`. Sleeps.
     pub fn commit(mut self) -> Committed<'a> {
-        let all_given = |this: &Self| this.arrays.dst().iter().all(|dst| *dst != 0);
-        let is_huge_given = Mpfn::from_raw(self.arrays.dst()[0]).compound();
-        if self.setup.head == Kind::HugeHole && !is_huge_given && !all_given(&self) {
+        let all_given = |this: &Self| (0..this.len()).all(|index| this.dst(index) != Mpfn::EMPTY);
+        if self.setup.head == Kind::HugeHole && !self.dst(0).compound() && !all_given(&self) {
             // The core fills a huge hole page by page without looking whether there is one.
             self.take_all_back();
         }

@@ -86,8 +86,10 @@ impl<'a> Committed<'a> {
         }
     }
 
-    /// Calls `tell` for every entry; for huge ones that were not split, once.
-    fn each(&self, mut tell: impl FnMut(usize, usize, Outcome)) {
+    /// Calls `tell` for the entries in order: with the number of the entry, how many it stands for, which
+    /// are more than one for huge ones that were not split, and what happened to it.
+    #[inline]
+    pub fn each(&self, mut tell: impl FnMut(usize, usize, Outcome)) {
         let this = &*self.0;
         let mut index = 0;
         while index < self.len() {
@@ -117,11 +119,11 @@ impl<'a> Committed<'a> {
     }
 
     fn src(&self, index: usize) -> Mpfn {
-        entry(self.0.arrays.src(), index)
+        self.0.src(index)
     }
 
     fn dst(&self, index: usize) -> Mpfn {
-        entry(self.0.arrays.dst(), index)
+        self.0.dst(index)
     }
 
     /// What became of a huge entry as one; `None` if it was split.
@@ -178,10 +180,4 @@ impl Drop for Committed<'_> {
         // SAFETY: By the type invariants, the core has seen every destination.
         unsafe { self.0.finalize() };
     }
-}
-
-/// What is none is empty.
-fn entry(entries: &[usize], index: usize) -> Mpfn {
-    let entry = entries.get(index);
-    entry.map_or(Mpfn::EMPTY, |entry| Mpfn::from_raw(*entry))
 }

@@ -2,6 +2,7 @@
 
 //! The arrays that the core works on.
 
+use crate::layer::mm::mpfn::Mpfn;
 use core::ops::{
     Deref,
     DerefMut, //
@@ -10,7 +11,7 @@ use kernel::prelude::*;
 
 /// One entry per page, and as many again. In place for a single page: most CPU faults are of one, and
 /// three allocations cost more than such a fault has to.
-pub(in crate::layer::mm) enum Entries {
+pub(super) enum Entries {
     Two([usize; 2]),
     Many(KVVec<usize>),
 }
@@ -45,21 +46,20 @@ impl DerefMut for Entries {
     }
 }
 
-/// The entries of a migration that is going on, and the rest of the arrays, which the core may write
-/// to (K9).
+/// The entries of a migration that is going on.
 ///
 /// # Invariants
 ///
-/// No array is shorter than `len`.
-pub(in crate::layer::mm) struct Arrays<'a> {
+/// All slices are of one length.
+pub(super) struct Arrays<'a> {
     src: &'a mut [usize],
     dst: &'a mut [usize],
+    /// `src` as it was after setup, to tell afterwards what became of it.
     before: &'a mut [usize],
-    len: usize,
 }
 
 impl<'a> Arrays<'a> {
-    /// The first `len` entries of arrays of one length are in use, if there are as many.
+    /// The first `len` entries of each, or as many as there are: the core has set them up.
     pub(super) fn new(
         src: &'a mut [usize],
         dst: &'a mut [usize],
@@ -67,51 +67,51 @@ impl<'a> Arrays<'a> {
         len: usize,
     ) -> Self {
         let len = len.min(src.len()).min(dst.len()).min(before.len());
-        // INVARIANT: Just seen to.
-        Arrays {
-            src,
-            dst,
-            before,
-            len,
-        }
-    }
-
-    /// Entries in use.
-    pub(super) fn len(&self) -> usize {
-        self.len
-    }
-
-    /// C: `migrate_vma.src`.
-    pub(super) fn src(&self) -> &[usize] {
-        &self.src[..self.len]
-    }
-
-    /// C: `migrate_vma.dst`.
-    pub(super) fn dst(&self) -> &[usize] {
-        &self.dst[..self.len]
-    }
-
-    /// C: `migrate_vma.dst`, to be given destinations.
-    pub(super) fn dst_mut(&mut self) -> &mut [usize] {
-        &mut self.dst[..self.len]
-    }
-
-    /// `src` as it was after setup, to tell afterwards what became of it.
-    pub(super) fn before(&self) -> &[usize] {
-        &self.before[..self.len]
-    }
-
-    /// Keeps `src` as it is now.
-    pub(super) fn remember(&mut self) {
-        match self.len {
+        let (src, dst) = (&mut src[..len], &mut dst[..len]);
+        let before = &mut before[..len];
+        match (&mut *before, &*src) {
             // Mostly, of a CPU fault, which has better things to do than to call memcpy().
-            1 => self.before[0] = self.src[0],
-            len => self.before[..len].copy_from_slice(&self.src[..len]),
+            ([before], [src]) => *before = *src,
+            (before, src) => before.copy_from_slice(src),
         }
+        // INVARIANT: Just cut.
+        Arrays { src, dst, before }
+    }
+
+    /// How many there are.
+    pub(super) fn len(&self) -> usize {
+        self.src.len()
+    }
+
+    /// C: `migrate_vma.src`; what is none is empty.
+    pub(super) fn src(&self, index: usize) -> Mpfn {
+        entry(self.src, index)
+    }
+
+    /// C: `migrate_vma.dst`; what is none is empty.
+    pub(super) fn dst(&self, index: usize) -> Mpfn {
+        entry(self.dst, index)
+    }
+
+    /// C: `migrate_vma.src` as it was after setup; what is none is empty.
+    pub(super) fn before(&self, index: usize) -> Mpfn {
+        entry(self.before, index)
+    }
+
+    /// C: `migrate_vma.dst`, to be written.
+    pub(super) fn dst_mut(&mut self, index: usize) -> Option<&mut usize> {
+        self.dst.get_mut(index)
     }
 
     /// All of `src` and `dst`, for the core.
     pub(super) fn as_mut_ptrs(&mut self) -> (*mut usize, *mut usize) {
         (self.src.as_mut_ptr(), self.dst.as_mut_ptr())
+    }
+}
+
+fn entry(entries: &[usize], index: usize) -> Mpfn {
+    match entries.get(index) {
+        Some(entry) => Mpfn::from_raw(*entry),
+        None => Mpfn::EMPTY,
     }
 }

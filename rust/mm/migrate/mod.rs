@@ -76,7 +76,6 @@ pub enum Select {
 pub struct Batch {
     src: Entries,
     dst: Entries,
-    /// `src` as it was after setup, to tell afterwards what became of it.
     before: Entries,
     setup: Setup,
 }
@@ -197,7 +196,7 @@ impl Batch {
         let collected = args.npages;
         // SAFETY: The core has set up `collected` entries, and no destinations, and nothing that it was
         // told of goes before `'a` ends.
-        let this = unsafe { self.collected(npages.min(collected)) };
+        let this = unsafe { self.collected(collected) };
         if collected != npages {
             // Dropping it puts everything back.
             return Err(EAGAIN);
@@ -217,7 +216,7 @@ impl Batch {
         }
         self.setup.begin(By::Device, false);
         // SAFETY: By the requirements of this function; there are as many entries.
-        to_result(unsafe { bindings::migrate_device_pfns(self.src.as_mut_ptr(), len) })?;
+        to_result(unsafe { bindings::migrate_device_pfns(self.listed().as_mut_ptr(), len) })?;
         self.dst[..len].fill(0);
         // SAFETY: The core has set up `len` entries, and there are no destinations.
         Ok(unsafe { self.collected(len) })
