@@ -5,6 +5,7 @@
 //!
 //! C header: [`include/linux/error-injection.h`](srctree/include/linux/error-injection.h)
 
+#[cfg(CONFIG_FUNCTION_ERROR_INJECTION)]
 use super::bindings;
 
 /// A place that can be made to fail.
@@ -26,6 +27,7 @@ impl Gate {
     /// Whether `fail_function` was told to make this pass fail; with which error does not matter.
     ///
     /// May be called in any context.
+    #[cfg(CONFIG_FUNCTION_ERROR_INJECTION)]
     #[inline]
     pub fn fails(self) -> bool {
         // SAFETY: The gates have no requirements.
@@ -39,5 +41,12 @@ impl Gate {
             }
         };
         error != 0
+    }
+
+    /// Nobody can make it fail: it is not even asked.
+    #[cfg(not(CONFIG_FUNCTION_ERROR_INJECTION))]
+    #[inline]
+    pub fn fails(self) -> bool {
+        false
     }
 }
