@@ -50,7 +50,7 @@ bool rust_dmirror_folio_try_get(struct folio *folio);
 bool rust_dmirror_folio_trylock(struct folio *folio);
 void rust_dmirror_folio_counts(const struct folio *folio, struct rust_dmirror_folio_counts *counts);
 bool rust_dmirror_folio_is_left(const struct folio *folio);
-struct rust_dmirror_shape rust_dmirror_page_shape(const struct page *page);
+struct rust_dmirror_shape rust_dmirror_folio_shape(const struct folio *folio);
 struct folio *rust_dmirror_page_folio(struct page *page);
 struct folio *rust_dmirror_pfn_folio(unsigned long pfn);
 unsigned long rust_dmirror_folio_pfn(const struct folio *folio);

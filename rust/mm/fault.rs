@@ -66,34 +66,49 @@ pub struct Shape {
 ///
 /// # Invariants
 ///
-/// `mmap_lock` is held for reading; `vmf->page` is locked and referenced by the core.
-pub struct Fault<'a>(&'a bindings::vm_fault);
+/// `mmap_lock` is held for reading; the page of `vmf` is locked and referenced by the core, is one of
+/// `folio`, and that is one of `pgmap`.
+pub struct Fault<'a> {
+    vmf: &'a bindings::vm_fault,
+    folio: *mut bindings::folio,
+    pgmap: *mut bindings::dev_pagemap,
+}
 
 impl<'a> Fault<'a> {
     /// # Safety
     ///
     /// `vmf` must be the argument of a `migrate_to_ram` callback that is running.
     pub(super) unsafe fn from_raw(vmf: &'a bindings::vm_fault) -> Self {
+        // SAFETY: The core holds a reference on the page during the callback, so that its folio can be
+        // found, and the lock, which keeps that from being split. It is one of device memory, whose
+        // pagemap stays as long as any page of it is in use.
+        let (folio, pgmap) = unsafe {
+            let folio = bindings::rust_dmirror_page_folio(vmf.page);
+            (folio, bindings::rust_dmirror_folio_pgmap(folio))
+        };
         // INVARIANT: That is how the core calls it.
-        Fault(vmf)
+        Fault { vmf, folio, pgmap }
     }
 
     /// The VMA.
     pub fn vma(&self) -> Vma<'a> {
         // SAFETY: By the type invariants, the VMA stays, and `mmap_lock` is held.
-        unsafe { Vma::from_raw(self.0.__bindgen_anon_1.vma) }
+        unsafe { Vma::from_raw(self.vmf.__bindgen_anon_1.vma) }
     }
 
     /// The page.
     pub(super) fn page(&self) -> *mut bindings::page {
-        self.0.page
+        self.vmf.page
     }
 
     /// The folio that the page is of.
     pub(super) fn folio(&self) -> *mut bindings::folio {
-        // SAFETY: By the type invariants, the core holds a reference on the page, so that its folio can
-        // be found. The lock keeps it from being split.
-        unsafe { bindings::rust_dmirror_page_folio(self.page()) }
+        self.folio
+    }
+
+    /// The pagemap that the folio is of.
+    pub(super) fn pgmap(&self) -> *mut bindings::dev_pagemap {
+        self.pgmap
     }
 
     /// The order of the folio.
@@ -103,9 +118,8 @@ impl<'a> Fault<'a> {
 
     /// Which folio the page is of, how large it is, and how often it is mapped.
     pub fn shape(&self) -> Shape {
-        // SAFETY: By the type invariants, the core holds a reference on the page, so that its folio can
-        // be found and read. The lock keeps it from being split.
-        let raw = unsafe { bindings::rust_dmirror_page_shape(self.page()) };
+        // SAFETY: By the type invariants, the core holds a reference on the folio.
+        let raw = unsafe { bindings::rust_dmirror_folio_shape(self.folio) };
         Shape {
             pfn: raw.pfn,
             order: raw.order,
@@ -115,12 +129,12 @@ impl<'a> Fault<'a> {
 
     /// Whether a huge entry faulted. A huge folio may also be mapped page by page.
     pub fn is_huge(&self) -> bool {
-        self.0.pte.is_null() && self.order() == super::HUGE_ORDER
+        self.vmf.pte.is_null() && self.order() == super::HUGE_ORDER
     }
 
     /// The addresses that the entry which faulted maps.
     pub fn range(&self) -> Range<usize> {
-        let address = self.0.__bindgen_anon_1.address;
+        let address = self.vmf.__bindgen_anon_1.address;
         if self.is_huge() {
             let start = address & !(HUGE_SIZE - 1);
             start..start + HUGE_SIZE
@@ -151,7 +165,7 @@ impl<'a> Fault<'a> {
         // that are not among `pfns` are not looked at; those that are have a `struct page`, since the
         // pagemap is registered for as long as it is borrowed.
         let nr = unsafe {
-            bindings::rust_dmirror_fault_run(self.0, pfns.start, pfns.end.saturating_sub(1), most)
+            bindings::rust_dmirror_fault_run(self.vmf, pfns.start, pfns.end.saturating_sub(1), most)
         };
         range.start..range.start + (nr.max(1) << PAGE_SHIFT)
     }

@@ -27,6 +27,7 @@ use super::{
     Direction, //
 };
 use crate::{
+    device::Core,
     devmem::{
         Memory,
         Owner, //
@@ -38,7 +39,8 @@ use crate::{
     layer::mm::{
         fault::{
             Fault,
-            FaultError, //
+            FaultError,
+            Shape, //
         },
         lock::fatal_signal_pending,
         migrate::{
@@ -88,28 +90,45 @@ pub fn on_fault(memory: &Memory, fault: &Fault<'_>) -> core::result::Result<(), 
         1 => fault.range(),
         _ => fault.around(memory, most),
     };
-    let alone = |range| attempt(memory, fault, owner, range, &mut Batch::for_pages(1)?);
     let done = match range.len() >> PAGE_SHIFT {
-        1 => alone(range),
-        _ => {
-            let done = core.scratch.with(|scratch| {
-                Ok::<_, Error>(attempt(memory, fault, owner, range, &mut scratch.batch))
-            });
-            match done {
-                Ok(done) => done,
-                // What is brought along must not be what makes a fault fail.
-                Err(_) if !fault.is_huge() => alone(fault.range()),
-                Err(error) => Err(error.into()),
-            }
-        }
+        1 => attempt(memory, fault, owner, range, &mut Batch::for_pages(1)?)?,
+        _ => together(memory, fault, owner, range)?,
     };
-    match done? {
+    match done {
         Done::Yes => {
             core.patience.settled(before.pfn);
-            return Ok(());
+            Ok(())
         }
-        Done::Refused => {}
+        Done::Refused => refused(core, fault, before),
     }
+}
+
+/// As [`attempt`], of many pages.
+#[inline(never)]
+fn together(
+    memory: &Memory,
+    fault: &Fault<'_>,
+    owner: Option<&Owner>,
+    range: Range<usize>,
+) -> core::result::Result<Done, FaultError> {
+    let done =
+        memory.data().core().scratch.with(|scratch| {
+            Ok::<_, Error>(attempt(memory, fault, owner, range, &mut scratch.batch))
+        });
+    match done {
+        Ok(done) => done,
+        // What is brought along must not be what makes a fault fail.
+        Err(_) if !fault.is_huge() => {
+            let batch = &mut Batch::for_pages(1)?;
+            attempt(memory, fault, owner, fault.range(), batch)
+        }
+        Err(error) => Err(error.into()),
+    }
+}
+
+/// What to do about a fault on a folio that somebody holds, which looked like this `before`.
+#[cold]
+fn refused(core: &Core, fault: &Fault<'_>, before: Shape) -> core::result::Result<(), FaultError> {
     // Somebody else has unmapped it, or mapped it otherwise: it will not be found here again.
     if before != fault.shape() || fatal_signal_pending() {
         return Ok(());
@@ -133,6 +152,7 @@ pub fn on_fault(memory: &Memory, fault: &Fault<'_>) -> core::result::Result<(), 
     }
 }
 
+/// Brings back what is mapped at `range`, as far as it can be had.
 fn attempt(
     memory: &Memory,
     fault: &Fault<'_>,
@@ -160,9 +180,9 @@ fn attempt(
     let mut done = Done::Refused;
     let mut moved = 0;
     let mut in_a_row = 0;
-    committed.outcomes(|index, nr, outcome| {
+    committed.each(|index, nr, outcome| {
         if outcome.is_migrated() {
-            moved += nr as u64;
+            moved += nr;
             in_a_row += if index == in_a_row { nr } else { 0 };
         }
         // The page that faulted is the first. If somebody unmapped it before the locks were taken, the
@@ -178,65 +198,72 @@ fn attempt(
     log.committed(&committed);
     drop(extra);
     drop(committed);
-    core.stats.faulted.add(moved);
+    core.stats.faulted.add(moved as u64);
     if splits_mapping {
         return Ok(Done::Yes);
     }
     Ok(done)
 }
 
-/// Gives a destination. True if that is only to have the mapping split.
+/// Gives destinations. True if that is only to have the mapping split.
 fn fill(
     faults: &Faults<'_>,
     memory: &Memory,
     fault: &Fault<'_>,
     collected: &mut Collected<'_>,
 ) -> core::result::Result<bool, FaultError> {
-    let core = memory.data().core();
-    let alloc = |size| {
-        system_folio(faults, size, || match size {
-            Size::Huge => huge_folio(core, &fault.vma(), || Blank::for_fault(fault, size)),
-            Size::Page => Blank::for_fault(fault, size),
-        })
-    };
     let Some(source) = collected.source(0) else {
         return Ok(false);
     };
     let mut origin = Origin::of(memory);
     let size = collected.kind(0).size();
-    match alloc(size).and_then(|folio| copy_back(faults, &mut origin, &source, folio)) {
+    let folio = system_folio(faults, size, || match size {
+        Size::Huge => huge_folio(memory.data().core(), &fault.vma(), || {
+            Blank::for_fault(fault, size)
+        }),
+        Size::Page => Blank::for_fault(fault, size),
+    });
+    match folio.and_then(|folio| copy_back(faults, &mut origin, &source, folio)) {
         Ok(destination) => {
             // Refused only if it is not what was asked for, which the types above exclude.
             let _ = collected.give(0, destination);
-            if size == Size::Page {
+            if size == Size::Page && collected.len() > 1 {
                 fill_around(fault, &mut origin, collected);
             }
             Ok(false)
         }
         Err(Fate::CopyFailed) => Err(FaultError::Bus),
-        Err(_) if size == Size::Huge => {
-            match Plan::without_huge_destination(Path::Fault, true) {
-                Plan::SplitMapping => {}
-                _ => return Err(FaultError::OutOfMemory),
-            }
-            // The core refuses it. Should it ever not, the data must be there.
-            let part = source.page(0).unwrap_or(source);
-            let page = alloc(Size::Page)
-                .and_then(|page| copy_to(faults, &mut origin, &part, page))
-                .map_err(|_| FaultError::OutOfMemory)?;
-            let _ = collected.split_mapping(page);
-            Ok(true)
-        }
+        Err(_) if size == Size::Huge => split_mapping(faults, fault, &mut origin, collected),
         Err(_) => Err(FaultError::OutOfMemory),
     }
 }
 
+/// For want of a huge folio, has the mapping split, if that is what to do.
+#[cold]
+fn split_mapping(
+    faults: &Faults<'_>,
+    fault: &Fault<'_>,
+    origin: &mut Origin<'_>,
+    collected: &mut Collected<'_>,
+) -> core::result::Result<bool, FaultError> {
+    match Plan::without_huge_destination(Path::Fault, true) {
+        Plan::SplitMapping => {}
+        _ => return Err(FaultError::OutOfMemory),
+    }
+    // The core refuses the page. Should it ever not, the data must be there.
+    let part = collected.source(0).and_then(|source| source.page(0));
+    let part = part.ok_or(FaultError::OutOfMemory)?;
+    let page = system_folio(faults, Size::Page, || Blank::for_fault(fault, Size::Page))
+        .and_then(|page| copy_to(faults, origin, &part, page))
+        .map_err(|_| FaultError::OutOfMemory)?;
+    let _ = collected.split_mapping(page);
+    Ok(true)
+}
+
 /// Gives destinations to the pages behind the one that faulted, as far as they are easily had: nobody
 /// waits for these.
+#[inline(never)]
 fn fill_around(fault: &Fault<'_>, origin: &mut Origin<'_>, collected: &mut Collected<'_>) {
-    if collected.len() == 1 {
-        return;
-    }
     let mut pages = SystemPages::new(fault.vma());
     for index in 1..collected.len() {
         let (Kind::Page, Some(source)) = (collected.kind(index), collected.source(index)) else {

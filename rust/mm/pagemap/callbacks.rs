@@ -101,7 +101,7 @@ impl<T: Driver> Pagemap<T> {
         // SAFETY: The core holds what `Fault` asks for during this call.
         let fault = unsafe { Fault::from_raw(&*vmf) };
         // SAFETY: The folio is of a pagemap of ours, and the core holds a reference on it during this call.
-        let this = unsafe { Self::from_raw(bindings::rust_dmirror_folio_pgmap(fault.folio())) };
+        let this = unsafe { Self::from_raw(fault.pgmap()) };
         match T::migrate_to_ram(this, &fault) {
             Ok(()) => 0,
             Err(error) => error.as_raw(),

@@ -301,16 +301,13 @@ impl<T: Driver> Pagemap<T> {
 
     /// The owner of the folio that a CPU fault wants, if it is one of this pagemap. No lock is taken.
     pub fn owner_of<'a>(&self, fault: &Fault<'a>) -> Option<&'a T::Owner> {
-        let folio = fault.folio();
-        // SAFETY: The core holds a reference on the folio, which is one of device memory.
-        let pgmap = unsafe { bindings::rust_dmirror_folio_pgmap(folio) };
-        if pgmap != self.raw.get() {
+        if fault.pgmap() != self.raw.get() {
             return None;
         }
         // SAFETY: By our invariants, that is the owner of the folio, to which its block has a reference
         // until the folio is free. The core holds a reference on the folio for `'a`.
         unsafe {
-            bindings::rust_dmirror_folio_zone_device_data(folio)
+            bindings::rust_dmirror_folio_zone_device_data(fault.folio())
                 .cast::<T::Owner>()
                 .as_ref()
         }
