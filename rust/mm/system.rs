@@ -40,10 +40,12 @@ pub enum Effort {
 ///
 /// # Invariants
 ///
-/// We hold the lock, and nobody else accesses the contents. The folio is of this `size`.
+/// We hold the lock, and nobody else accesses the contents. The folio is of this `size`, and `pfn` is the
+/// number of its first page.
 #[must_use = "dropping it frees the folio"]
 pub struct Blank {
     folio: LockedFolio,
+    pfn: usize,
     size: Size,
 }
 
@@ -129,13 +131,13 @@ impl Blank {
         // SAFETY: By the requirements of this function.
         let folio = unsafe { Folio::from_raw(raw) };
         let folio = folio.try_lock().map_err(|_| EBUSY)?;
+        let pfn = folio.pfn();
         // INVARIANT: The folio is new; whoever finds it by its number looks at its counts, at most.
-        Ok(Blank { folio, size })
+        Ok(Blank { folio, pfn, size })
     }
 
     fn pfns(&self) -> Range<usize> {
-        let first = self.folio.pfn();
-        first..first + self.size.pages()
+        self.pfn..self.pfn + self.size.pages()
     }
 
     /// Fills it from device memory, beginning at page `first` of `from`.
@@ -180,6 +182,11 @@ impl SystemFolio {
     /// Its size.
     pub fn size(&self) -> Size {
         self.0.size
+    }
+
+    /// The number of its first page.
+    pub(super) fn pfn(&self) -> usize {
+        self.0.pfn
     }
 
     /// The locked folio, to be given to a migration.

@@ -86,6 +86,7 @@ impl<'a> Taker<'a> {
     /// # Errors
     ///
     /// `ENOMEM` if there is none, or none to stand behind private memory.
+    #[inline]
     pub fn next(&mut self, size: Size, wanted: usize) -> Result<NewFolio<'_>> {
         let run = self.run.as_mut().filter(|_| size == Size::Page);
         let folio = match run.and_then(Iterator::next) {
@@ -100,6 +101,7 @@ impl<'a> Taker<'a> {
         })
     }
 
+    #[inline(never)]
     fn look(&mut self, size: Size, wanted: usize) -> Result<DeviceFolio> {
         // What is left of the run before goes first: it may be what is found.
         self.run = None;
@@ -128,6 +130,7 @@ pub struct NewFolio<'a> {
 
 impl NewFolio<'_> {
     /// Fills it with the data of a source of the same size, or with zeroes. May sleep.
+    #[inline]
     pub fn fill(mut self, from: Option<Source<'_>>) -> Result<DeviceFolio> {
         match (self.place, from) {
             (Some((backing, first)), Some(source)) => source.copy_to(backing, first)?,

@@ -212,11 +212,11 @@ fn fill(
     fault: &Fault<'_>,
     collected: &mut Collected<'_>,
 ) -> core::result::Result<bool, FaultError> {
-    let Some(source) = collected.source(0) else {
+    let (kind, Some(source)) = collected.entry(0) else {
         return Ok(false);
     };
     let mut origin = Origin::of(memory);
-    let size = collected.kind(0).size();
+    let size = kind.size();
     let folio = system_folio(faults, size, || match size {
         Size::Huge => huge_folio(memory.data().core(), &fault.vma(), || {
             Blank::for_fault(fault, size)
@@ -266,7 +266,7 @@ fn split_mapping(
 fn fill_around(fault: &Fault<'_>, origin: &mut Origin<'_>, collected: &mut Collected<'_>) {
     let mut pages = SystemPages::new(fault.vma());
     for index in 1..collected.len() {
-        let (Kind::Page, Some(source)) = (collected.kind(index), collected.source(index)) else {
+        let (Kind::Page, Some(source)) = collected.entry(index) else {
             continue;
         };
         let address = fault.range().start + (index << PAGE_SHIFT);

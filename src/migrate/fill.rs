@@ -147,11 +147,13 @@ impl Filler<'_> {
             }
         }
         for index in 0..nr {
-            let source = match (huge, collected.kind(index)) {
+            let source = match huge {
                 // A part of what is at entry 0.
-                (Some(_), _) => collected.source(0).and_then(|source| source.page(index)),
-                (None, Kind::Page | Kind::Hole) => collected.source(index),
-                _ => continue,
+                Some(_) => collected.source(0).and_then(|source| source.page(index)),
+                None => match collected.entry(index) {
+                    (Kind::Page | Kind::Hole, source) => source,
+                    _ => continue,
+                },
             };
             let wanted = Wanted {
                 size: Size::Page,

@@ -71,6 +71,14 @@ impl Destination {
         }
     }
 
+    /// The number of its first page.
+    fn pfn(&self) -> usize {
+        match self {
+            Destination::Device(folio) => folio.pfn(),
+            Destination::System(folio) => folio.pfn(),
+        }
+    }
+
     fn into_locked(self) -> LockedFolio {
         match self {
             Destination::Device(folio) => folio.into_locked(),
@@ -139,15 +147,23 @@ impl<'a> Collected<'a> {
 
     /// The page of the entry, if it has one: for a huge entry, the whole folio.
     pub fn source(&self, index: usize) -> Option<Source<'_>> {
+        self.entry(index).1
+    }
+
+    /// [`Collected::kind`] and [`Collected::source`] in one.
+    #[inline]
+    pub fn entry(&self, index: usize) -> (Kind, Option<Source<'_>>) {
         let before = self.before(index);
-        let nr = match kind(before) {
+        let kind = kind(before);
+        let nr = match kind {
             Kind::Huge { .. } => HUGE_PAGES,
             Kind::Page => 1,
-            _ => return None,
+            Kind::HugeHole | Kind::Hole | Kind::Skipped => return (kind, None),
         };
         // SAFETY: It was locked and referenced at setup, and stays so until finalize, which is not
         // before `self` goes. What goes to a device was selected as system memory.
-        Some(unsafe { Source::new(before.pfn()?, nr, self.setup.to_device) })
+        let source = |pfn| unsafe { Source::new(pfn, nr, self.setup.to_device) };
+        (kind, before.pfn().map(source))
     }
 
     /// The counts of the entry's destination, if it has one.
@@ -235,13 +251,13 @@ impl<'a> Collected<'a> {
     }
 
     fn put(&mut self, index: usize, destination: Destination) {
+        let Some(entry) = self.arrays.dst_mut(index) else {
+            return;
+        };
         let compound = destination.size() == Size::Huge;
-        let folio = destination.into_locked();
-        if let Some(entry) = self.arrays.dst_mut(index) {
-            *entry = Mpfn::destination(folio.pfn(), compound).as_raw();
-            // INVARIANT: The folio is locked, and the entry owns it from here on.
-            let _ = folio.into_raw();
-        }
+        *entry = Mpfn::destination(destination.pfn(), compound).as_raw();
+        // INVARIANT: The folio is locked, and the entry owns it from here on.
+        let _ = destination.into_locked().into_raw();
     }
 
     /// Takes the destination of an entry back and frees it.

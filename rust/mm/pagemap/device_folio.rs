@@ -23,10 +23,12 @@ use kernel::prelude::*;
 /// # Invariants
 ///
 /// We hold the lock, and nobody else accesses the contents. Who finds it by its number, as eviction
-/// does, may take a reference for a moment.
+/// does, may take a reference for a moment. It is of this `size`; its first page has the number `pfn`, and
+/// in its pagemap `offset`.
 #[must_use = "dropping it frees the folio"]
 pub struct DeviceFolio {
     folio: LockedFolio,
+    pfn: usize,
     offset: usize,
     size: Size,
 }
@@ -34,14 +36,21 @@ pub struct DeviceFolio {
 impl DeviceFolio {
     /// # Safety
     ///
-    /// `folio` must be new and of this size, and its first page number `offset` of its pagemap.
-    pub(super) unsafe fn new(folio: LockedFolio, offset: usize, size: Size) -> Self {
+    /// `folio` must be new and of this size, and its first page number `pfn`, and number `offset` of its
+    /// pagemap.
+    pub(super) unsafe fn new(folio: LockedFolio, pfn: usize, offset: usize, size: Size) -> Self {
         // INVARIANT: By the requirements of this function.
         DeviceFolio {
             folio,
+            pfn,
             offset,
             size,
         }
+    }
+
+    /// The number of its first page.
+    pub(in crate::layer) fn pfn(&self) -> usize {
+        self.pfn
     }
 
     /// The number of its first page in the pagemap.
@@ -62,7 +71,7 @@ impl DeviceFolio {
     /// The pagemap that it belongs to, which stays while the folio is in use.
     pub fn pagemap<T: Driver>(&self) -> Option<&Pagemap<T>> {
         // SAFETY: We hold a reference on the folio.
-        unsafe { Pagemap::of_pfn(self.folio.pfn()) }.map(|(pagemap, _)| pagemap)
+        unsafe { Pagemap::of_pfn(self.pfn) }.map(|(pagemap, _)| pagemap)
     }
 
     /// The counts of its folio.
@@ -72,7 +81,7 @@ impl DeviceFolio {
 
     /// The page frame numbers of its pages.
     pub fn pfns(&self) -> Range<usize> {
-        self.folio.pfns()
+        self.pfn..self.pfn + self.size.pages()
     }
 
     fn coherent_pfns(&self) -> Result<Range<usize>> {
@@ -80,7 +89,7 @@ impl DeviceFolio {
         if !self.folio.counts().device_coherent {
             return Err(EINVAL);
         }
-        Ok(self.folio.pfns())
+        Ok(self.pfns())
     }
 
     /// Fills coherent memory from a source of as many pages.

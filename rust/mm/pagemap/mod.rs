@@ -220,9 +220,7 @@ impl<T: Driver> Pagemap<T> {
         }
         let offset = self.take(owner, |slots, owner| slots.take(size, owner))?;
         // SAFETY: We just took the slots of these pages, a huge block, for this owner.
-        let folio = unsafe { self.init_folio(offset, size, owner) };
-        // SAFETY: It is new, huge, and begins there.
-        Some(unsafe { DeviceFolio::new(folio, offset, size) })
+        Some(unsafe { self.init_folio(offset, size, owner) })
     }
 
     /// New folios of single pages that follow each other, `most` at most and all of one huge block,
@@ -256,7 +254,7 @@ impl<T: Driver> Pagemap<T> {
     ///
     /// The pages from number `offset` of the range on, as many as `size` says, must have slots that the
     /// caller took for `owner` and has not made a folio of; those of a huge folio are a huge block.
-    unsafe fn init_folio(&self, offset: usize, size: Size, owner: &Arc<T::Owner>) -> LockedFolio {
+    unsafe fn init_folio(&self, offset: usize, size: Size, owner: &Arc<T::Owner>) -> DeviceFolio {
         let pfn = self.pfns().start + offset;
         // SAFETY: The page is part of our registered range.
         let raw: *mut bindings::folio = unsafe { bindings::rust_dmirror_pfn_to_page(pfn) }.cast();
@@ -269,7 +267,9 @@ impl<T: Driver> Pagemap<T> {
         };
         // SAFETY: A page that has a number has a `struct page`. The folio was made with one reference,
         // locked, and both are ours.
-        unsafe { LockedFolio::from_raw(NonNull::new_unchecked(raw)) }
+        let folio = unsafe { LockedFolio::from_raw(NonNull::new_unchecked(raw)) };
+        // SAFETY: It is new, of this size, and begins there.
+        unsafe { DeviceFolio::new(folio, pfn, offset, size) }
     }
 
     /// Gives slots back whose pages have no folio any more.

@@ -51,9 +51,7 @@ impl<T: Driver> Iterator for Run<'_, T> {
         // INVARIANT: The page is not ours any more.
         let offset = self.left.next()?;
         // SAFETY: By the type invariants, its slot was ours, taken for this owner, and it has no folio.
-        let folio = unsafe { self.pagemap.init_folio(offset, Size::Page, self.owner) };
-        // SAFETY: It is new, of one page, and that is where it is.
-        Some(unsafe { DeviceFolio::new(folio, offset, Size::Page) })
+        Some(unsafe { self.pagemap.init_folio(offset, Size::Page, self.owner) })
     }
 }
 
