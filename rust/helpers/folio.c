@@ -56,8 +56,11 @@ bool rust_dmirror_folio_is_left(const struct folio *folio)
 	return !mem_cgroup_disabled() && !folio_memcg_charged((struct folio *)folio);
 }
 
-struct rust_dmirror_shape rust_dmirror_folio_shape(const struct folio *folio)
+/* Of the folio that holds a page. */
+struct rust_dmirror_shape rust_dmirror_page_shape(const struct page *page)
 {
+	const struct folio *folio = page_folio(page);
+
 	return (struct rust_dmirror_shape) {
 		.pfn = folio_pfn(folio),
 		.order = folio_order(folio),

@@ -50,7 +50,7 @@ bool rust_dmirror_folio_try_get(struct folio *folio);
 bool rust_dmirror_folio_trylock(struct folio *folio);
 void rust_dmirror_folio_counts(const struct folio *folio, struct rust_dmirror_folio_counts *counts);
 bool rust_dmirror_folio_is_left(const struct folio *folio);
-struct rust_dmirror_shape rust_dmirror_folio_shape(const struct folio *folio);
+struct rust_dmirror_shape rust_dmirror_page_shape(const struct page *page);
 struct folio *rust_dmirror_page_folio(struct page *page);
 struct folio *rust_dmirror_pfn_folio(unsigned long pfn);
 unsigned long rust_dmirror_folio_pfn(const struct folio *folio);
@@ -79,7 +79,8 @@ void rust_dmirror_clear_memory(void *dst, unsigned long nr);
 
 void rust_dmirror_zone_device_folio_init(struct folio *folio, struct dev_pagemap *pgmap,
 					 unsigned int order, void *data);
-void *rust_dmirror_folio_zone_device_data(const struct folio *folio);
+void *rust_dmirror_page_zone_device_data(const struct page *page);
+struct dev_pagemap *rust_dmirror_page_pgmap(const struct page *page);
 struct dev_pagemap *rust_dmirror_folio_pgmap(const struct folio *folio);
 unsigned long rust_dmirror_fault_run(const struct vm_fault *vmf, unsigned long first,
 				     unsigned long last, unsigned long most);

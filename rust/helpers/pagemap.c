@@ -16,9 +16,15 @@ void rust_dmirror_zone_device_folio_init(struct folio *folio, struct dev_pagemap
 	folio->page.zone_device_data = data;
 }
 
-void *rust_dmirror_folio_zone_device_data(const struct folio *folio)
+/* Of the folio that holds a page. */
+void *rust_dmirror_page_zone_device_data(const struct page *page)
 {
-	return folio_zone_device_data(folio);
+	return folio_zone_device_data(page_folio(page));
+}
+
+struct dev_pagemap *rust_dmirror_page_pgmap(const struct page *page)
+{
+	return page_pgmap(page);
 }
 
 struct dev_pagemap *rust_dmirror_folio_pgmap(const struct folio *folio)

@@ -66,11 +66,10 @@ pub struct Shape {
 ///
 /// # Invariants
 ///
-/// `mmap_lock` is held for reading; the page of `vmf` is locked and referenced by the core, is one of
-/// `folio`, and that is one of `pgmap`.
+/// `mmap_lock` is held for reading; `vmf->page` is locked and referenced by the core, and is one of
+/// `pgmap`. The folio that it is of may change while the fault is handled: to collect it may split that.
 pub struct Fault<'a> {
     vmf: &'a bindings::vm_fault,
-    folio: *mut bindings::folio,
     pgmap: *mut bindings::dev_pagemap,
 }
 
@@ -79,15 +78,10 @@ impl<'a> Fault<'a> {
     ///
     /// `vmf` must be the argument of a `migrate_to_ram` callback that is running.
     pub(super) unsafe fn from_raw(vmf: &'a bindings::vm_fault) -> Self {
-        // SAFETY: The core holds a reference on the page during the callback, so that its folio can be
-        // found, and the lock, which keeps that from being split. It is one of device memory, whose
-        // pagemap stays as long as any page of it is in use.
-        let (folio, pgmap) = unsafe {
-            let folio = bindings::rust_dmirror_page_folio(vmf.page);
-            (folio, bindings::rust_dmirror_folio_pgmap(folio))
-        };
+        // SAFETY: The page is one of device memory, on which the core holds a reference.
+        let pgmap = unsafe { bindings::rust_dmirror_page_pgmap(vmf.page) };
         // INVARIANT: That is how the core calls it.
-        Fault { vmf, folio, pgmap }
+        Fault { vmf, pgmap }
     }
 
     /// The VMA.
@@ -101,12 +95,7 @@ impl<'a> Fault<'a> {
         self.vmf.page
     }
 
-    /// The folio that the page is of.
-    pub(super) fn folio(&self) -> *mut bindings::folio {
-        self.folio
-    }
-
-    /// The pagemap that the folio is of.
+    /// The pagemap that it is of.
     pub(super) fn pgmap(&self) -> *mut bindings::dev_pagemap {
         self.pgmap
     }
@@ -118,8 +107,9 @@ impl<'a> Fault<'a> {
 
     /// Which folio the page is of, how large it is, and how often it is mapped.
     pub fn shape(&self) -> Shape {
-        // SAFETY: By the type invariants, the core holds a reference on the folio.
-        let raw = unsafe { bindings::rust_dmirror_folio_shape(self.folio) };
+        // SAFETY: By the type invariants, the core holds a reference on the page, so that its folio can
+        // be found and read.
+        let raw = unsafe { bindings::rust_dmirror_page_shape(self.page()) };
         Shape {
             pfn: raw.pfn,
             order: raw.order,

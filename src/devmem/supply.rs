@@ -101,6 +101,7 @@ impl<'a> Taker<'a> {
         })
     }
 
+    // Apart, so that the rest of `next`, which is done for each page, is small enough to be inlined.
     #[inline(never)]
     fn look(&mut self, size: Size, wanted: usize) -> Result<DeviceFolio> {
         // What is left of the run before goes first: it may be what is found.

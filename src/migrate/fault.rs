@@ -104,6 +104,7 @@ pub fn on_fault(memory: &Memory, fault: &Fault<'_>) -> core::result::Result<(), 
 }
 
 /// As [`attempt`], of many pages.
+// Apart, as all that is rare: a fault on a single page need not carry its stack and its code.
 #[inline(never)]
 fn together(
     memory: &Memory,
@@ -262,6 +263,7 @@ fn split_mapping(
 
 /// Gives destinations to the pages behind the one that faulted, as far as they are easily had: nobody
 /// waits for these.
+// Apart: it has an array of pages on the stack.
 #[inline(never)]
 fn fill_around(fault: &Fault<'_>, origin: &mut Origin<'_>, collected: &mut Collected<'_>) {
     let mut pages = SystemPages::new(fault.vma());

@@ -210,6 +210,7 @@ fn alloc_point(size: Size) -> Point {
 
 /// A huge folio of system memory that was kept ready, or a new one; if there is none, the worker may have
 /// got the last.
+// Apart from what single pages need, and from what is done for each.
 #[inline(never)]
 pub fn huge_folio(
     core: &Core,

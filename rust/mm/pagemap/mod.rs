@@ -307,7 +307,7 @@ impl<T: Driver> Pagemap<T> {
         // SAFETY: By our invariants, that is the owner of the folio, to which its block has a reference
         // until the folio is free. The core holds a reference on the folio for `'a`.
         unsafe {
-            bindings::rust_dmirror_folio_zone_device_data(fault.folio())
+            bindings::rust_dmirror_page_zone_device_data(fault.page())
                 .cast::<T::Owner>()
                 .as_ref()
         }
