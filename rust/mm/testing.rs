@@ -4,8 +4,16 @@
 //!
 //! C header: [`include/kunit/test.h`](srctree/include/kunit/test.h), `kunit_vm_mmap()`
 
-use super::bindings;
-use core::ptr::NonNull;
+use super::{
+    bindings,
+    fault::Fault,
+    folio::LockedFolio,
+    lock::Vma, //
+};
+use core::{
+    mem::MaybeUninit,
+    ptr::NonNull, //
+};
 use kernel::{
     error::to_result,
     mm::MmWithUser,
@@ -50,6 +58,37 @@ pub fn peek(pfn: usize, offset: usize) -> Option<u64> {
     }
     // SAFETY: It checks by itself that the page is there, and survives if it is not mapped.
     unsafe { bindings::rust_dmirror_test_peek(pfn, offset, &mut word) }.then_some(word)
+}
+
+/// Calls `handle` as the core does about a CPU fault at `address`, on an entry for a page of private device
+/// memory, the first of `folio`. It need not be mapped there: who faults looks at the entry, and somebody may
+/// put another page in its place before the fault is handled. Sleeps as `handle` does.
+///
+/// # Errors
+///
+/// `EINVAL` if the folio is of other memory.
+pub fn fault<T>(
+    vma: Vma<'_>,
+    address: usize,
+    folio: &LockedFolio,
+    handle: impl FnOnce(&Fault<'_>) -> T,
+) -> Result<T> {
+    if !folio.counts().device_private {
+        return Err(EINVAL);
+    }
+    // An entry for a page table that is not there: nothing is looked up in it.
+    // SAFETY: It is a number.
+    let mut pmd: bindings::pmd_t = unsafe { MaybeUninit::zeroed().assume_init() };
+    // SAFETY: These are numbers and pointers.
+    let mut vmf: bindings::vm_fault = unsafe { MaybeUninit::zeroed().assume_init() };
+    vmf.__bindgen_anon_1.vma = vma.as_ptr();
+    vmf.__bindgen_anon_1.address = address;
+    vmf.pmd = &mut pmd;
+    // SAFETY: A folio's pages have a `struct page`.
+    vmf.page = unsafe { bindings::rust_dmirror_pfn_to_page(folio.pfn()) };
+    // SAFETY: `mmap_lock` is held by the invariants of `Vma`; `folio` has the lock and a reference, as the
+    // core has in the callback, and is device memory.
+    Ok(handle(&unsafe { Fault::from_raw(&vmf) }))
 }
 
 /// A copy of the address space of the test, as `fork()` makes it; `None` if the kernel was not built

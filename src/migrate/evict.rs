@@ -175,6 +175,7 @@ impl Eviction<'_> {
         let log = Logbook {
             core,
             direction: Direction::Evict,
+            fault: None,
             extra_at: extra.as_ref().map(|(index, _)| *index),
         };
         log.collected(&collected);

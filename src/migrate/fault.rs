@@ -172,6 +172,7 @@ fn attempt(
     let log = Logbook {
         core,
         direction: Direction::Fault,
+        fault: Some(fault),
         extra_at: extra.as_ref().map(|_| 0),
     };
     log.collected(&collected);

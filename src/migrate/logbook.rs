@@ -6,6 +6,7 @@ use super::Direction;
 use crate::{
     device::Core,
     layer::mm::{
+        fault::Fault,
         folio::Counts,
         hmm::Want,
         migrate::{
@@ -31,6 +32,8 @@ pub struct Logbook<'a> {
     pub core: &'a Core,
     /// Where to.
     pub direction: Direction,
+    /// The fault that is being handled: it holds a reference on the folio of its page.
+    pub fault: Option<&'a Fault<'a>>,
     /// The entry whose source has a reference more, by injection.
     pub extra_at: Option<usize>,
 }
@@ -46,10 +49,14 @@ impl Logbook<'_> {
         });
     }
 
-    /// References on a source: the migration's, the fault's (on the page that faulted, which is the
-    /// first), the injected one.
-    fn held(&self, index: usize) -> i32 {
-        let is_faulting = self.direction == Direction::Fault && index == 0;
+    /// References on a source: the migration's, the fault's, the injected one.
+    ///
+    /// The fault's is mostly on the first source, but not if somebody has put another page in the place of
+    /// the one that faulted.
+    fn held(&self, index: usize, source: &Counts) -> i32 {
+        let is_faulting = self
+            .fault
+            .is_some_and(|fault| fault.shape().pfn == source.pfn);
         1 + i32::from(is_faulting) + i32::from(self.extra_at == Some(index))
     }
 
@@ -64,8 +71,8 @@ impl Logbook<'_> {
     #[cold]
     fn tell_collected(&self, collected: &Collected<'_>) {
         for index in 0..collected.len() {
-            if let Some(source) = collected.source(index) {
-                self.write(Stage::Setup, source.counts(), self.held(index));
+            if let Some(counts) = collected.source(index).map(|source| source.counts()) {
+                self.write(Stage::Setup, counts, self.held(index, &counts));
             }
         }
     }
@@ -104,7 +111,7 @@ impl Logbook<'_> {
             // The entries behind a huge folio's first have no page.
             for index in first..first + nr {
                 if let Some(counts) = committed.source_counts(index) {
-                    self.write(Stage::PagesSource, counts, self.held(index));
+                    self.write(Stage::PagesSource, counts, self.held(index, &counts));
                 }
                 if let Some(counts) = committed.destination_counts(index) {
                     // A hole is filled by mapping it, which takes a reference that is expected.

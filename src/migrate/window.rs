@@ -131,6 +131,7 @@ pub fn run(
         let log = Logbook {
             core: file.device().core(),
             direction,
+            fault: None,
             extra_at: None,
         };
         log.finalized(file.mirror(), range.start..end);
@@ -216,6 +217,7 @@ impl Window<'_> {
         let log = Logbook {
             core,
             direction: self.direction,
+            fault: None,
             extra_at: extra
                 .as_ref()
                 .filter(|extra| extra.is_of(&collected))

@@ -15,7 +15,10 @@ use crate::{
     layer::mm::HUGE_PAGES,
     migrate::Direction, //
 };
-use kernel::prelude::*;
+use kernel::{
+    page::PAGE_SIZE,
+    prelude::*, //
+};
 
 /// A huge page on the device; then `case`.
 fn on_device(case: impl FnOnce(&Rig, &mut Log) -> Result) -> Result<Log> {
@@ -79,9 +82,37 @@ fn refused() -> Result<(Log, usize)> {
     Ok((log, attempts))
 }
 
+/// Between the look at an entry and the fault's handling, somebody puts another page there.
+fn replaced() -> Result<Log> {
+    Rig::run(|rig, log| {
+        rig.write_pattern()?;
+        let two = rig.base + 3 * PAGE_SIZE..rig.base + 5 * PAGE_SIZE;
+        rig.migrate(two, Direction::ToDevice)?;
+        let before = rig.lock(3)?;
+        rig.watch(log, || rig.fault(4, &before))?;
+        drop(before);
+        let used = rig.device.memory.usage().1;
+        log.check(used == 1, "the page that is there now has come back")?;
+        log.check(rig.has_pattern(0..HUGE_PAGES)?, "the data are right")
+    })
+}
+
 #[kunit_tests(rust_dmirror_refs_fault)]
 mod tests {
     use super::*;
+
+    /// The fault's reference is on another page.
+    #[test]
+    fn what_was_put_in_its_place_comes_back() -> Result {
+        let small = |stage| line(stage, 1, 0, 0).locked().rss(512).holds(4..5);
+        assert!(replaced()?.is(&[
+            small("setup"),
+            small("filled"),
+            small("pages-src"),
+            small("pages-dst"),
+        ]));
+        Ok(())
+    }
 
     /// The fault holds a reference on the source.
     #[test]

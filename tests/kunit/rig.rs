@@ -18,7 +18,10 @@ use crate::{
     file::File,
     inject::Point,
     layer::mm::{
-        folio::Counts,
+        folio::{
+            Counts,
+            LockedFolio, //
+        },
         hmm::Want,
         lock::{
             MmapReadLock,
@@ -243,6 +246,33 @@ impl Rig {
         let folio = Blank::anywhere(size)?;
         let faults = self.file.faults();
         migrate::origin::copy_back(&faults, &mut Origin::default(), source, folio).map_err(|_| EIO)
+    }
+
+    /// The folio that is mapped at a page, locked.
+    pub(super) fn lock(&self, page: usize) -> Result<LockedFolio> {
+        let start = self.base + page * PAGE_SIZE;
+        let mut folio = None;
+        let mut room = Room::new()?;
+        self.file.mirror().fill(
+            &mut room,
+            start..start + PAGE_SIZE,
+            Want::Look,
+            |_, _, seen| folio = seen.page().and_then(|page| page.folio()),
+        )?;
+        folio.ok_or(ENOENT)?.try_lock().map_err(|_| EBUSY)
+    }
+
+    /// Has the driver handle a fault at a page, on an entry that was for `folio` when it was looked at.
+    pub(super) fn fault(&self, page: usize, folio: &LockedFolio) -> Result {
+        let chunks = self.device.memory.chunks()?;
+        let memory = chunks.first().ok_or(ENODEV)?;
+        let address = self.base + page * PAGE_SIZE;
+        let mmap = MmapReadLock::new(&self.mm)?;
+        let vma = mmap.vma(address).ok_or(EFAULT)?;
+        testing::fault(vma, address, folio, |fault| {
+            migrate::on_fault(memory, fault)
+        })?
+        .map_err(|_| EFAULT)
     }
 
     /// Migrates the huge page, or part of it, as the ioctl does.
