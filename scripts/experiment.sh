@@ -35,8 +35,8 @@ declare -A BREAKS_SHORT=(
 )
 # On plain nothing stops the kernel. Something may trip over the page that is in
 # two lists before the program ends and its counters are checked: hmm-tests goes
-# on, and it is one time in three; dmirror ends at once, and it was seen once in
-# about fifty, when the close of the device freed memory.
+# on, and it is one time in three; dmirror ends at once, and it was seen only once,
+# when the close of the device freed memory.
 TRIPS='NULL pointer|Oops|CPU stall'
 may_trip() { [[ $1 == *-plain-*-put-* ]]; }
 # Pages that were freed under their owner's feet are soon another process's, and
