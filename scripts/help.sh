@@ -12,7 +12,7 @@ make mm-selftests other mm selftests of the kernel, without the driver and with 
 make stress       everything races, all data compared with a model: STRESS_SECONDS=7200
                   STRESS_SEED=N STRESS_OPTIONS="--without fork" KERNEL=stock
 make bench        both drivers in one boot, in turns, and what the kernel's copies alone take: build/bench
-                  BENCH_SECONDS=720 BENCH=time|cpus|nopti|memory|icount|unzeroed BENCH_OPTIONS="--filter exclusive"
+                  BENCH_SECONDS=720 BENCH=time|cpus|nopti|memory|icount|unzeroed|unobserved BENCH_OPTIONS="--filter exclusive"
 make shell        a shell in the guest with the module loaded (DRIVER=c, KERNEL=own)
 make module       the module alone, for Debian's kernel: build/stock/module
 make KDIR=TREE    the module alone, for a configured tree of one's own: build/module

@@ -54,6 +54,10 @@ extern "C" {
     fn rust_do_trace_rust_dmirror_folio(record: *const Record);
 }
 
+/// Whether there is anything to be seen at all. Not in a module that was built to be compared with, to
+/// show what the branches below cost while nobody looks (`make bench`).
+const IS_OBSERVABLE: bool = cfg!(not(dmirror_unobserved));
+
 /// Switches the ledger's branch on or off. Sleeps. Calls count: as many of each.
 pub fn enable_ledger(on: bool) {
     // SAFETY: The function has no requirements.
@@ -63,6 +67,9 @@ pub fn enable_ledger(on: bool) {
 /// Whether some ledger is switched on.
 #[inline(always)]
 pub fn is_ledger_enabled() -> bool {
+    if !IS_OBSERVABLE {
+        return false;
+    }
     // SAFETY: The key is a static key that C defines.
     unsafe { kernel::jump_label::static_branch_unlikely!(rust_dmirror_ledger_key, Key, key) }
 }
@@ -70,6 +77,9 @@ pub fn is_ledger_enabled() -> bool {
 /// Whether somebody listens to the tracepoint.
 #[inline(always)]
 pub fn is_folio_traced() -> bool {
+    if !IS_OBSERVABLE {
+        return false;
+    }
     // SAFETY: A tracepoint's key is a static key that C defines.
     unsafe {
         kernel::jump_label::static_branch_unlikely!(

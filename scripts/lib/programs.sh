@@ -134,12 +134,14 @@ provide_swap_disk() {
 	fi
 }
 
-# Sets MODULE to rust_dmirror.ko, built from this tree for that same kernel.
+# Sets MODULE to rust_dmirror.ko, built from this tree for that same kernel; with
+# UNOBSERVED=yes, without what watches folios.
 provide_rust_driver() {
-	MODULE=$BUILD/$KNAME/module/rust_dmirror.ko
-	step "building rust_dmirror for $KNAME" "module-$KNAME" \
-		build_module "/cache/${KOUT##*/}" "/repo/build/$KNAME/module" "${KMAKE[@]}" ||
-		die "rust_dmirror.ko could not be built for $KNAME" "look at $LOGS/module-$KNAME.log"
+	local variant=module${UNOBSERVED:+-unobserved}
+	MODULE=$BUILD/$KNAME/$variant/rust_dmirror.ko
+	step "building rust_dmirror for $KNAME${UNOBSERVED:+, without ledger and tracepoint}" "$variant-$KNAME" \
+		build_module "/cache/${KOUT##*/}" "/repo/build/$KNAME/$variant" "${KMAKE[@]}" ${UNOBSERVED:+DMIRROR_UNOBSERVED=y} ||
+		die "rust_dmirror.ko could not be built for $KNAME" "look at $LOGS/$variant-$KNAME.log"
 }
 
 # provide_driver rust|c|none

@@ -4,6 +4,7 @@
 
 mod hmm_tests;
 mod judge;
+mod observed;
 mod plot;
 mod table;
 
@@ -18,6 +19,7 @@ use serde::Serialize;
 
 use super::record::{self, Line, Machine, Results, Samples, Side};
 use judge::Judged;
+use observed::Cost;
 
 #[derive(Args)]
 pub struct Options {
@@ -33,6 +35,9 @@ pub struct Options {
     /// The same of a guest whose page allocator clears nothing
     #[arg(long, value_name = "FILE")]
     unzeroed: Option<PathBuf>,
+    /// The same as --icount, of a module without ledger and tracepoint
+    #[arg(long, value_name = "FILE", requires = "icount")]
+    unobserved: Option<PathBuf>,
     /// The same of a guest without page-table isolation
     #[arg(long, value_name = "FILE")]
     nopti: Option<PathBuf>,
@@ -73,6 +78,8 @@ struct Part {
 struct Report<'a> {
     conditions: &'a str,
     parts: &'a [Part],
+    /// What ledger and tracepoint cost.
+    observed: &'a [Cost],
 }
 
 impl Part {
@@ -140,17 +147,31 @@ pub fn run(options: &Options) -> Result<u8> {
         part.title += &part.machine.as_ref().map_or(0, |m| m.cpus).to_string();
         parts.push(part);
     }
+    let mut costs = Vec::new();
+    if let (Some(with), Some(without)) = (&options.icount, &options.unobserved) {
+        let results = |path: &Path| -> Result<Results> {
+            let lines = record::read(&read(path)?).context("what dmirror bench printed")?;
+            Ok(Part::new("", lines).results)
+        };
+        costs = observed::costs(&results(with)?, &results(without)?);
+        ensure!(
+            !costs.is_empty(),
+            "no row was measured with and without ledger"
+        );
+    }
     ensure!(
         parts.iter().any(|part| !part.rows.is_empty()),
         "nothing was measured"
     );
-    fs::write(&options.table, table::markdown(&options.conditions, &parts)).context("the table")?;
+    let text = table::markdown(&options.conditions, &parts) + &observed::markdown(&costs);
+    fs::write(&options.table, text).context("the table")?;
     let report = Report {
         conditions: &options.conditions,
         parts: &parts,
+        observed: &costs,
     };
     fs::write(&options.json, serde_json::to_string(&report)? + "\n").context("the samples")?;
     fs::write(&options.svg, plot::svg(&parts[0].results)?).context("the plot")?;
-    print!("{}", table::text(&parts));
+    print!("{}{}", table::text(&parts), observed::text(&costs));
     Ok(0)
 }
