@@ -277,6 +277,7 @@ pub mod copy {
     pub const PAGES: u32 = 1;
     pub const TO_USER: u32 = 2;
     pub const FROM_USER: u32 = 3;
+    pub const COLD: u32 = 0x100;
     pub const MOST: u64 = 512;
 }
 

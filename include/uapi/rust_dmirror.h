@@ -213,19 +213,23 @@ struct rust_dmirror_stats {
 #define RUST_DMIRROR_COPY_TO_USER	2	/* kernel memory to @ptr */
 #define RUST_DMIRROR_COPY_FROM_USER	3	/* @ptr to kernel memory */
 
+/* With one of those: address translations are forgotten before the clock starts. */
+#define RUST_DMIRROR_COPY_COLD		0x100
+
 /* The most pages of one call. */
 #define RUST_DMIRROR_COPY_MOST		512
 
 /**
  * struct rust_dmirror_copy - how long it takes to copy pages, and nothing else
  * @version: (in) RUST_DMIRROR_ABI_VERSION
- * @kind: (in) RUST_DMIRROR_COPY_*
+ * @kind: (in) RUST_DMIRROR_COPY_*, one of the first three, or that and COLD
  * @ptr: (in) user memory; 0 for RUST_DMIRROR_COPY_PAGES
  * @npages: (in) pages to copy, 1 to RUST_DMIRROR_COPY_MOST
  * @ns: (out) time of the copy alone, at least 1
  * @reserved: zero
  *
- * For benchmarks: what no migration and no device access can be faster than.
+ * For benchmarks: what no migration and no device access can be faster than; a
+ * migration, which unmaps what it copies, begins like one that is COLD.
  * Migrates nothing and reads no mapping. What RUST_DMIRROR_COPY_TO_USER writes
  * are zeroes.
  */

@@ -105,6 +105,7 @@ bool rust_dmirror_range_blockable(const struct mmu_notifier_range *range);
 
 int rust_dmirror_mmap_read_lock_killable(struct mm_struct *mm);
 bool rust_dmirror_fatal_signal_pending(void);
+bool rust_dmirror_empty_tlb(void);
 bool rust_dmirror_ratelimit(void);
 struct workqueue_struct *rust_dmirror_queue_alloc(const char *name);
 void rust_dmirror_queue_flush(struct workqueue_struct *queue);

@@ -5,6 +5,8 @@
 #include <linux/mmu_notifier.h>
 #include <linux/ratelimit.h>
 #include <linux/sched/signal.h>
+#include <linux/sizes.h>
+#include <linux/vmalloc.h>
 #include <linux/workqueue.h>
 
 #include "helpers.h"
@@ -62,6 +64,19 @@ struct workqueue_struct *rust_dmirror_queue_alloc(const char *name)
 void rust_dmirror_queue_flush(struct workqueue_struct *queue)
 {
 	flush_workqueue(queue);
+}
+
+/*
+ * Has all CPUs forget how the kernel's memory is mapped. Nobody offers that; it is
+ * what unmapping more pages comes to than are worth being flushed one by one.
+ */
+bool rust_dmirror_empty_tlb(void)
+{
+	void *memory = vmalloc(SZ_1M);
+
+	vfree(memory);
+	vm_unmap_aliases();
+	return memory;
 }
 
 bool rust_dmirror_ratelimit(void)

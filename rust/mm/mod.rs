@@ -33,6 +33,7 @@ pub mod system;
 pub mod table;
 #[cfg(CONFIG_KUNIT = "y")]
 pub mod testing;
+pub mod tlb;
 pub mod user;
 
 use super::bindings;

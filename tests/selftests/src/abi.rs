@@ -181,6 +181,8 @@ pub struct Stats {
 pub const COPY_PAGES: u32 = 1;
 pub const COPY_TO_USER: u32 = 2;
 pub const COPY_FROM_USER: u32 = 3;
+/// With one of those: the TLB is emptied before the clock starts.
+pub const COPY_COLD: u32 = 0x100;
 /// The most pages of one [`COPY`].
 pub const COPY_MOST: usize = 512;
 

@@ -51,6 +51,14 @@ pub struct Job {
     pub processes: u32,
 }
 
+const COPIES: [What; 5] = [
+    What::CopyPages,
+    What::CopyToUser,
+    What::CopyFromUser,
+    What::CopyPagesCold,
+    What::CopyToUserCold,
+];
+
 const PHASES: [What; 9] = [
     What::PhaseSetup,
     What::PhaseCopy,
@@ -84,7 +92,7 @@ impl Job {
             Kind::Exclusive => &[What::Exclusive],
             Kind::OpenClose => &[What::OpenClose],
             Kind::SideBySide => &[What::SideBySide],
-            Kind::Copies => &[What::CopyPages, What::CopyToUser, What::CopyFromUser],
+            Kind::Copies => &COPIES,
             Kind::Phases => &PHASES,
         }
     }
@@ -252,7 +260,7 @@ fn copies(node: &Path, bytes: u64, effort: Effort, samples: &mut [Vec<u64>]) -> 
         (0..area.npages())
             .step_by(step)
             .map(|page| {
-                let ptr = match kind {
+                let ptr = match kind & !abi::COPY_COLD {
                     abi::COPY_PAGES => 0,
                     _ => area.addr() + page * PAGE_SIZE,
                 };
@@ -260,7 +268,13 @@ fn copies(node: &Path, bytes: u64, effort: Effort, samples: &mut [Vec<u64>]) -> 
             })
             .sum()
     };
-    let kinds = [abi::COPY_PAGES, abi::COPY_TO_USER, abi::COPY_FROM_USER];
+    let kinds = [
+        abi::COPY_PAGES,
+        abi::COPY_TO_USER,
+        abi::COPY_FROM_USER,
+        abi::COPY_COLD | abi::COPY_PAGES,
+        abi::COPY_COLD | abi::COPY_TO_USER,
+    ];
     for kind in kinds {
         // Once without the clock, as all that is measured here.
         all(kind)?;

@@ -176,7 +176,7 @@ mod tests {
             let set: BTreeSet<_> = rows.iter().copied().collect();
             assert_eq!(set.len(), rows.len(), "{plan:?}");
             for row in rows.iter().filter(|row| row.bytes >= 2 * MIB) {
-                for what in row.limit() {
+                for what in row.limit().iter().chain(row.cold_limit()) {
                     assert!(set.contains(&Row::new(*what, Huge, row.bytes)), "{row:?}");
                 }
             }

@@ -71,6 +71,9 @@ pub enum What {
     CopyPages,
     CopyToUser,
     CopyFromUser,
+    /// The same, beginning with an empty TLB.
+    CopyPagesCold,
+    CopyToUserCold,
     /// Parts of our own migration.
     PhaseSetup,
     PhaseCopy,

@@ -43,6 +43,8 @@ impl What {
             CopyPages => "limit: pages",
             CopyToUser => "limit: to user",
             CopyFromUser => "limit: from user",
+            CopyPagesCold => "limit: pages, cold",
+            CopyToUserCold => "limit: to user, cold",
             PhaseSetup => "to device: setup",
             PhaseCopy => "to device: copy",
             PhasePages => "to device: pages",
@@ -144,6 +146,15 @@ impl Row {
             ToSystem | FaultInOrder | FaultAtRandom => &[CopyPages],
             DeviceRead | ReadFaulting | Exclusive => &[CopyToUser],
             DeviceWrite | WriteFaulting => &[CopyFromUser],
+            _ => &[],
+        }
+    }
+
+    /// The same copies as a migration finds the TLB, which it has to empty before it copies.
+    pub fn cold_limit(&self) -> &'static [What] {
+        match self.what {
+            ToDevice => &[CopyPagesCold, CopyToUserCold],
+            ToSystem | FaultInOrder | FaultAtRandom => &[CopyPagesCold],
             _ => &[],
         }
     }

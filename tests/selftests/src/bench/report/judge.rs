@@ -5,7 +5,7 @@
 use serde::Serialize;
 
 use super::super::{
-    record::{Pages, Results, Row, Side},
+    record::{Pages, Results, Row, Side, What},
     stats::{self, Ratio, Spread},
 };
 
@@ -60,6 +60,8 @@ pub struct Judged {
     pub limit: Option<Spread>,
     /// Rust to those: how many times as long.
     pub over_limit: Option<Ratio>,
+    /// Rust to those that begin with an empty TLB.
+    pub over_cold: Option<Ratio>,
     pub limit_target: Option<f64>,
     pub limit_met: Verdict,
 }
@@ -75,9 +77,9 @@ pub fn all(results: &Results) -> Vec<Judged> {
 }
 
 /// Pairs of our time and the sum of the copies, of each round that has all of them.
-fn beside_limit(results: &Results, row: Row) -> Vec<(f64, f64)> {
+fn beside_copies(results: &Results, row: Row, copies: &[What]) -> Vec<(f64, f64)> {
     let mut pairs: Vec<(f64, f64)> = Vec::new();
-    for what in row.limit() {
+    for what in copies {
         let copy = Row::new(*what, Pages::Huge, row.bytes);
         let more = results.pairs((row, Side::Rust), (copy, Side::Limit));
         pairs = match pairs.is_empty() {
@@ -95,7 +97,7 @@ fn judge(results: &Results, row: Row) -> Judged {
     let pairs = results.pairs((row, Side::C), (row, Side::Rust));
     let ratio = stats::ratio(&pairs);
     let target = row.target();
-    let beside = beside_limit(results, row);
+    let beside = beside_copies(results, row, row.limit());
     let over_limit = stats::ratio(&beside);
     let copies: Vec<_> = beside.iter().map(|(_, copies)| *copies).collect();
     let limit_target = row.limit_target();
@@ -109,6 +111,7 @@ fn judge(results: &Results, row: Row) -> Judged {
         met: Verdict::of(ratio, pairs.len(), |value| value >= target),
         limit: stats::spread(&copies),
         over_limit,
+        over_cold: stats::ratio(&beside_copies(results, row, row.cold_limit())),
         limit_target,
         limit_met: match limit_target {
             Some(target) => Verdict::of(over_limit, beside.len(), |value| value <= target),
@@ -120,9 +123,9 @@ fn judge(results: &Results, row: Row) -> Judged {
 #[cfg(test)]
 pub mod tests {
     use super::*;
-    use crate::bench::record::{Samples, What};
+    use crate::bench::record::Samples;
 
-    /// Five rounds: C and Rust as given, page copies of 100 and copies to the user of 50.
+    /// Five rounds: C and Rust as given, page copies of 100 and copies to the user of 50; cold, of 120 and 80.
     pub fn results(c: &[u64], rust: &[u64]) -> Results {
         let mut results = Results::default();
         let bytes = 2 << 20;
@@ -133,6 +136,8 @@ pub mod tests {
                 (What::ToDevice, Side::Rust, rust[round]),
                 (What::CopyPages, Side::Limit, 100),
                 (What::CopyToUser, Side::Limit, 50),
+                (What::CopyPagesCold, Side::Limit, 120),
+                (What::CopyToUserCold, Side::Limit, 80),
             ] {
                 results.add(&Samples {
                     row: row(what),
@@ -157,6 +162,7 @@ pub mod tests {
         assert_eq!((seen.met, seen.target), (Verdict::Met, 2.0));
         assert_eq!(seen.limit.unwrap().median, 150.0);
         assert_eq!(seen.limit_met, Verdict::Met);
+        assert_eq!(seen.over_cold.unwrap().value, 0.8);
         assert_eq!(seen.rounds, 5);
     }
 

@@ -390,7 +390,8 @@ fn copy(ctx: &Ctx) -> Result<()> {
     };
     let mut bad = Vec::new();
     bad.extend([0, 2, u32::MAX].map(|version| CopyTime { version, ..good }));
-    bad.extend([0, 4, u32::MAX].map(|kind| CopyTime { kind, ..good }));
+    let cold = abi::COPY_COLD;
+    bad.extend([0, 4, cold, cold | 4, 0x201, u32::MAX].map(|kind| CopyTime { kind, ..good }));
     bad.extend([0, 513, u64::MAX].map(|npages| CopyTime { npages, ..good }));
     bad.extend((0..4).map(|index| {
         let mut bad = good;
@@ -406,7 +407,11 @@ fn copy(ctx: &Ctx) -> Result<()> {
         let what = format!("{bad:?}");
         expect(&what, dev.call(abi::COPY, &mut bad), Errno::EINVAL)?;
     }
-    for kind in [abi::COPY_TO_USER, abi::COPY_FROM_USER] {
+    for kind in [
+        abi::COPY_TO_USER,
+        abi::COPY_FROM_USER,
+        cold | abi::COPY_TO_USER,
+    ] {
         for ptr in [0, 0xffff_8880_0000_0000] {
             let what = format!("kind {kind}, pointer {ptr:#x}");
             expect(&what, dev.copy(kind, ptr, 1), Errno::EFAULT)?;
@@ -420,8 +425,10 @@ fn copy(ctx: &Ctx) -> Result<()> {
             (abi::COPY_FROM_USER, area.addr()),
             (abi::COPY_TO_USER, to.as_mut_ptr() as usize),
         ] {
-            let ns = dev.copy(kind, ptr, npages)?;
-            ensure!(ns > 0, "kind {kind}, {npages} pages: no time at all");
+            for kind in [kind, cold | kind] {
+                let ns = dev.copy(kind, ptr, npages)?;
+                ensure!(ns > 0, "kind {kind:#x}, {npages} pages: no time at all");
+            }
         }
         let (written, rest) = to.split_at(npages * PAGE_SIZE);
         ensure!(written.iter().all(|byte| *byte == 0), "not all was written");
