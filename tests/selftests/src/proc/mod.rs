@@ -8,6 +8,7 @@ pub mod fail_nth;
 pub mod khugepaged;
 pub mod kmsg;
 pub mod pagemap;
+pub mod policy;
 pub mod smaps;
 
 use std::fs;

@@ -10,7 +10,12 @@ use crate::{
     abi,
     area::{Area, HUGE},
     check_eq,
-    proc::{self, fail::PageAlloc, smaps},
+    proc::{
+        self,
+        fail::PageAlloc,
+        policy::{self, Preferred},
+        smaps,
+    },
     ready::Ready,
     test::{
         case::{Case, Ctx, NEW_ABI},
@@ -42,6 +47,12 @@ pub const CASES: &[Case] = &[
         "none are kept where there is a zone for movable memory, which they could not be of",
         NEW_ABI,
         movable,
+    ),
+    Case::new(
+        "ready.policy",
+        "none are taken where a memory policy says from where memory comes",
+        NEW_ABI,
+        policy,
     ),
 ];
 
@@ -155,4 +166,33 @@ fn movable(ctx: &Ctx) -> Result<()> {
         check_eq!(ready.count()?, 0, "huge pages that are ready");
     }
     Ok(())
+}
+
+fn policy(ctx: &Ctx) -> Result<()> {
+    let ready = keep(4)?;
+    for (seed, of_thread, by_fault) in [
+        (370, true, true),
+        (371, true, false),
+        (372, false, true),
+        (373, false, false),
+    ] {
+        let area = Area::filled(1, seed)?;
+        ctx.to_device(&area, seed)?;
+        // None is left, and to take one is what makes others.
+        ready.set("0")?;
+        ready.set("4")?;
+        let _thread = of_thread.then(Preferred::now).transpose()?;
+        if !of_thread {
+            policy::prefer(&area)?;
+        }
+        match by_fault {
+            true => drop(area.word(0, 0)),
+            false => drop(ctx.to_system(&area)?),
+        }
+        area.verify(seed)?;
+        // Waits for the worker.
+        ready.set("4")?;
+        check_eq!(ready.count()?, 0, "huge pages that are ready");
+    }
+    fill(ctx, &ready, 4)
 }
