@@ -74,9 +74,11 @@ bool rust_dmirror_empty_tlb(void)
 {
 	void *memory = vmalloc(SZ_1M);
 
+	if (!memory)
+		return false;
 	vfree(memory);
 	vm_unmap_aliases();
-	return memory;
+	return true;
 }
 
 bool rust_dmirror_ratelimit(void)
