@@ -10,10 +10,7 @@ use super::{
     folio::LockedFolio,
     lock::Vma, //
 };
-use core::{
-    mem::MaybeUninit,
-    ptr::NonNull, //
-};
+use core::ptr::NonNull;
 use kernel::{
     error::to_result,
     mm::MmWithUser,
@@ -77,10 +74,8 @@ pub fn fault<T>(
         return Err(EINVAL);
     }
     // An entry for a page table that is not there: nothing is looked up in it.
-    // SAFETY: It is a number.
-    let mut pmd: bindings::pmd_t = unsafe { MaybeUninit::zeroed().assume_init() };
-    // SAFETY: These are numbers and pointers.
-    let mut vmf: bindings::vm_fault = unsafe { MaybeUninit::zeroed().assume_init() };
+    let mut pmd: bindings::pmd_t = pin_init::zeroed();
+    let mut vmf: bindings::vm_fault = pin_init::zeroed();
     vmf.__bindgen_anon_1.vma = vma.as_ptr();
     vmf.__bindgen_anon_1.address = address;
     vmf.pmd = &mut pmd;

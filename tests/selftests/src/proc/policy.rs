@@ -7,18 +7,21 @@ use std::ptr;
 use anyhow::{Context, Result};
 use nix::{
     errno::Errno,
-    libc::{self, c_int, c_long, c_ulong},
+    libc::{self, c_long, c_ulong},
 };
 
 use crate::{area::Area, test::Skip};
 
-const MPOL_DEFAULT: c_int = 0;
-const MPOL_PREFERRED: c_int = 1;
+const MPOL_DEFAULT: c_ulong = 0;
+const MPOL_PREFERRED: c_ulong = 1;
 
 /// The first node.
 const NODES: c_ulong = 1;
 /// The bits of that; the kernel takes one for itself.
 const BITS: c_ulong = 8 * size_of::<c_ulong>() as c_ulong + 1;
+
+/// No bits, and no flags, as wide as the kernel reads them.
+const NOTHING: c_ulong = 0;
 
 fn answer(done: c_long) -> Result<()> {
     match Errno::result(done) {
@@ -44,7 +47,7 @@ impl Drop for Preferred {
     fn drop(&mut self) {
         let none = ptr::null::<c_ulong>();
         // SAFETY: there is no mask.
-        let done = unsafe { libc::syscall(libc::SYS_set_mempolicy, MPOL_DEFAULT, none, 0) };
+        let done = unsafe { libc::syscall(libc::SYS_set_mempolicy, MPOL_DEFAULT, none, NOTHING) };
         if done != 0 {
             eprintln!("set_mempolicy: {}", Errno::last());
         }
@@ -55,7 +58,16 @@ impl Drop for Preferred {
 pub fn prefer(area: &Area) -> Result<()> {
     let (addr, size) = (area.addr(), area.size());
     // SAFETY: as above; nothing moves.
-    let done =
-        unsafe { libc::syscall(libc::SYS_mbind, addr, size, MPOL_PREFERRED, &NODES, BITS, 0) };
+    let done = unsafe {
+        libc::syscall(
+            libc::SYS_mbind,
+            addr,
+            size,
+            MPOL_PREFERRED,
+            &NODES,
+            BITS,
+            NOTHING,
+        )
+    };
     answer(done).context("mbind")
 }

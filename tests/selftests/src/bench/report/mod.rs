@@ -110,9 +110,9 @@ impl Part {
 pub fn run(options: &Options) -> Result<u8> {
     let mut parts = Vec::new();
     let read = |path: &Path| fs::read_to_string(path).with_context(|| path.display().to_string());
+    let lines = |path: &Path| record::read(&read(path)?).context("what dmirror bench printed");
     if let Some(path) = &options.bench {
-        let lines = record::read(&read(path)?).context("what dmirror bench printed")?;
-        parts.push(Part::new("Time", lines));
+        parts.push(Part::new("Time", lines(path)?));
     }
     if let Some(path) = &options.hmm_tests {
         let lines = hmm_tests::lines(&read(path)?)?;
@@ -137,22 +137,17 @@ pub fn run(options: &Options) -> Result<u8> {
         ),
     ] {
         if let Some(path) = path {
-            let lines = record::read(&read(path)?).context("what dmirror bench printed")?;
-            parts.push(Part::new(title, lines));
+            parts.push(Part::new(title, lines(path)?));
         }
     }
     for path in &options.side_by_side {
-        let lines = record::read(&read(path)?).context("what dmirror bench printed")?;
-        let mut part = Part::new("Processes side by side, by time, CPUs: ", lines);
+        let mut part = Part::new("Processes side by side, by time, CPUs: ", lines(path)?);
         part.title += &part.machine.as_ref().map_or(0, |m| m.cpus).to_string();
         parts.push(part);
     }
     let mut costs = Vec::new();
     if let (Some(with), Some(without)) = (&options.icount, &options.unobserved) {
-        let results = |path: &Path| -> Result<Results> {
-            let lines = record::read(&read(path)?).context("what dmirror bench printed")?;
-            Ok(Part::new("", lines).results)
-        };
+        let results = |path| Ok::<_, anyhow::Error>(Part::new("", lines(path)?).results);
         costs = observed::costs(&results(with)?, &results(without)?);
         ensure!(
             !costs.is_empty(),
