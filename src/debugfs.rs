@@ -9,6 +9,8 @@
 //! - `hmm_dmirrorN/stuck`: the folios that the last eviction had to leave, and their counts then
 //! - `hmm_dmirrorN/limit`: the most MiB of private memory; may be written
 //! - `hmm_dmirrorN/huge_ready`: how many huge pages of system memory are kept ready; may be written
+//! - `hmm_dmirrorN/core_splits`: whether the kernel's core splits huge pages while they migrate, 0 or 1; may
+//!   be written. With 1, kernels without the fixes of K19, K20 and K24 leak or crash if somebody zaps them
 //! - `hmm_dmirrorN/inject`: writing `POINT SKIP TIMES` arms a point for all users of the device, with
 //!   the names of the table; reading shows how often each failed. `clear` clears all.
 
@@ -17,6 +19,7 @@ use crate::{
     devmem::Limit,
     inject::Point,
     ledger::Ledger,
+    migrate::policy::CoreSplits,
     ready, //
 };
 use kernel::{
@@ -102,6 +105,7 @@ impl Writer for Counters {
         let (chunks, used, total) = self.0.memory.usage();
         writeln!(f, "chunks {chunks}\npages_used {used}\npages_total {total}")?;
         writeln!(f, "huge_ready {}", self.0.core().ready.count())?;
+        writeln!(f, "split_by_worker {}", self.0.core().splitter.done())?;
         let stats = &self.0.core().stats;
         for (name, counter) in [
             ("to_device", &stats.to_device),
@@ -177,6 +181,28 @@ impl Reader for HugeReady {
     }
 }
 
+/// `core_splits`.
+pub struct Splits(Arc<Device>);
+
+impl Writer for Splits {
+    fn write(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let may = self.0.core().core_splits() == CoreSplits::Allowed;
+        writeln!(f, "{}", u8::from(may))
+    }
+}
+
+impl Reader for Splits {
+    fn read_from_slice(&self, reader: &mut UserSliceReader) -> Result {
+        let splits = match words(reader, &mut [0; LONGEST])?.trim() {
+            "0" => CoreSplits::Avoided,
+            "1" => CoreSplits::Allowed,
+            _ => return Err(EINVAL),
+        };
+        self.0.core().set_core_splits(splits);
+        Ok(())
+    }
+}
+
 /// `inject`.
 pub struct Failures(Arc<Device>);
 
@@ -234,6 +260,8 @@ pub struct DeviceFiles {
     #[pin]
     huge_ready: File<HugeReady>,
     #[pin]
+    core_splits: File<Splits>,
+    #[pin]
     inject: File<Failures>,
     dir: Dir,
 }
@@ -248,6 +276,7 @@ impl DeviceFiles {
                 stuck <- dir.read_only_file(c"stuck", Stuck(device.clone())),
                 limit <- dir.read_write_file(c"limit", Most(device.clone())),
                 huge_ready <- dir.read_write_file(c"huge_ready", HugeReady(device.clone())),
+                core_splits <- dir.read_write_file(c"core_splits", Splits(device.clone())),
                 inject <- dir.read_write_file(c"inject", Failures(device.clone())),
                 dir: dir.clone(),
             }),

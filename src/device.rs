@@ -19,7 +19,9 @@ use crate::{
     migrate::{
         self,
         around::Most,
-        patience::Patience, //
+        patience::Patience,
+        policy::CoreSplits,
+        splitter::Splitter, //
     },
     ready::{
         self,
@@ -32,6 +34,10 @@ use kernel::{
     new_mutex,
     prelude::*,
     sync::{
+        atomic::{
+            Atomic,
+            Relaxed, //
+        },
         Arc,
         Mutex, //
     },
@@ -60,6 +66,8 @@ pub struct Settings {
     pub around: Most,
     /// How many huge folios of system memory are kept ready.
     pub ready: ready::Most,
+    /// Whether the core may split what is zapped meanwhile.
+    pub core_splits: CoreSplits,
 }
 
 impl Settings {
@@ -67,6 +75,7 @@ impl Settings {
     pub const DEFAULT: Settings = Settings {
         around: Most::DEFAULT,
         ready: ready::Most::DEFAULT,
+        core_splits: CoreSplits::DEFAULT,
     };
 }
 
@@ -93,6 +102,10 @@ pub struct Core {
     /// With what CPU faults are refused.
     #[pin]
     pub patience: Patience,
+    /// Whether the core may split what is zapped meanwhile.
+    core_may_split: Atomic<bool>,
+    /// For faults without a huge destination, if it may not.
+    pub splitter: Splitter,
     /// What the last eviction had to leave, the first of it.
     #[pin]
     pub stuck: Mutex<KVec<Counts>>,
@@ -114,6 +127,20 @@ impl Core {
     /// Whether its memory is private.
     pub fn is_private(&self) -> bool {
         self.kind == Kind::Private
+    }
+
+    /// Whether the kernel's core may split what is zapped meanwhile.
+    pub fn core_splits(&self) -> CoreSplits {
+        match self.core_may_split.load(Relaxed) {
+            true => CoreSplits::Allowed,
+            false => CoreSplits::Avoided,
+        }
+    }
+
+    /// Changes that, for what begins from now on.
+    pub fn set_core_splits(&self, splits: CoreSplits) {
+        self.core_may_split
+            .store(splits == CoreSplits::Allowed, Relaxed);
     }
 
     /// Its identity towards the core.
@@ -144,6 +171,7 @@ impl Device {
             Kind::Private => settings.ready,
             Kind::Coherent(_) => ready::Most::NONE,
         })?;
+        let splitter = Splitter::new()?;
         let core = Arc::pin_init(
             pin_init!(Core {
                 id,
@@ -155,6 +183,8 @@ impl Device {
                 scratch <- Pool::new(),
                 around: settings.around,
                 patience <- Patience::new(),
+                core_may_split: Atomic::new(settings.core_splits == CoreSplits::Allowed),
+                splitter,
                 stuck <- new_mutex!(KVec::new(), "dmirror_stuck"),
                 ledger,
             }),

@@ -12,7 +12,8 @@
 //! 2. the layer's (`rust/mm/mod.rs`): `mmap_lock`, a mirror's table
 //! 3. `dmirror_chunks`: the list of chunks, held to copy it or to change it; no chunk is made or freed below it
 //! 4. leaves, below which nothing is taken but the layer's spinlock: `DEVICES`, `dmirror_reserve`, `dmirror_ready`, `dmirror_stuck`,
-//!    `dmirror_scratch`, and the spinlocks `dmirror_backing`, `dmirror_inject`, `dmirror_patience`, `dmirror_ledger`
+//!    `dmirror_scratch`, and the spinlocks `dmirror_backing`, `dmirror_inject`, `dmirror_patience`, `dmirror_splitter`,
+//!    `dmirror_ledger`
 //!
 //! Of the leaves, `dmirror_ready` is taken by who waits for memory, too: nothing is allocated while it is held.
 //!
@@ -63,7 +64,10 @@ use kernel::{
     sync::Arc, //
 };
 use ledger::Ledger;
-use migrate::around::Most;
+use migrate::{
+    around::Most,
+    policy::CoreSplits, //
+};
 
 module! {
     type: Dmirror,
@@ -92,6 +96,10 @@ module! {
         huge_ready: u64 {
             default: 4,
             description: "Huge pages of system memory that each private device keeps ready for what comes back, up to 64",
+        },
+        core_splits: u64 {
+            default: 2,
+            description: "Whether the core splits huge pages while they migrate: 0 no, 1 yes, 2 if it survives that they are zapped meanwhile",
         },
         spm_size_mib: u64 {
             default: 256,
@@ -207,13 +215,19 @@ impl kernel::Module for Dmirror {
             .inspect_err(|_| pr_err!("fault_around must be a power of two, up to 512\n"))?;
         let ready = ready::Most::new(module_parameters::huge_ready.value())
             .inspect_err(|_| pr_err!("huge_ready must not be more than 64\n"))?;
+        let core_splits = CoreSplits::new(module_parameters::core_splits.value())
+            .inspect_err(|_| pr_err!("core_splits must be 0, 1 or 2\n"))?;
         let ledger = Ledger::new()?;
         let mut this = Dmirror {
             nodes: KVec::new(),
             files: Files::new(&ledger)?,
             ledger,
             limit,
-            settings: Settings { around, ready },
+            settings: Settings {
+                around,
+                ready,
+                core_splits,
+            },
         };
         this.add(Kind::Private)?;
         this.add(Kind::Private)?;

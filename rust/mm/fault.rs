@@ -122,15 +122,19 @@ impl<'a> Fault<'a> {
         self.vmf.pte.is_null() && self.order() == super::HUGE_ORDER
     }
 
+    /// The address of the page that was accessed, in bytes; also if a huge entry faulted.
+    pub fn address(&self) -> usize {
+        self.vmf.__bindgen_anon_1.address & PAGE_MASK
+    }
+
     /// The addresses that the entry which faulted maps.
     pub fn range(&self) -> Range<usize> {
-        let address = self.vmf.__bindgen_anon_1.address;
+        let page = self.address();
         if self.is_huge() {
-            let start = address & !(HUGE_SIZE - 1);
+            let start = page & !(HUGE_SIZE - 1);
             start..start + HUGE_SIZE
         } else {
-            let start = address & PAGE_MASK;
-            start..start + PAGE_SIZE
+            page..page + PAGE_SIZE
         }
     }
 

@@ -6,7 +6,6 @@
 //! tried again a few times, then left and reported.
 
 use super::{
-    fates::Fate,
     fill::{
         system_folio,
         Made, //
@@ -19,9 +18,7 @@ use super::{
     policy::{
         self,
         Attempts,
-        Next,
-        Path,
-        Plan, //
+        Next, //
     },
     Direction, //
 };
@@ -41,8 +38,7 @@ use crate::{
     layer::mm::{
         migrate::{
             Batch,
-            Collected,
-            Kind, //
+            Collected, //
         },
         system::Blank,
         Size,
@@ -204,23 +200,12 @@ fn fill(core: &Core, faults: &Faults<'_>, collected: &mut Collected<'_>) {
         let Some(source) = collected.source(index).filter(|source| !source.is_left()) else {
             continue;
         };
-        let kind = collected.kind(index);
-        let made = alloc(core, faults, kind.size())
+        let made = alloc(core, faults, collected.kind(index).size())
             .and_then(|folio| copy_back(faults, &mut origin, &source, folio));
-        match (made, kind) {
-            (Ok(destination), _) => {
-                // What does not fit is freed, and the page stays.
-                let _ = collected.give(index, destination);
-            }
-            (Err(Fate::NoMemory), Kind::Huge { exclusive }) => {
-                match Plan::without_huge_destination(Path::Eviction, exclusive) {
-                    Plan::Leave => {}
-                    // Nothing else can be done without an address.
-                    _ => return,
-                }
-            }
-            // The page stays.
-            (Err(_), _) => {}
+        // Without a destination the page stays, a huge one too: nothing can split it without an address.
+        if let Ok(destination) = made {
+            // What does not fit is freed, and the page stays.
+            let _ = collected.give(index, destination);
         }
     }
 }

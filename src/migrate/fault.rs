@@ -21,8 +21,10 @@ use super::{
     },
     patience::Verdict,
     policy::{
+        CoreSplits,
         Path,
-        Plan, //
+        Plan,
+        Source, //
     },
     Direction, //
 };
@@ -75,12 +77,28 @@ enum Done {
     Yes,
     /// Somebody holds the folio.
     Refused,
+    /// There is no huge page for it: it is to be split first.
+    TooLarge,
+}
+
+/// What destinations were given for.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Filled {
+    /// To move pages, as far as there are any.
+    Given,
+    /// To have the mapping split.
+    SplitsMapping,
+    /// None were, since the folio is to be split first.
+    Nothing,
 }
 
 /// Handles a fault.
 pub fn on_fault(memory: &Memory, fault: &Fault<'_>) -> core::result::Result<(), FaultError> {
     let core = memory.data().core();
     let before = fault.shape();
+    if before.order > 0 && is_split_elsewhere(core, fault, before) {
+        return Ok(());
+    }
     let owner = memory.owner_of(fault);
     // Most faults are of single pages, and there may be many.
     let first = fault.range().start >> PAGE_SHIFT;
@@ -100,6 +118,20 @@ pub fn on_fault(memory: &Memory, fault: &Fault<'_>) -> core::result::Result<(), 
             Ok(())
         }
         Done::Refused => refused(core, fault, before),
+        // Mostly the first fault on the folio: those that follow find it being split.
+        Done::TooLarge => Ok(()),
+    }
+}
+
+/// Whether the fault is to be taken again because a worker splits the folio meanwhile: it is at it, or this is
+/// a large folio that is mapped by PTEs, which faults of an unfixed kernel must not split (K19).
+fn is_split_elsewhere(core: &Core, fault: &Fault<'_>, folio: Shape) -> bool {
+    if core.core_splits() == CoreSplits::Allowed {
+        return false;
+    }
+    match fault.is_huge() {
+        true => core.splitter.is_at(folio.pfn),
+        false => core.splitter.ask(fault, folio.pfn, core.owner()),
     }
 }
 
@@ -176,7 +208,10 @@ fn attempt(
         extra_at: extra.as_ref().map(|_| 0),
     };
     log.collected(&collected);
-    let splits_mapping = fill(&faults, memory, fault, &mut collected)?;
+    let filled = fill(&faults, memory, fault, &mut collected)?;
+    if filled == Filled::Nothing {
+        return Ok(Done::TooLarge);
+    }
     log.filled(&collected);
     let committed = collected.commit();
     let mut done = Done::Refused;
@@ -201,21 +236,21 @@ fn attempt(
     drop(extra);
     drop(committed);
     core.stats.faulted.add(moved as u64);
-    if splits_mapping {
+    if filled == Filled::SplitsMapping {
         return Ok(Done::Yes);
     }
     Ok(done)
 }
 
-/// Gives destinations. True if that is only to have the mapping split.
+/// Gives destinations.
 fn fill(
     faults: &Faults<'_>,
     memory: &Memory,
     fault: &Fault<'_>,
     collected: &mut Collected<'_>,
-) -> core::result::Result<bool, FaultError> {
+) -> core::result::Result<Filled, FaultError> {
     let (kind, Some(source)) = collected.entry(0) else {
-        return Ok(false);
+        return Ok(Filled::Given);
     };
     let mut origin = Origin::of(memory);
     let size = kind.size();
@@ -232,26 +267,40 @@ fn fill(
             if size == Size::Page && collected.len() > 1 {
                 fill_around(fault, &mut origin, collected);
             }
-            Ok(false)
+            Ok(Filled::Given)
         }
         Err(Fate::CopyFailed) => Err(FaultError::Bus),
-        Err(_) if size == Size::Huge => split_mapping(faults, fault, &mut origin, collected),
+        Err(_) if size == Size::Huge => {
+            without_huge_page(memory.data().core(), faults, fault, &mut origin, collected)
+        }
         Err(_) => Err(FaultError::OutOfMemory),
     }
 }
 
-/// For want of a huge folio, has the mapping split, if that is what to do.
+/// What to do about a huge entry without a huge page to bring it back to.
 #[cold]
+fn without_huge_page(
+    core: &Core,
+    faults: &Faults<'_>,
+    fault: &Fault<'_>,
+    origin: &mut Origin<'_>,
+    collected: &mut Collected<'_>,
+) -> core::result::Result<Filled, FaultError> {
+    let by_worker = Plan::without_huge_destination(Path::Fault, Source::Shared, core.core_splits())
+        == Plan::SplitByWorker;
+    if by_worker && core.splitter.ask(fault, fault.shape().pfn, core.owner()) {
+        return Ok(Filled::Nothing);
+    }
+    split_mapping(faults, fault, origin, collected)
+}
+
+/// Has the mapping split.
 fn split_mapping(
     faults: &Faults<'_>,
     fault: &Fault<'_>,
     origin: &mut Origin<'_>,
     collected: &mut Collected<'_>,
-) -> core::result::Result<bool, FaultError> {
-    match Plan::without_huge_destination(Path::Fault, true) {
-        Plan::SplitMapping => {}
-        _ => return Err(FaultError::OutOfMemory),
-    }
+) -> core::result::Result<Filled, FaultError> {
     // The core refuses the page. Should it ever not, the data must be there.
     let part = collected.source(0).and_then(|source| source.page(0));
     let part = part.ok_or(FaultError::OutOfMemory)?;
@@ -259,7 +308,7 @@ fn split_mapping(
         .and_then(|page| copy_to(faults, origin, &part, page))
         .map_err(|_| FaultError::OutOfMemory)?;
     let _ = collected.split_mapping(page);
-    Ok(true)
+    Ok(Filled::SplitsMapping)
 }
 
 /// Gives destinations to the pages behind the one that faulted, as far as they are easily had: nobody

@@ -11,6 +11,7 @@ use super::{
         Origin, //
     },
     policy::{
+        self,
         Path,
         Plan, //
     }, //
@@ -119,11 +120,12 @@ impl Filler<'_> {
         let nr = collected.len();
         let mut reason = Fate::NoMemory;
         let huge = match collected.kind(0) {
-            Kind::Huge { exclusive } => Some(exclusive),
-            Kind::HugeHole => Some(true),
+            Kind::Huge { exclusive: true } => Some(policy::Source::Exclusive),
+            Kind::Huge { exclusive: false } => Some(policy::Source::Shared),
+            Kind::HugeHole => Some(policy::Source::Hole),
             _ => None,
         };
-        if let Some(exclusive) = huge {
+        if let Some(kind) = huge {
             let wanted = Wanted {
                 size: Size::Huge,
                 index: 0,
@@ -140,10 +142,13 @@ impl Filler<'_> {
                 Err(fate @ (Fate::CopyFailed | Fate::Empty)) => return Filled::Upto(fate),
                 Err(_) => {}
             }
-            match Plan::without_huge_destination(Path::Address, exclusive) {
-                Plan::SplitWhileMigrating => {}
+            let core_splits = self.file.device().core().core_splits();
+            match Plan::without_huge_destination(Path::Address, kind, core_splits) {
+                Plan::SmallDestinations => {}
                 Plan::SplitBefore => return Filled::SplitBefore,
-                Plan::SplitMapping | Plan::Leave => return Filled::Upto(reason),
+                Plan::SplitMapping | Plan::SplitByWorker | Plan::Leave => {
+                    return Filled::Upto(reason)
+                }
             }
         }
         for index in 0..nr {

@@ -14,6 +14,7 @@ pub mod logbook;
 pub mod origin;
 pub mod patience;
 pub mod policy;
+pub mod splitter;
 pub mod window;
 
 pub use evict::evict;

@@ -6,15 +6,51 @@
 //! | who asks | huge destination | source | plan |
 //! | --- | --- | --- | --- |
 //! | anybody | there is one | any | move it whole |
-//! | an ioctl | none | mapped by one process | small destinations, the core splits while it migrates |
+//! | an ioctl | none | a hole | small destinations: there is nothing to split |
+//! | an ioctl | none | mapped by one process | small destinations, the core splits while it migrates; without the fixes as if it were shared |
 //! | an ioctl | none | shared | leave it, collect again without COMPOUND: that split reaches every mapping (K3) |
-//! | a CPU fault | none | any | have the mapping split; the next faults are of single pages (K4, K5) |
+//! | a CPU fault | none | any | have the mapping split; the next faults are of single pages (K4, K5); without the fixes have a worker split the folio by address |
 //! | eviction | none | any | leave it, try again later: nothing can split without an address (K6) |
+//!
+//! "The fixes" are those of K19, K20 and K24 (`tests/kernel/patches/0013` to `0015`). A kernel without them leaks
+//! a folio, or frees one too often, if the PMD is zapped while the core splits it in the middle of a
+//! migration, and crashes if a page is zapped while a fault on it splits a large folio that is mapped by PTEs.
 //!
 //! What is refused, because somebody holds a reference, is tried again a few times with a pause, then
 //! left where it is, and reported; how often a CPU fault is, is in `patience.rs`.
 
-use kernel::prelude::kunit_tests;
+use kernel::prelude::*;
+
+/// Whether the core may split a folio whose mapping may be zapped meanwhile.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum CoreSplits {
+    /// It has the fixes, or somebody wants to see what happens without.
+    Allowed,
+    /// There is another way, which is taken.
+    Avoided,
+}
+
+impl CoreSplits {
+    /// What the kernel allows that the module was built for: Kbuild looks for a function that the fixes add.
+    pub const DEFAULT: CoreSplits = match cfg!(dmirror_core_splits) {
+        true => CoreSplits::Allowed,
+        false => CoreSplits::Avoided,
+    };
+
+    /// From the module's parameter: 0 avoids, 1 allows, 2 is the default.
+    ///
+    /// # Errors
+    ///
+    /// `EINVAL` for any other number.
+    pub fn new(parameter: u64) -> kernel::error::Result<Self> {
+        match parameter {
+            0 => Ok(CoreSplits::Avoided),
+            1 => Ok(CoreSplits::Allowed),
+            2 => Ok(CoreSplits::DEFAULT),
+            _ => Err(EINVAL),
+        }
+    }
+}
 
 /// Who migrates.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -27,27 +63,42 @@ pub enum Path {
     Eviction,
 }
 
+/// A huge source.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Source {
+    /// A folio that one process maps.
+    Exclusive,
+    /// A folio that others may map as well.
+    Shared,
+    /// Nothing, or the huge zero page.
+    Hole,
+}
+
 /// What to do with a huge source for which there is no huge destination.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum Plan {
-    /// Give small destinations.
-    SplitWhileMigrating,
+    /// Give small destinations: the core splits a folio while it migrates.
+    SmallDestinations,
     /// Give none, and collect again without COMPOUND.
     SplitBefore,
     /// Have the mapping split.
     SplitMapping,
+    /// Give none, and have a worker split the folio.
+    SplitByWorker,
     /// Give none.
     Leave,
 }
 
 impl Plan {
-    /// The plan for a source; a huge hole counts as exclusive.
-    pub fn without_huge_destination(path: Path, exclusive: bool) -> Self {
-        match (path, exclusive) {
-            (Path::Address, true) => Plan::SplitWhileMigrating,
-            (Path::Address, false) => Plan::SplitBefore,
-            (Path::Fault, _) => Plan::SplitMapping,
-            (Path::Eviction, _) => Plan::Leave,
+    /// The plan for a source.
+    pub fn without_huge_destination(path: Path, source: Source, core: CoreSplits) -> Self {
+        match (path, source, core) {
+            (Path::Address, Source::Hole, _) => Plan::SmallDestinations,
+            (Path::Address, Source::Exclusive, CoreSplits::Allowed) => Plan::SmallDestinations,
+            (Path::Address, _, _) => Plan::SplitBefore,
+            (Path::Fault, _, CoreSplits::Allowed) => Plan::SplitMapping,
+            (Path::Fault, _, CoreSplits::Avoided) => Plan::SplitByWorker,
+            (Path::Eviction, _, _) => Plan::Leave,
         }
     }
 }
@@ -143,29 +194,46 @@ mod tests {
         refused: false,
     };
 
+    const BOTH: [CoreSplits; 2] = [CoreSplits::Allowed, CoreSplits::Avoided];
+    const FOLIOS: [Source; 2] = [Source::Exclusive, Source::Shared];
+
     #[test]
     fn only_an_exclusive_source_is_split_by_the_core() {
         for path in [Path::Address, Path::Fault, Path::Eviction] {
-            for exclusive in [false, true] {
-                let plan = Plan::without_huge_destination(path, exclusive);
-                let may = path == Path::Address && exclusive;
-                let splits = plan == Plan::SplitWhileMigrating;
-                assert_eq!(splits, may);
+            for source in FOLIOS {
+                for core in BOTH {
+                    let plan = Plan::without_huge_destination(path, source, core);
+                    let may = path == Path::Address
+                        && source == Source::Exclusive
+                        && core == CoreSplits::Allowed;
+                    let splits = plan == Plan::SmallDestinations;
+                    assert_eq!(splits, may);
+                }
             }
         }
-        assert_eq!(
-            Plan::without_huge_destination(Path::Address, false),
-            Plan::SplitBefore
-        );
+        for core in BOTH {
+            let plan = |source| Plan::without_huge_destination(Path::Address, source, core);
+            assert_eq!(plan(Source::Shared), Plan::SplitBefore);
+            assert_eq!(plan(Source::Hole), Plan::SmallDestinations);
+        }
     }
 
     #[test]
-    fn a_fault_only_splits_the_mapping() {
-        for exclusive in [false, true] {
-            assert_eq!(
-                Plan::without_huge_destination(Path::Fault, exclusive),
-                Plan::SplitMapping
-            );
+    fn a_fault_only_splits_the_mapping_or_nothing() {
+        for source in FOLIOS {
+            let plan = |core| Plan::without_huge_destination(Path::Fault, source, core);
+            assert_eq!(plan(CoreSplits::Allowed), Plan::SplitMapping);
+            assert_eq!(plan(CoreSplits::Avoided), Plan::SplitByWorker);
+        }
+    }
+
+    #[test]
+    fn the_parameter_has_three_values() {
+        assert_eq!(CoreSplits::new(0), Ok(CoreSplits::Avoided));
+        assert_eq!(CoreSplits::new(1), Ok(CoreSplits::Allowed));
+        assert_eq!(CoreSplits::new(2), Ok(CoreSplits::DEFAULT));
+        for bad in [3, u64::MAX] {
+            assert_eq!(CoreSplits::new(bad), Err(EINVAL));
         }
     }
 

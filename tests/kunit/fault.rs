@@ -13,7 +13,10 @@ use super::{
 use crate::{
     inject::Point,
     layer::mm::HUGE_PAGES,
-    migrate::Direction, //
+    migrate::{
+        policy::CoreSplits,
+        Direction, //
+    }, //
 };
 use kernel::{
     page::PAGE_SIZE,
@@ -43,11 +46,19 @@ fn whole() -> Result<Log> {
     })
 }
 
-fn allocation_fails() -> Result<Log> {
+fn allocation_fails(splits: CoreSplits) -> Result<Log> {
     on_device(|rig, log| {
+        let core = rig.device.core();
+        core.set_core_splits(splits);
         rig.inject(Point::HugeAlloc, 0, 1);
         let is_right = rig.watch(log, || rig.read_page(3))?;
         log.check(is_right, "the touched page is right")?;
+        core.splitter.flush();
+        let by_worker = core.splitter.done() > 0;
+        log.check(
+            by_worker == (splits == CoreSplits::Avoided),
+            "the worker splits what the core may not",
+        )?;
         rig.drain_lru(log);
         rig.note_mapped(log, "touched", 3)?;
         rig.note_mapped(log, "not touched", 4)?;
@@ -131,11 +142,27 @@ mod tests {
     #[test]
     fn without_a_huge_folio_page_by_page() -> Result {
         let small = |stage, refs| line(stage, refs, 0, 0).locked().rss(512).holds(3..4);
-        assert!(allocation_fails()?.is(&[
+        assert!(allocation_fails(CoreSplits::Allowed)?.is(&[
             huge("setup", 2, 0).locked(),
             line("filled", 1, 0, 0).locked().rss(512).holds(0..1),
             huge("pages-src", 2, 0).locked(),
             line("pages-dst", 1, 0, 0).locked().rss(512).holds(0..1),
+            small("setup", 2),
+            small("filled", 1),
+            small("pages-src", 2),
+            small("pages-dst", 1),
+            line("touched", 1, 1, 0).lru().rss(512).holds(3..4),
+            line("not touched", 1, 1, 0).rss(512).holds(4..5),
+        ]));
+        Ok(())
+    }
+
+    /// The first attempt gives no destination. Those that follow come to nothing until the folio is split.
+    #[test]
+    fn without_a_huge_folio_split_by_a_worker() -> Result {
+        let small = |stage, refs| line(stage, refs, 0, 0).locked().rss(512).holds(3..4);
+        assert!(allocation_fails(CoreSplits::Avoided)?.is(&[
+            huge("setup", 2, 0).locked(),
             small("setup", 2),
             small("filled", 1),
             small("pages-src", 2),

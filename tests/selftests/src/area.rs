@@ -139,6 +139,14 @@ impl Area {
         unsafe { mman::mprotect(self.pointer(0)?, self.size(), prot) }.context("mprotect")
     }
 
+    /// As [`Area::protect`], a part of it.
+    pub fn protect_pages(&self, first: usize, npages: usize, prot: ProtFlags) -> Result<()> {
+        let start = self.pointer(first)?;
+        ensure!(first + npages <= self.npages(), "not within the area");
+        // SAFETY: as above.
+        unsafe { mman::mprotect(start, npages * PAGE_SIZE, prot) }.context("mprotect")
+    }
+
     pub fn advise(&self, advice: MmapAdvise) -> Result<()> {
         // SAFETY: this area's own pages.
         unsafe { mman::madvise(self.pointer(0)?, self.size(), advice) }

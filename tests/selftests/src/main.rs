@@ -10,6 +10,7 @@ mod abi;
 mod area;
 mod bench;
 mod busy;
+mod core_splits;
 mod defects;
 mod demo;
 mod device;

@@ -9,6 +9,7 @@ use crate::{
     abi::{self, Point},
     area::{Area, HUGE},
     check_eq,
+    core_splits::{CoreSplits, Splits, BOTH},
     device::Device,
     test::{
         case::{Case, Ctx, NEW_ABI},
@@ -21,13 +22,13 @@ pub const CASES: &[Case] = &[
         "refused.split_to_device",
         "the split is refused until the driver gives up: the page stays in system memory",
         NEW_ABI,
-        split_to_device,
+        |ctx| split(ctx, abi::TO_DEVICE),
     ),
     Case::new(
         "refused.split_to_system",
         "the split is refused on the way back: the page stays on the device",
         NEW_ABI,
-        split_to_system,
+        |ctx| split(ctx, abi::TO_SYSTEM),
     ),
     Case::new(
         "refused.retry_to_device",
@@ -108,62 +109,72 @@ fn refuse_split(ctx: &Ctx, times: u64) -> Result<()> {
     Ok(())
 }
 
-/// The attempt to split has split the mapping, so the pages are mapped one by one afterwards.
-fn split_to_device(ctx: &Ctx) -> Result<()> {
-    let area = Area::filled(1, 30)?;
-    let rss = Rss::now()?;
-    let before = ctx.dev.stats()?;
-    refuse_split(ctx, ALWAYS)?;
-    let result = ctx.migrate_all(abi::TO_DEVICE, &area)?;
-    check_eq!(result.split_refused, ALL, "pages of refused splits");
-    check_eq!(result.moved(), 0, "pages moved");
-    ensure!(result.retries >= 1, "it was not tried again");
-    let after = ctx.dev.stats()?;
-    ensure!(
-        after.split_refused > before.split_refused,
-        "not in the counters"
-    );
-    check_eq!(after.pages_used, before.pages_used, "device pages in use");
-    clear(ctx)?;
-    all_at(&ctx.dev, ctx.driver, &area, Place::SystemSmall)?;
-    area.verify(30)?;
-    rss.unchanged(area.size())?;
-    // Nobody holds the reference any more: now it goes.
-    ctx.to_device(&area, 30)?;
-    area.verify(30)
-}
-
-fn split_to_system(ctx: &Ctx) -> Result<()> {
-    let area = Area::filled(1, 31)?;
-    let rss = Rss::now()?;
-    ctx.to_device(&area, 31)?;
-    refuse_split(ctx, ALWAYS)?;
-    let result = ctx.migrate_all(abi::TO_SYSTEM, &area)?;
-    check_eq!(result.split_refused, ALL, "pages of refused splits");
-    check_eq!(result.moved(), 0, "pages moved");
-    ensure!(result.retries >= 1, "it was not tried again");
-    clear(ctx)?;
-    all_at(&ctx.dev, ctx.driver, &area, Place::DeviceSmall)?;
-    rss.unchanged(area.size())?;
-    area.verify(31)?;
-    all_at(&ctx.dev, ctx.driver, &area, Place::SystemSmall)
+/// Both ways to split. A split while migrating has split the mapping when it is refused, so that the pages
+/// are mapped one by one afterwards; the collector leaves it whole.
+fn split(ctx: &Ctx, direction: u32) -> Result<()> {
+    for splits in BOTH {
+        println!("{splits:?}:");
+        let _splits = CoreSplits::set(splits)?;
+        let area = Area::filled(1, 30)?;
+        let rss = Rss::now()?;
+        if direction == abi::TO_SYSTEM {
+            ctx.to_device(&area, 30)?;
+        }
+        let before = ctx.dev.stats()?;
+        refuse_split(ctx, ALWAYS)?;
+        let result = ctx.migrate_all(direction, &area)?;
+        check_eq!(result.split_refused, ALL, "pages of refused splits");
+        check_eq!(result.moved(), 0, "pages moved");
+        ensure!(result.retries >= 1, "it was not tried again");
+        let after = ctx.dev.stats()?;
+        ensure!(
+            after.split_refused > before.split_refused,
+            "not in the counters"
+        );
+        check_eq!(after.pages_used, before.pages_used, "device pages in use");
+        clear(ctx)?;
+        let place = match (direction, splits) {
+            (abi::TO_DEVICE, Splits::WhileMigrating) => Place::SystemSmall,
+            (abi::TO_DEVICE, Splits::Before) => Place::SystemHuge,
+            (_, Splits::WhileMigrating) => Place::DeviceSmall,
+            (_, Splits::Before) => Place::DeviceHuge,
+        };
+        all_at(&ctx.dev, ctx.driver, &area, place)?;
+        rss.unchanged(area.size())?;
+        area.verify(30)?;
+        // Nobody holds the reference any more: now it goes.
+        ctx.to_device(&area, 30)?;
+        area.verify(30)?;
+    }
+    Ok(())
 }
 
 fn retry(ctx: &Ctx, direction: u32) -> Result<()> {
-    let area = Area::filled(1, 32)?;
-    if direction == abi::TO_SYSTEM {
-        ctx.to_device(&area, 32)?;
+    for splits in BOTH {
+        println!("{splits:?}:");
+        let _splits = CoreSplits::set(splits)?;
+        let area = Area::filled(1, 32)?;
+        if direction == abi::TO_SYSTEM {
+            ctx.to_device(&area, 32)?;
+        }
+        ctx.dev.inject(Point::HugeAlloc, 0, 1)?;
+        // The first attempt finds no huge page; the one that splits before is the second.
+        let attempts = match splits {
+            Splits::WhileMigrating => 1,
+            Splits::Before => 2,
+        };
+        ctx.dev.inject(Point::ExtraRef, 0, attempts)?;
+        let result = ctx.migrate_all(direction, &area)?;
+        ensure!(result.retries >= 1, "it was not tried again");
+        check_eq!(result.split, ALL, "pages migrated out of a split folio");
+        let place = match direction {
+            abi::TO_DEVICE => Place::DeviceSmall,
+            _ => Place::SystemSmall,
+        };
+        all_at(&ctx.dev, ctx.driver, &area, place)?;
+        area.verify(32)?;
     }
-    refuse_split(ctx, 1)?;
-    let result = ctx.migrate_all(direction, &area)?;
-    ensure!(result.retries >= 1, "it was not tried again");
-    check_eq!(result.split, ALL, "pages migrated out of a split folio");
-    let place = match direction {
-        abi::TO_DEVICE => Place::DeviceSmall,
-        _ => Place::SystemSmall,
-    };
-    all_at(&ctx.dev, ctx.driver, &area, place)?;
-    area.verify(32)
+    Ok(())
 }
 
 fn small_alloc_in_split(ctx: &Ctx) -> Result<()> {

@@ -3,11 +3,13 @@
 //! No huge destination: the folio is split while it migrates.
 
 use anyhow::{Context, Result};
+use nix::sys::mman::ProtFlags;
 
 use crate::{
     abi::{self, Point},
     area::{Area, HUGE},
     check_eq,
+    core_splits::{CoreSplits, Splits, BOTH},
     test::{
         case::{Case, Ctx, OnC, NEW_ABI},
         check::{all_at, order, pages_at, Place, Rss},
@@ -44,6 +46,12 @@ pub const CASES: &[Case] = &[
         "a missing huge page during a CPU fault: the fault still ends, data intact",
         NEW_ABI,
         fault,
+    ),
+    Case::new(
+        "split.fault_on_part",
+        "a CPU fault on a huge page that is mapped by PTEs: split by the fault, or by a worker",
+        NEW_ABI,
+        fault_on_part,
     ),
     Case::new(
         "split.some_of_many",
@@ -94,51 +102,99 @@ fn flag_to_system(ctx: &Ctx) -> Result<()> {
 }
 
 fn to_device(ctx: &Ctx) -> Result<()> {
-    let area = Area::filled(1, 12)?;
-    let rss = Rss::now()?;
-    ctx.dev.inject(Point::HugeAlloc, 0, 1)?;
-    let result = ctx.migrate_all(abi::TO_DEVICE, &area)?;
-    check_eq!(result.split, ALL, "migrated split");
-    check_eq!(result.retries, 0, "retries");
-    check_eq!(ctx.dev.inject(Point::HugeAlloc, 0, 0)?, 1, "hits");
-    all_at(&ctx.dev, ctx.driver, &area, Place::DeviceSmall)?;
-    for page in [0, 1, HUGE - 1] {
-        check_eq!(order(&ctx.dev, &area, page)?, 0, "order of page {page}");
+    for splits in BOTH {
+        println!("{splits:?}:");
+        let _splits = CoreSplits::set(splits)?;
+        let area = Area::filled(1, 12)?;
+        let rss = Rss::now()?;
+        let before = ctx.dev.inject(Point::HugeAlloc, 0, 1)?;
+        let result = ctx.migrate_all(abi::TO_DEVICE, &area)?;
+        check_eq!(result.split, ALL, "migrated split");
+        check_eq!(result.retries, 0, "retries");
+        let hits = ctx.dev.inject(Point::HugeAlloc, 0, 0)? - before;
+        check_eq!(hits, 1, "hits");
+        all_at(&ctx.dev, ctx.driver, &area, Place::DeviceSmall)?;
+        for page in [0, 1, HUGE - 1] {
+            check_eq!(order(&ctx.dev, &area, page)?, 0, "order of page {page}");
+        }
+        rss.unchanged(area.size())?;
+        let result = ctx.to_system(&area)?.context("no counts")?;
+        check_eq!(result.small, ALL, "migrated back small");
+        area.verify(12)?;
+        rss.unchanged(area.size())?;
     }
-    rss.unchanged(area.size())?;
-    let result = ctx.to_system(&area)?.context("no counts")?;
-    check_eq!(result.small, ALL, "migrated back small");
-    area.verify(12)?;
-    rss.unchanged(area.size())
+    Ok(())
 }
 
 fn to_system(ctx: &Ctx) -> Result<()> {
-    let area = Area::filled(1, 13)?;
-    let rss = Rss::now()?;
-    ctx.to_device(&area, 13)?;
-    ctx.dev.inject(Point::HugeAlloc, 0, 1)?;
-    let result = ctx.migrate_all(abi::TO_SYSTEM, &area)?;
-    check_eq!(result.split, ALL, "migrated back split");
-    all_at(&ctx.dev, ctx.driver, &area, Place::SystemSmall)?;
-    for page in [0, 1, HUGE - 1] {
-        check_eq!(order(&ctx.dev, &area, page)?, 0, "order of page {page}");
+    for splits in BOTH {
+        println!("{splits:?}:");
+        let _splits = CoreSplits::set(splits)?;
+        let area = Area::filled(1, 13)?;
+        let rss = Rss::now()?;
+        ctx.to_device(&area, 13)?;
+        ctx.dev.inject(Point::HugeAlloc, 0, 1)?;
+        let result = ctx.migrate_all(abi::TO_SYSTEM, &area)?;
+        check_eq!(result.split, ALL, "migrated back split");
+        all_at(&ctx.dev, ctx.driver, &area, Place::SystemSmall)?;
+        for page in [0, 1, HUGE - 1] {
+            check_eq!(order(&ctx.dev, &area, page)?, 0, "order of page {page}");
+        }
+        area.verify(13)?;
+        rss.unchanged(area.size())?;
     }
-    area.verify(13)?;
-    rss.unchanged(area.size())
+    Ok(())
 }
 
 fn fault(ctx: &Ctx) -> Result<()> {
-    let area = Area::filled(1, 14)?;
-    for times in [1, 1000] {
+    for (splits, times) in [
+        (Splits::WhileMigrating, 1),
+        (Splits::WhileMigrating, 1000),
+        (Splits::Before, 1),
+        (Splits::Before, 1000),
+    ] {
+        println!("{splits:?}, {times} times:");
+        let _splits = CoreSplits::set(splits)?;
+        let area = Area::filled(1, 14)?;
         ctx.to_device(&area, 14)?;
+        let by_worker = CoreSplits::by_worker()?;
         ctx.dev.inject(Point::HugeAlloc, 0, times)?;
         area.word(17, 0);
         pages_at_system(&area, 17)?;
+        let by_worker = CoreSplits::by_worker()? - by_worker;
+        if splits == Splits::WhileMigrating {
+            check_eq!(by_worker, 0, "folios split by the worker");
+        } else if times > 1 {
+            check_eq!(by_worker, 1, "folios split by the worker");
+            // Small folios, each touched by itself.
+            check_eq!(order(&ctx.dev, &area, 40)?, 0, "order of a page that stays");
+        }
         area.verify(14)?;
         pages_at_system(&area, HUGE - 1)?;
         ctx.dev.inject(Point::HugeAlloc, 0, 0)?;
         // Whatever became of the mapping, the next round starts with a huge page.
         area.collapse()?;
+    }
+    Ok(())
+}
+
+/// A huge page on the device of which only a half may be written is mapped by PTEs. A kernel without the fixes is
+/// not asked to split it inside a fault (K19).
+fn fault_on_part(ctx: &Ctx) -> Result<()> {
+    for splits in BOTH {
+        println!("{splits:?}:");
+        let _splits = CoreSplits::set(splits)?;
+        let area = Area::filled(1, 22)?;
+        ctx.to_device(&area, 22)?;
+        area.protect_pages(0, HUGE / 2, ProtFlags::PROT_READ)?;
+        check_eq!(order(&ctx.dev, &area, 3)?, 9, "order before the fault");
+        let by_worker = CoreSplits::by_worker()?;
+        area.verify_pages(22, HUGE / 2 + 3, 1)?;
+        let by_worker = CoreSplits::by_worker()? - by_worker;
+        let wanted = u64::from(splits == Splits::Before);
+        check_eq!(by_worker, wanted, "folios split by the worker");
+        check_eq!(order(&ctx.dev, &area, 3)?, 0, "order after it");
+        area.verify(22)?;
     }
     Ok(())
 }

@@ -1,0 +1,55 @@
+// SPDX-License-Identifier: GPL-2.0
+
+//! Whether the kernel's core splits huge pages while they migrate, as debugfs shows and changes it.
+
+use std::{fs, path::Path};
+
+use anyhow::{Context, Result};
+
+use crate::{ledger, test::Skip};
+
+const DEVICE: &str = "/sys/kernel/debug/rust_dmirror/hmm_dmirror0";
+
+/// The two ways to go on without a huge destination.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Splits {
+    /// The collector splits before, outside of faults: all that a kernel without the fixes is asked for.
+    Before,
+    /// The core splits in the middle of the migration, and faults split mappings.
+    WhileMigrating,
+}
+
+pub const BOTH: [Splits; 2] = [Splits::Before, Splits::WhileMigrating];
+
+/// One of them, for as long as this lives.
+pub struct CoreSplits {
+    was: String,
+}
+
+impl CoreSplits {
+    pub fn set(splits: Splits) -> Result<CoreSplits> {
+        let file = Path::new(DEVICE).join("core_splits");
+        if !file.exists() {
+            return Err(Skip(format!("there is no {}", file.display())).into());
+        }
+        let was = fs::read_to_string(&file)?;
+        let text = match splits {
+            Splits::Before => "0",
+            Splits::WhileMigrating => "1",
+        };
+        fs::write(&file, text).with_context(|| format!("writing `{text}` to core_splits"))?;
+        Ok(CoreSplits { was })
+    }
+
+    /// Folios that the worker has split for faults so far.
+    pub fn by_worker() -> Result<u64> {
+        let stats = fs::read_to_string(Path::new(DEVICE).join("stats"))?;
+        ledger::number(&stats, "split_by_worker")
+    }
+}
+
+impl Drop for CoreSplits {
+    fn drop(&mut self) {
+        let _ = fs::write(Path::new(DEVICE).join("core_splits"), &self.was);
+    }
+}
