@@ -111,6 +111,7 @@ SKIPS_STOCK=(
 	'this kernel has no fail-nth'
 	'this kernel cannot let page allocations fail'
 	'this kernel has no /sys/kernel/debug/fail_function'
+	'this kernel cannot hold a migration back'
 	'K12: this kernel would not survive'
 	'K13: this kernel may not survive'
 )

@@ -2,7 +2,8 @@
 # shellcheck shell=sh
 #
 # Read by the steps of the experiment: runs one program while a huge folio is
-# split, refused, or refused with the rejected put, and prints every stage that
+# split, refused, refused with the rejected put, or zapped before it is split with
+# and without the fix, and prints every stage that
 # the patched kernel traces, as it happens: a kernel that breaks a moment later
 # cannot take back what it has said.
 
@@ -13,6 +14,7 @@ grace=5
 event=/sys/kernel/tracing/events/migrate_device/migrate_device_stage
 fail=/sys/kernel/debug/fail_function
 rejected_put=/sys/module/migrate_device/parameters/rejected_put
+zap_ignored=/sys/module/migrate_device/parameters/zap_ignored
 
 # put FILE VALUE
 put() { printf '%s' "$2" >"$1" || echo "experiment: cannot write '$2' to $1; is this kernel patched?"; }
@@ -49,6 +51,7 @@ under() {
 	case $condition in
 	refused) refuse_once ;;
 	put) refuse_once && put "$rejected_put" 1 ;;
+	zapped) put "$zap_ignored" 1 ;;
 	esac
 	(
 		"$@"
@@ -69,6 +72,7 @@ under() {
 		put "$fail/inject" '!folio_split_unmapped'
 		put "$rejected_put" 0
 		;;
+	zapped) put "$zap_ignored" 0 ;;
 	esac
 	put "$event/enable" 0
 	# What is in the pipe is read within a second. After an oops the kernel traces

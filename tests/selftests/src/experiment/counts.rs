@@ -7,9 +7,10 @@ use std::fmt;
 use anyhow::{bail, ensure, Context, Result};
 
 /// The stages of `migrate_device_stage`, in order, and what they are called in the table.
-pub const STAGES: [(&str, &str); 9] = [
+pub const STAGES: [(&str, &str); 10] = [
     ("before_get", "before folio_get"),
     ("after_get", "after folio_get"),
+    ("no_pmd", "no PMD of this folio"),
     ("after_pmd_split", "after split_huge_pmd_address"),
     ("after_folio_split", "after folio_split_unmapped"),
     ("after_error", "leaving on the error path"),
@@ -128,7 +129,9 @@ pub fn expected(text: &str, column: &str) -> Result<Expected> {
         ensure!(row.len() == heads.len(), "row not understood: {row:?}");
         let (name, cell) = (row[0], row[at]);
         if name == "returned" {
-            expected.split.returned = Some(cell.parse().context("returned")?);
+            if cell != "-" {
+                expected.split.returned = Some(cell.parse().context("returned")?);
+            }
         } else if let Some(driver) = name.strip_prefix("program:") {
             expected.program.push((driver.into(), cell.into()));
         } else {
@@ -184,6 +187,7 @@ mod tests {
                 Some(1),
                 Some(2),
                 none,
+                none,
                 Some(1),
                 none,
                 none,
@@ -203,9 +207,9 @@ mod tests {
         }
         text += "program:c passed failed\n";
         let clean = expected(&text, "clean").unwrap();
-        assert_eq!(clean.split.stages[3].unwrap().to_string(), "1/0/9");
+        assert_eq!(clean.split.stages[4].unwrap().to_string(), "1/0/9");
         let refused = expected(&text, "refused").unwrap();
-        assert_eq!(refused.split.stages[3], None);
+        assert_eq!(refused.split.stages[4], None);
         assert_eq!(refused.split.returned, Some(-11));
         assert_eq!(refused.program, [("c".to_string(), "failed".to_string())]);
         assert!(expected(&text, "put").is_err());

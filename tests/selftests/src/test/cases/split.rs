@@ -2,6 +2,8 @@
 
 //! No huge destination: the folio is split while it migrates.
 
+use std::{fs, path::Path, thread, time::Duration};
+
 use anyhow::{Context, Result};
 use nix::sys::mman::ProtFlags;
 
@@ -13,6 +15,7 @@ use crate::{
     test::{
         case::{Case, Ctx, OnC, NEW_ABI},
         check::{all_at, order, pages_at, Place, Rss},
+        Skip,
     },
 };
 
@@ -52,6 +55,12 @@ pub const CASES: &[Case] = &[
         "a CPU fault on a huge page that is mapped by PTEs: split by the fault, or by a worker",
         NEW_ABI,
         fault_on_part,
+    ),
+    Case::new(
+        "split.zapped_while_held",
+        "a huge page is discarded between setup and the split: nothing is moved, nothing is left (K20)",
+        OnC::Passes,
+        zapped_while_held,
     ),
     Case::new(
         "split.some_of_many",
@@ -259,4 +268,52 @@ fn fault_by_page(ctx: &Ctx) -> Result<()> {
     pages_at(dev, driver, &area, 40, 10, Place::SystemSmall)?;
     pages_at(dev, driver, &area, 50, HUGE - 50, Place::DeviceSmall)?;
     area.verify(21)
+}
+
+/// Holds every migration back before `migrate_vma_pages()` while it lives: a switch of our kernel patches, which
+/// drivers without pause points need.
+struct Held;
+
+impl Held {
+    const SWITCH: &str = "/sys/module/migrate_device/parameters/hold_ms";
+
+    fn by(milliseconds: u32) -> Result<Held> {
+        if !Path::new(Held::SWITCH).exists() {
+            return Err(Skip("this kernel cannot hold a migration back".into()).into());
+        }
+        fs::write(Held::SWITCH, milliseconds.to_string()).context("hold_ms")?;
+        Ok(Held)
+    }
+}
+
+impl Drop for Held {
+    fn drop(&mut self) {
+        let _ = fs::write(Held::SWITCH, "0");
+    }
+}
+
+fn zapped_while_held(ctx: &Ctx) -> Result<()> {
+    let _splits = match ctx.rust() {
+        true => Some(CoreSplits::set(Splits::WhileMigrating)?),
+        false => None,
+    };
+    let area = Area::filled(1, 23)?;
+    ctx.dev.set_flags(abi::FLAG_FAIL_ALLOC).context("FLAGS")?;
+    let held = Held::by(400)?;
+    thread::scope(|scope| {
+        let zap = scope.spawn(|| {
+            thread::sleep(Duration::from_millis(150));
+            area.discard(0, HUGE)
+        });
+        // The C driver answers ENOENT where not all of the range has moved.
+        let _ = ctx.dev.read_by(abi::MIGRATE_TO_DEV, area.addr(), HUGE);
+        zap.join().expect("the thread does not panic")
+    })?;
+    drop(held);
+    check_eq!(
+        (0..HUGE).all(|page| area.word(page, 0) == 0),
+        true,
+        "what was discarded reads as zero"
+    );
+    Ok(())
 }
