@@ -201,7 +201,7 @@ A PMD that was zapped before does leak (K20). Between setup and pages, mmap_lock
 reading only, and MADV_DONTNEED needs no more. If it has removed the migration entry,
 split_huge_pmd_address() finds no PMD to split and puts nothing: 1, 2, 2. The split is refused
 for the reference too many, and the folio stays for ever, with one reference and no mapping:
-1/0/9. patches/0013 takes the reference under the PMD lock, and only if there is a PMD to
+1/0/9. Our driver's ledger sees it, on any kernel: that is why its program fails there. patches/0013 takes the reference under the PMD lock, and only if there is a PMD to
 split. 0014 also asks whether it is this folio's: another one may be mapped there by then, and
 would be frozen and put (K24).
 

@@ -18,6 +18,7 @@ mod experiment;
 mod ledger;
 mod parameters;
 mod proc;
+mod race;
 mod ready;
 mod stat;
 mod strand;
@@ -54,6 +55,8 @@ enum Command {
     Test(test::Options),
     /// Let everything race, and compare all data with a model; KTAP on standard output
     Stress(stress::Options),
+    /// Let a few threads do one thing each to one huge page, and see whether the kernel survives
+    Race(race::Options),
     /// Show the counters of a device
     Stat(Target),
     /// Show the reference counts of one migration, stage by stage
@@ -99,6 +102,7 @@ fn run(command: Command) -> Result<u8> {
         Command::Demo(target) => demo::run(target.device),
         Command::Test(options) => test::run(&options),
         Command::Stress(options) => stress::run(&options),
+        Command::Race(options) => race::run(&options),
         Command::Stat(target) => stat::run(target.device),
         Command::Trace { target, inject } => trace::run(target.device, &inject),
         Command::Strand(options) => strand::run(&options),

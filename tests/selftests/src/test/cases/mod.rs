@@ -16,6 +16,7 @@ mod nth;
 mod outside;
 mod own;
 mod partial;
+mod races;
 mod ready;
 mod refused;
 mod shared;
@@ -45,6 +46,7 @@ pub fn all() -> impl Iterator<Item = &'static Case> {
         nth::CASES,
         answers::CASES,
         stress::CASES,
+        races::CASES,
     ]
     .into_iter()
     .flatten()
