@@ -44,7 +44,6 @@ struct rust_dmirror_shape {
 	int mapcount;
 };
 
-void rust_dmirror_folio_get(struct folio *folio);
 void rust_dmirror_folio_put(struct folio *folio);
 bool rust_dmirror_folio_try_get(struct folio *folio);
 bool rust_dmirror_folio_trylock(struct folio *folio);
@@ -119,6 +118,7 @@ int rust_dmirror_test_munmap(unsigned long addr, unsigned long len);
 bool rust_dmirror_test_drain_lru(void);
 bool rust_dmirror_test_peek(unsigned long pfn, unsigned long offset, u64 *word);
 struct mm_struct *rust_dmirror_test_dup_mm(void);
+void rust_dmirror_test_folio_ref_add(struct folio *folio, int nr);
 void rust_dmirror_test_copy(void *dst, const void *src, unsigned long size);
 
 /* Gates: each returns 0 unless fail_function makes it fail. */
