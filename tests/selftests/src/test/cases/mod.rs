@@ -10,6 +10,7 @@ mod basic;
 mod coherent;
 pub mod defects;
 mod evict;
+mod hugetlb;
 mod limits;
 mod new_abi;
 mod nth;
@@ -29,6 +30,7 @@ pub fn all() -> impl Iterator<Item = &'static Case> {
     [
         basic::CASES,
         access::CASES,
+        hugetlb::CASES,
         split::CASES,
         refused::CASES,
         partial::CASES,
