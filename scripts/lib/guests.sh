@@ -23,7 +23,8 @@ declare -A PRIVATE_TESTS=([7.3]=39)
 
 # What COHERENT=yes stands for; the step bad-parameters knows the addresses.
 COHERENT_MEMORY=3G
-COHERENT_APPEND='memmap=512M$0x80000000'
+# The second range is no memory, and nobody may use it as such.
+COHERENT_APPEND='memmap=512M$0x80000000 memmap=4M$0xe0000000'
 COHERENT_PARAMETERS='spm_addr_dev0=0x80000000 spm_addr_dev1=0x90000000'
 
 # What HARDWARE=numa stands for. Each of the pages is aligned to its size, and there is room for both on

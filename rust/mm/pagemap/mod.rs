@@ -20,7 +20,10 @@ pub use driver::{
     Driver,
     OwnerId, //
 };
-pub use region::Memory;
+pub use region::{
+    Memory,
+    SpecialPurpose, //
+};
 pub use run::Run;
 
 use super::{
@@ -114,6 +117,11 @@ unsafe impl<T: Driver> Sync for Pagemap<T> {}
 
 impl<T: Driver> Pagemap<T> {
     /// Makes `size` bytes of device memory, a multiple of [`HUGE_SIZE`]. C: `memremap_pages()`.
+    ///
+    /// # Errors
+    ///
+    /// `EINVAL` for a bad size or address; `ENXIO` if what is to be coherent memory is not reserved; `ENODEV` if it
+    /// belongs to a bus or a device; `EBUSY` if somebody uses it; `ENOMEM`.
     ///
     /// May sleep for long, and must not be called with locks held that freeing memory needs.
     pub fn new(memory: Memory, size: usize, owner: OwnerId, data: T) -> impl PinInit<Self, Error> {
