@@ -3,12 +3,13 @@
 //! What the device's own accesses leave behind for others: the kernel, and the next access.
 
 use anyhow::{ensure, Context, Result};
-use nix::sys::mman::MmapAdvise;
+use nix::{errno::Errno, sys::mman::MmapAdvise};
 
 use crate::{
     abi,
-    area::{pattern_bytes, Area},
-    check_eq, proc,
+    area::{pattern_bytes, verify_bytes, Area, HUGE},
+    check_eq,
+    proc::{self, pagemap},
     test::{
         case::{Case, Ctx, OnC},
         shown::Shown,
@@ -49,6 +50,13 @@ pub const CASES: &[Case] = &[
         OnC::Passes,
         exclusive_to_new_memory,
     ),
+    Case::new(
+        "access.exclusive_beside_reads",
+        "a page that becomes exclusive while the device reads around it is known to be so",
+        OnC::Skip("its table is filled by whoever is last"),
+        exclusive_beside_reads,
+    )
+    .races(),
 ];
 
 /// The device writes one of two areas after the process said that the kernel may drop what is in them,
@@ -101,4 +109,47 @@ fn exclusive_to_new_memory(ctx: &Ctx) -> Result<()> {
     check_eq!(cmd.cpages, PAGES as u64, "pages that were copied");
     data.verify(403)?;
     area.verify(403)
+}
+
+/// The device's own reads fill its table while a page is made exclusive. They may take that away, but then
+/// the page table of the process knows it, too.
+fn exclusive_beside_reads(ctx: &Ctx) -> Result<()> {
+    const ROUNDS: usize = 300;
+    let area = Area::filled_small(HUGE, 404)?;
+    let mut exclusive = 0;
+    for round in 0..ROUNDS {
+        // The CPU takes it back, and the device forgets the page.
+        let page = round % 8;
+        area.set_word(page, 0, area.word(page, 0));
+        std::thread::scope(|scope| {
+            let reader = scope.spawn(|| ctx.dev.read(area.addr(), HUGE).context("READ"));
+            ctx.dev
+                .read_by(abi::EXCLUSIVE, area.page(page), 1)
+                .context("EXCLUSIVE")?;
+            verify_bytes(404, 0, &reader.join().expect("the reader")?)
+        })?;
+        let check = ctx
+            .dev
+            .command(abi::CHECK_EXCLUSIVE, area.page(page), 0, 1)
+            .err();
+        let is_known = check == Some(Errno::EPERM);
+        let is_exclusive = pagemap::of(area.page(page), 1)?[0].swap();
+        check_eq!(
+            is_known,
+            is_exclusive,
+            "round {round}: the device knows that the page is exclusive"
+        );
+        exclusive += usize::from(is_exclusive);
+        // So are reads later on: they need no fault.
+        ctx.dev.read(area.addr(), HUGE).context("READ")?;
+        let is_still = pagemap::of(area.page(page), 1)?[0].swap();
+        check_eq!(
+            is_still,
+            is_exclusive,
+            "round {round}: exclusive after a device read"
+        );
+    }
+    println!("exclusive in {exclusive} of {ROUNDS} rounds");
+    ensure!(exclusive > 0, "never exclusive");
+    area.verify(404)
 }

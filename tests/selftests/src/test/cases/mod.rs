@@ -20,6 +20,7 @@ mod partial;
 mod ready;
 mod refused;
 mod shared;
+mod soft_dirty;
 mod split;
 mod stress;
 
@@ -31,6 +32,7 @@ pub fn all() -> impl Iterator<Item = &'static Case> {
         basic::CASES,
         access::CASES,
         hugetlb::CASES,
+        soft_dirty::CASES,
         split::CASES,
         refused::CASES,
         partial::CASES,
