@@ -114,42 +114,59 @@ fn exclusive_to_new_memory(ctx: &Ctx) -> Result<()> {
 /// The device's own reads fill its table while a page is made exclusive. They may take that away, but then
 /// the page table of the process knows it, too.
 fn exclusive_beside_reads(ctx: &Ctx) -> Result<()> {
-    const ROUNDS: usize = 300;
+    const ROUNDS: usize = 600;
     let area = Area::filled_small(HUGE, 404)?;
+    let barrier = std::sync::Barrier::new(2);
     let mut exclusive = 0;
-    for round in 0..ROUNDS {
-        // The CPU takes it back, and the device forgets the page.
-        let page = round % 8;
-        area.set_word(page, 0, area.word(page, 0));
-        std::thread::scope(|scope| {
-            let reader = scope.spawn(|| ctx.dev.read(area.addr(), HUGE).context("READ"));
-            ctx.dev
-                .read_by(abi::EXCLUSIVE, area.page(page), 1)
-                .context("EXCLUSIVE")?;
-            verify_bytes(404, 0, &reader.join().expect("the reader")?)
-        })?;
-        let check = ctx
-            .dev
-            .command(abi::CHECK_EXCLUSIVE, area.page(page), 0, 1)
-            .err();
-        let is_known = check == Some(Errno::EPERM);
-        let is_exclusive = pagemap::of(area.page(page), 1)?[0].swap();
-        check_eq!(
-            is_known,
-            is_exclusive,
-            "round {round}: the device knows that the page is exclusive"
-        );
-        exclusive += usize::from(is_exclusive);
-        // So are reads later on: they need no fault.
-        ctx.dev.read(area.addr(), HUGE).context("READ")?;
-        let is_still = pagemap::of(area.page(page), 1)?[0].swap();
-        check_eq!(
-            is_still,
-            is_exclusive,
-            "round {round}: exclusive after a device read"
-        );
-    }
+    std::thread::scope(|scope| {
+        let reader = scope.spawn(|| {
+            // Fails at the end only, or the other one would wait for ever.
+            (0..ROUNDS).fold(Ok(()), |so_far, _| {
+                barrier.wait();
+                let data = ctx.dev.read(area.addr(), HUGE).context("READ");
+                barrier.wait();
+                so_far.and(data.and_then(|data| verify_bytes(404, 0, &data)))
+            })
+        });
+        let mut bad = Ok(());
+        for round in 0..ROUNDS {
+            let page = round % 8;
+            // The CPU takes it back, and the device forgets the page.
+            area.set_word(page, 0, area.word(page, 0));
+            barrier.wait();
+            // Sooner or later.
+            (0..round % 64 * 50).for_each(|_| std::hint::spin_loop());
+            let made = ctx.dev.read_by(abi::EXCLUSIVE, area.page(page), 1);
+            barrier.wait();
+            if bad.is_ok() {
+                bad = made.map(drop).context("EXCLUSIVE").and_then(|()| {
+                    exclusive += usize::from(knows_exclusive(ctx, &area, page)?);
+                    Ok(())
+                });
+            }
+        }
+        bad.and(reader.join().expect("the reader"))
+    })?;
     println!("exclusive in {exclusive} of {ROUNDS} rounds");
     ensure!(exclusive > 0, "never exclusive");
     area.verify(404)
+}
+
+/// Whether a page is exclusive, as the device knows it and as the page table has it, before and after a
+/// device read, which needs no fault.
+fn knows_exclusive(ctx: &Ctx, area: &Area, page: usize) -> Result<bool> {
+    let check = ctx
+        .dev
+        .command(abi::CHECK_EXCLUSIVE, area.page(page), 0, 1)
+        .err();
+    let is_exclusive = pagemap::of(area.page(page), 1)?[0].swap();
+    check_eq!(
+        check == Some(Errno::EPERM),
+        is_exclusive,
+        "the device knows that a page is exclusive"
+    );
+    ctx.dev.read(area.addr(), HUGE).context("READ")?;
+    let is_still = pagemap::of(area.page(page), 1)?[0].swap();
+    check_eq!(is_still, is_exclusive, "exclusive after a device read");
+    Ok(is_exclusive)
 }
