@@ -2,7 +2,7 @@
 #
 # Doors to scripts/, no more. Kbuild, beside this file, builds the module.
 
-.PHONY: module run test test-all experiment defects mm-selftests stress bench shell format update clean clean-cache help
+.PHONY: module run test test-all experiment defects mm-selftests races stress bench shell format update clean clean-cache help
 
 module:
 	@scripts/module.sh
@@ -24,6 +24,9 @@ defects:
 
 mm-selftests:
 	@scripts/test.sh --mm
+
+races:
+	@scripts/races.sh
 
 stress:
 	@scripts/stress.sh
@@ -49,4 +52,4 @@ clean-cache:
 help:
 	@scripts/help.sh
 
-export KDIR DRIVER KERNEL STRESS_SECONDS STRESS_SEED STRESS_OPTIONS BENCH BENCH_SECONDS BENCH_OPTIONS
+export KDIR DRIVER KERNEL STRESS_SECONDS STRESS_SEED STRESS_OPTIONS RACES RACE_SECONDS RACE_SEED BENCH BENCH_SECONDS BENCH_OPTIONS

@@ -11,6 +11,8 @@ make defects      what is wrong with the C driver, done to both drivers: tests/d
 make mm-selftests other mm selftests of the kernel, without the driver and with it busy: the same results
 make stress       everything races, all data compared with a model: STRESS_SECONDS=7200
                   STRESS_SEED=N STRESS_OPTIONS="--without fork" KERNEL=stock
+make races        threads on one huge page that is zapped, in every combination, 75 minutes: RACES=20
+                  RACE_SECONDS=15 RACE_SEED=N KERNEL=own
 make bench        both drivers in one boot, in turns, and what the kernel's copies alone take: build/bench
                   BENCH_SECONDS=720 BENCH=time|cpus|nopti|memory|icount|unzeroed|unobserved BENCH_OPTIONS="--filter exclusive"
 make shell        a shell in the guest with the module loaded (DRIVER=c, KERNEL=own)

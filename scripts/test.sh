@@ -10,7 +10,8 @@ set -euo pipefail
 
 # What is booted: name, kernel, driver, steps, and the kernel reports that are
 # expected, COUNT:REGEX; "coherent" gives it coherent devices; its limit in seconds,
-# where it needs more than the others; and what the kernel's command line has besides.
+# where it needs more than the others; what the kernel's command line has besides; and
+# "numa" gives it two nodes, and hugetlb pages of 1 GiB.
 # Kernels are in provide_kernel (lib/kernel.sh), steps in guest/steps; two guests of a list run side by side.
 GUESTS_TEST=(
 	"own-hmm|own|rust|load hmm-tests stress unload||coherent"
@@ -27,19 +28,21 @@ GUESTS_ALL=(
 	"debug-hmm-whole|debug|rust|load hmm-tests unload|||1200|page_owner=off page_poison=0 kmemleak=off mitigations=off"
 	"debug-stress|debug|rust|load stress unload kmemleak||coherent|1200"
 	"c|stock|c|load companion unload|3:WARNING: .*dmirror_do_fault"
-	"stress|own|rust|load stress unload"
+	"stress|own|rust|load split-before stress unload"
+	"races|own|rust|races||||kunit.enable=0"
 	"movable|own|rust|load companion unload||||movablecore=1G"
+	"numa|own|rust|load companion unload|||||numa"
 )
 
 # run_guests SECONDS-OF-STRESS GUEST...
 run_guests() {
-	local entry name kernel driver steps allowed coherent limit append seconds=$1
+	local entry name kernel driver steps allowed coherent limit append hardware seconds=$1
 	shift
 	for entry; do
-		IFS='|' read -r name kernel driver steps allowed coherent limit append <<<"$entry"
+		IFS='|' read -r name kernel driver steps allowed coherent limit append hardware <<<"$entry"
 		# Two at a time, the long ones first: more would fight for two processors, and tests for their time.
 		LEAVE=1 finish || true
-		STRESS=$(stress_options "$seconds") LIMIT=$((${limit:-600} + seconds)) ALLOWED=$allowed COHERENT=$coherent APPEND=$append \
+		STRESS=$(stress_options "$seconds") LIMIT=$((${limit:-600} + seconds)) ALLOWED=$allowed COHERENT=$coherent APPEND=$append HARDWARE=$hardware \
 			guest "$name" "$kernel" "$driver" "$steps"
 	done
 	finish || true
@@ -96,6 +99,8 @@ other_script() {
 }
 
 test_slow_rest() {
+	# make races has all of them.
+	export RACES=${RACES:-15} RACE_SECONDS=${RACE_SECONDS:-4}
 	run_guests "${STRESS_SECONDS:-120}" "${GUESTS_ALL[@]}" "${MM_GUESTS[@]}"
 	compare_mm
 	other_script experiment

@@ -62,6 +62,7 @@ pub fn reason(error: Error) -> &'static str {
         error if error == ENXIO => {
             "not all of it is reserved; give the kernel memmap=SIZE$ADDRESS, see /proc/iomem"
         }
+        error if error == ENODEV => "it belongs to a bus or a device, see /proc/iomem",
         error if error == EBUSY => "it is in use, see /proc/iomem",
         error if error == ENOMEM => "no memory for its struct pages",
         _ => "the kernel refused it",

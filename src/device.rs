@@ -5,7 +5,6 @@
 //! [`Core`] is what pages of the device refer to; [`Device`] is what open files refer to.
 
 use crate::{
-    coherent::Span,
     devmem::{
         DeviceMemory,
         Reserve, //
@@ -13,7 +12,10 @@ use crate::{
     inject::Points,
     layer::mm::{
         folio::Counts,
-        pagemap::OwnerId, //
+        pagemap::{
+            OwnerId,
+            SpecialPurpose, //
+        },
     },
     ledger::Ledger,
     migrate::{
@@ -56,7 +58,7 @@ pub enum Kind {
     /// Private: the CPU cannot reach it.
     Private,
     /// Coherent: this real memory.
-    Coherent(Span),
+    Coherent(SpecialPurpose),
 }
 
 /// What people may choose.

@@ -59,10 +59,12 @@ use kernel::{
         MiscDeviceOptions,
         MiscDeviceRegistration, //
     },
+    module_param::ModuleParamAccess,
     prelude::*,
     str::CStr,
     sync::Arc, //
 };
+use layer::mm::pagemap::SpecialPurpose;
 use ledger::Ledger;
 use migrate::{
     around::Most,
@@ -79,11 +81,11 @@ module! {
     params: {
         spm_addr_dev0: u64 {
             default: 0,
-            description: "Physical address of special purpose memory for the first coherent device",
+            description: "Physical address of special purpose memory for the first coherent device: real memory that nothing else uses, the firmware included",
         },
         spm_addr_dev1: u64 {
             default: 0,
-            description: "Physical address of special purpose memory for the second coherent device",
+            description: "The same for the second coherent device",
         },
         private_mib: u64 {
             default: 4096,
@@ -114,6 +116,12 @@ const NAMES: [&CStr; device::MAX] = [
     c"hmm_dmirror1",
     c"hmm_dmirror2",
     c"hmm_dmirror3",
+];
+
+/// Where the memory of the coherent devices is.
+static SPM_ADDRS: [&ModuleParamAccess<u64>; coherent::DEVICES] = [
+    &module_parameters::spm_addr_dev0,
+    &module_parameters::spm_addr_dev1,
 ];
 
 /// A device and its node.
@@ -162,14 +170,14 @@ impl Dmirror {
         self.nodes.reserve(1, GFP_KERNEL)?;
         let device = Device::new(id, kind, self.settings, self.ledger.clone())?;
         device.memory.set_limit(self.limit);
-        if let Kind::Coherent(span) = kind {
+        if let Kind::Coherent(range) = kind {
             // What is wrong with it is to be heard by who gave the address, not by who opens the node.
             let core = device.core();
             device.memory.try_make_room(core).inspect_err(|error| {
                 pr_err!(
                     "special purpose memory {:#x}-{:#x}: {}\n",
-                    span.start,
-                    span.start + span.size as u64 - 1,
+                    range.start(),
+                    range.start() + range.size() as u64 - 1,
                     coherent::reason(*error)
                 )
             })?;
@@ -194,10 +202,7 @@ impl kernel::Module for Dmirror {
         // SAFETY: This runs once, before anything that could use the lock.
         unsafe { DEVICES.init() };
         let spans = coherent::spans(
-            [
-                module_parameters::spm_addr_dev0.value(),
-                module_parameters::spm_addr_dev1.value(),
-            ],
+            SPM_ADDRS.map(|param| param.value()),
             module_parameters::spm_size_mib.value(),
         )
         .map_err(|reason| {
@@ -231,8 +236,12 @@ impl kernel::Module for Dmirror {
         };
         this.add(Kind::Private)?;
         this.add(Kind::Private)?;
-        for span in spans.into_iter().flatten() {
-            this.add(Kind::Coherent(span))?;
+        if spans.is_some() {
+            for start in SPM_ADDRS {
+                let size = &module_parameters::spm_size_mib;
+                let range = SpecialPurpose::by_parameters(start, size)?;
+                this.add(Kind::Coherent(range))?;
+            }
         }
         pr_info!("{} devices; for testing only\n", this.nodes.len());
         Ok(this)

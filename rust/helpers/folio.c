@@ -12,19 +12,20 @@
 
 #include "helpers.h"
 
-void rust_dmirror_folio_get(struct folio *folio)
-{
-	folio_get(folio);
-}
-
 void rust_dmirror_folio_put(struct folio *folio)
 {
 	folio_put(folio);
 }
 
+/*
+ * Not if there are so many references that more could wrap the count. Half of it is far from what anybody
+ * needs, and far enough from the end for all CPUs that are here at once.
+ */
 bool rust_dmirror_folio_try_get(struct folio *folio)
 {
-	return folio_try_get(folio);
+	int refs = folio_ref_count(folio);
+
+	return refs >= 0 && refs < INT_MAX / 2 && folio_try_get(folio);
 }
 
 bool rust_dmirror_folio_trylock(struct folio *folio)

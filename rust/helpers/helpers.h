@@ -44,7 +44,6 @@ struct rust_dmirror_shape {
 	int mapcount;
 };
 
-void rust_dmirror_folio_get(struct folio *folio);
 void rust_dmirror_folio_put(struct folio *folio);
 bool rust_dmirror_folio_try_get(struct folio *folio);
 bool rust_dmirror_folio_trylock(struct folio *folio);
@@ -94,8 +93,8 @@ unsigned int rust_dmirror_pfn_place(unsigned long pfn, const void *owner, bool w
 void rust_dmirror_folio_inherit(struct folio *head, struct folio *tail);
 void rust_dmirror_pagemap_set_range(struct dev_pagemap *pgmap, u64 start, u64 end);
 struct resource *rust_dmirror_request_free_region(unsigned long size, const char *name);
-bool rust_dmirror_region_is_reserved(u64 start, u64 size);
-bool rust_dmirror_request_region(u64 start, u64 size, const char *name);
+bool rust_dmirror_region_is_reserved(u64 start, u64 size, bool any);
+int rust_dmirror_request_region(u64 start, u64 size, const char *name);
 void rust_dmirror_release_region(u64 start, u64 size);
 int rust_dmirror_numa_mem_id(void);
 
@@ -119,6 +118,7 @@ int rust_dmirror_test_munmap(unsigned long addr, unsigned long len);
 bool rust_dmirror_test_drain_lru(void);
 bool rust_dmirror_test_peek(unsigned long pfn, unsigned long offset, u64 *word);
 struct mm_struct *rust_dmirror_test_dup_mm(void);
+void rust_dmirror_test_folio_ref_add(struct folio *folio, int nr);
 void rust_dmirror_test_copy(void *dst, const void *src, unsigned long size);
 
 /* Gates: each returns 0 unless fail_function makes it fail. */

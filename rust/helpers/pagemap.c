@@ -98,24 +98,41 @@ static int extend(struct resource *res, void *arg)
 }
 
 /*
- * Whether firmware or command line keep the kernel away from all of a range of
- * memory: "Reserved" (memmap=SIZE$ADDRESS), or "Soft Reserved" (EFI's special
- * purpose memory), which has a tree of its own until a driver takes it over.
+ * Whether the firmware keeps the kernel away from all of a range of memory: "Soft
+ * Reserved" (EFI's special purpose memory), which has a tree of its own until a
+ * driver takes it over. If @any, also "Reserved" (memmap=SIZE$ADDRESS), which is
+ * what the firmware calls its own as well.
  */
-bool rust_dmirror_region_is_reserved(u64 start, u64 size)
+bool rust_dmirror_region_is_reserved(u64 start, u64 size, bool any)
 {
 	u64 last = start + size - 1;
 	u64 reserved = start, soft = start, untaken = start;
 
-	walk_iomem_res_desc(IORES_DESC_RESERVED, IORESOURCE_MEM, start, last, &reserved, extend);
+	if (any)
+		walk_iomem_res_desc(IORES_DESC_RESERVED, IORESOURCE_MEM, start, last, &reserved, extend);
 	walk_iomem_res_desc(IORES_DESC_SOFT_RESERVED, IORESOURCE_MEM, start, last, &soft, extend);
 	walk_soft_reserve_res(start, last, &untaken, extend);
 	return reserved > last || soft > last || untaken > last;
 }
 
-bool rust_dmirror_request_region(u64 start, u64 size, const char *name)
+/*
+ * Not below a bus or a device, where memory is not: all around the range must be
+ * reserved, up to the top. What lies in it, or is in use around it, is refused by the
+ * request itself, as PCI's configuration space is.
+ */
+int rust_dmirror_request_region(u64 start, u64 size, const char *name)
 {
-	return request_mem_region(start, size, name);
+	struct resource *res = request_mem_region(start, size, name), *parent;
+
+	if (!res)
+		return -EBUSY;
+	for (parent = res->parent; parent && parent != &iomem_resource; parent = parent->parent) {
+		if (parent->desc != IORES_DESC_RESERVED && parent->desc != IORES_DESC_SOFT_RESERVED) {
+			release_mem_region(start, size);
+			return -ENODEV;
+		}
+	}
+	return 0;
 }
 
 void rust_dmirror_release_region(u64 start, u64 size)

@@ -56,6 +56,12 @@ bool rust_dmirror_test_peek(unsigned long pfn, unsigned long offset, u64 *word)
 	return !copy_from_kernel_nofault(word, page_address(page) + offset, sizeof(*word));
 }
 
+/* May go beyond what a folio can have, for a moment. */
+void rust_dmirror_test_folio_ref_add(struct folio *folio, int nr)
+{
+	folio_ref_add(folio, nr);
+}
+
 /* A copy of current->mm as fork() makes it, or NULL where the kernel has no such thing to offer. */
 struct mm_struct *rust_dmirror_test_dup_mm(void)
 {

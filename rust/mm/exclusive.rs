@@ -31,7 +31,8 @@ const TRIES: u32 = 100;
 impl Mirror {
     /// Makes the page at `address` exclusive to this device and puts it into the table.
     ///
-    /// It stays so until the CPU touches it. `mm` must be the mirrored address space. Sleeps; must
+    /// It stays so until the CPU touches it, or the device faults it in: for writing, or for anything if that
+    /// began before. `mm` must be the mirrored address space. Sleeps; must
     /// not be called with `mmap_lock` held.
     ///
     /// # Errors
@@ -44,6 +45,7 @@ impl Mirror {
             return Err(EINVAL);
         }
         room.provide_spare()?;
+        self.expect_exclusive();
         for _ in 0..TRIES {
             check_killed()?;
             let seq = self.notifier().read_begin();

@@ -13,8 +13,12 @@ use super::{
     },
     HUGE_SIZE, //
 };
-use core::ops::Range;
+use core::ops::{
+    Deref,
+    Range, //
+};
 use kernel::{
+    mm::virt::VmaRef,
     page::{
         PAGE_MASK,
         PAGE_SHIFT,
@@ -28,7 +32,10 @@ use kernel::{
 pub enum FaultError {
     /// No memory: the kernel may kill somebody, and tries again. C: `VM_FAULT_OOM`.
     OutOfMemory,
-    /// The data is lost. C: `VM_FAULT_SIGBUS`.
+    /// Not now: the CPU takes the fault again, if the task was not killed meanwhile. What makes it end is
+    /// up to whoever says so. C: 0, as if the page were there.
+    Again,
+    /// The data cannot be had. C: `VM_FAULT_SIGBUS`.
     Bus,
 }
 
@@ -36,17 +43,20 @@ impl FaultError {
     pub(super) fn as_raw(self) -> bindings::vm_fault_t {
         match self {
             FaultError::OutOfMemory => bindings::FAULT_OOM,
+            FaultError::Again => 0,
             FaultError::Bus => bindings::FAULT_SIGBUS,
         }
     }
-}
 
-impl From<Error> for FaultError {
-    fn from(error: Error) -> Self {
-        if error == ENOMEM {
-            FaultError::OutOfMemory
-        } else {
-            FaultError::Bus
+    /// What an error of something that the fault needed means for it. No `From`, so that no `?` decides by
+    /// itself who gets a signal.
+    pub fn of(error: Error) -> Self {
+        match error {
+            error if error == ENOMEM => FaultError::OutOfMemory,
+            // Page tables changed meanwhile; somebody holds what is needed; or the task was killed, and
+            // ends before it takes the fault again.
+            error if [EAGAIN, EBUSY, EINTR].contains(&error) => FaultError::Again,
+            _ => FaultError::Bus,
         }
     }
 }
@@ -60,6 +70,29 @@ pub struct Shape {
     pub order: u32,
     /// C: `folio_mapcount()`.
     pub mapcount: i32,
+}
+
+/// The VMA of a CPU fault that is being handled, to allocate memory for.
+///
+/// It is no [`Vma`]: with that, [`super::migrate::Batch::setup`] could be asked to collect what the fault holds
+/// locked, and to split a huge folio the core waits for its lock, for ever. Only
+/// [`super::migrate::Batch::setup_fault`] collects inside a fault. The types say so; a test could only hang.
+#[derive(Clone, Copy)]
+pub struct FaultVma<'a>(Vma<'a>);
+
+impl<'a> FaultVma<'a> {
+    /// The VMA.
+    pub fn as_vma_ref(self) -> &'a VmaRef {
+        self.0.as_vma_ref()
+    }
+}
+
+impl Deref for FaultVma<'_> {
+    type Target = VmaRef;
+
+    fn deref(&self) -> &VmaRef {
+        &self.0
+    }
 }
 
 /// A CPU fault on a page of private device memory, in progress.
@@ -85,7 +118,12 @@ impl<'a> Fault<'a> {
     }
 
     /// The VMA.
-    pub fn vma(&self) -> Vma<'a> {
+    pub fn vma(&self) -> FaultVma<'a> {
+        FaultVma(self.collectable_vma())
+    }
+
+    /// The VMA, for [`super::migrate::Batch::setup_fault`], which tells the core which folio is locked.
+    pub(super) fn collectable_vma(&self) -> Vma<'a> {
         // SAFETY: By the type invariants, the VMA stays, and `mmap_lock` is held.
         unsafe { Vma::from_raw(self.vmf.__bindgen_anon_1.vma) }
     }
@@ -162,5 +200,28 @@ impl<'a> Fault<'a> {
             bindings::rust_dmirror_fault_run(self.vmf, pfns.start, pfns.end.saturating_sub(1), most)
         };
         range.start..range.start + (nr.max(1) << PAGE_SHIFT)
+    }
+}
+
+#[kunit_tests(rust_dmirror_fault)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_what_is_lost_is_a_signal() {
+        assert_eq!(FaultError::of(ENOMEM), FaultError::OutOfMemory);
+        for error in [EAGAIN, EBUSY, EINTR] {
+            assert_eq!(FaultError::of(error), FaultError::Again);
+        }
+        for error in [EINVAL, EFAULT, EIO, EPERM, ENOENT] {
+            assert_eq!(FaultError::of(error), FaultError::Bus);
+        }
+    }
+
+    #[test]
+    fn the_core_hears_of_it() {
+        assert_eq!(FaultError::OutOfMemory.as_raw(), bindings::FAULT_OOM);
+        assert_eq!(FaultError::Again.as_raw(), 0);
+        assert_eq!(FaultError::Bus.as_raw(), bindings::FAULT_SIGBUS);
     }
 }

@@ -7,7 +7,10 @@
 //! C headers: [`include/linux/mm.h`](srctree/include/linux/mm.h),
 //! [`include/linux/pagemap.h`](srctree/include/linux/pagemap.h)
 
-use super::bindings;
+use super::{
+    bindings,
+    bounds::assert_not_impl, //
+};
 use core::{
     mem::ManuallyDrop,
     ops::{
@@ -116,7 +119,11 @@ impl Folio {
         self.0.as_ptr()
     }
 
-    /// Another reference on the folio that holds a page, if the page is in use.
+    /// Another reference on the folio that holds a page, if the page is in use. C: `folio_try_get()`.
+    ///
+    /// None also if there are very many references already. Safe code may take one again and again and
+    /// forget it, and a count that wraps would free the folio under its users. That is why this is the only way
+    /// to another reference, and a [`Folio`] cannot be cloned.
     ///
     /// # Safety
     ///
@@ -173,21 +180,15 @@ impl Folio {
     }
 }
 
-impl Clone for Folio {
-    fn clone(&self) -> Self {
-        // SAFETY: By the type invariants, a reference is held already.
-        unsafe { bindings::rust_dmirror_folio_get(self.as_raw()) };
-        // INVARIANT: We just took the reference.
-        Folio(self.0)
-    }
-}
-
 impl Drop for Folio {
     fn drop(&mut self) {
         // SAFETY: By the type invariants, we own a reference, and we give it up here.
         unsafe { bindings::rust_dmirror_folio_put(self.as_raw()) };
     }
 }
+
+assert_not_impl!(Folio: Clone);
+assert_not_impl!(LockedFolio: Clone);
 
 /// A folio with a reference and the lock of our own.
 ///
@@ -228,5 +229,35 @@ impl Drop for LockedFolio {
         // SAFETY: By the type invariants, we own the lock, and we give it up here. The reference is
         // put after this, when the field is dropped.
         unsafe { bindings::folio_unlock(self.0.as_raw()) };
+    }
+}
+
+#[kunit_tests(rust_dmirror_folio)]
+mod tests {
+    use super::*;
+    use crate::layer::mm::{
+        system::Blank,
+        testing,
+        Size, //
+    };
+
+    /// Whether a folio with so many references more gives another.
+    fn gives(refs: i32) -> Result<bool> {
+        let folio = Blank::anywhere(Size::Page)?;
+        let pfn = folio.pfns().start;
+        // What is asserted while they are held would never give them back.
+        Ok(testing::with_references(folio.folio(), refs, || {
+            // SAFETY: A folio's pages have a `struct page`.
+            unsafe { Folio::try_get_pfn(pfn) }.is_some()
+        }))
+    }
+
+    #[test]
+    fn the_count_does_not_wrap() -> Result {
+        assert!(gives(0)?);
+        assert!(gives(1000)?);
+        assert!(!gives(i32::MAX / 2)?);
+        assert!(!gives(i32::MAX - 1)?);
+        Ok(())
     }
 }

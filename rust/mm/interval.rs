@@ -125,14 +125,16 @@ impl<T: Invalidate> Notifier<T> {
                         mm.as_raw(),
                         0,
                         usize::MAX & PAGE_MASK,
-                        &Self::OPS,
+                        Self::OPS,
                     )
                 })
             }),
         }? Error)
     }
 
-    const OPS: bindings::mmu_interval_notifier_ops = {
+    /// What C keeps a pointer to. Its type, a reference that is `'static`, is the check that it stays: the
+    /// compiler refuses a constant that it cannot keep. A test could not tell.
+    const OPS: &'static bindings::mmu_interval_notifier_ops = &{
         let mut ops: bindings::mmu_interval_notifier_ops = pin_init::zeroed();
         ops.invalidate = Some(Self::invalidate);
         ops

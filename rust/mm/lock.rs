@@ -76,7 +76,7 @@ impl Drop for MmapReadLock<'_> {
 #[derive(Clone, Copy)]
 pub struct Vma<'a>(&'a VmaRef);
 
-impl Vma<'_> {
+impl<'a> Vma<'a> {
     /// # Safety
     ///
     /// It must be a VMA of an address space whose `mmap_lock` is held for reading for `'a`.
@@ -84,6 +84,11 @@ impl Vma<'_> {
         // INVARIANT: By the requirements of this function.
         // SAFETY: By the requirements of this function.
         Vma(unsafe { VmaRef::from_raw(raw) })
+    }
+
+    /// The VMA, for what its own lock is enough for.
+    pub fn as_vma_ref(self) -> &'a VmaRef {
+        self.0
     }
 }
 

@@ -102,6 +102,10 @@ impl<'a> Locked<'a> {
     /// Stores an answer of `hmm_range_fault()` for the pages from `start`, a huge boundary, on: as one
     /// huge mapping, of which the first entry tells, or page by page.
     ///
+    /// A page that the table has as exclusive stays that: it was made so after the answer, by another thread of
+    /// ours, which does not count as a change ([`super::mirror::Mirror::make_exclusive`]). Not so in a huge
+    /// mapping: to make one of its pages exclusive, it is split, which does count.
+    ///
     /// # Safety
     ///
     /// What was answered must be true since the table was locked, and any change of it go through
@@ -124,7 +128,9 @@ impl<'a> Locked<'a> {
             let pfn = Pfn::from_raw(*raw);
             pfn.pfn().and_then(|number| pack(number, access_of(pfn)))
         };
-        self.table.set_all(first, pfns.iter().map(word), spare)
+        let is_exclusive = |word| unpack(word).1 == Access::Exclusive;
+        self.table
+            .set_all(first, pfns.iter().map(word), is_exclusive, spare)
     }
 
     /// # Safety
@@ -138,8 +144,12 @@ impl<'a> Locked<'a> {
         spare: &mut Option<Spare>,
     ) -> Result {
         let word = pack(pfn, Access::Exclusive).ok_or(EINVAL)?;
-        self.table
-            .set_all(address >> PAGE_SHIFT, [Some(word)].into_iter(), spare)
+        self.table.set_all(
+            address >> PAGE_SHIFT,
+            [Some(word)].into_iter(),
+            |_| false,
+            spare,
+        )
     }
 
     /// The page that is mapped at an address.
@@ -160,6 +170,17 @@ impl<'a> Locked<'a> {
             access,
             _locked: PhantomData,
         })
+    }
+
+    /// Asks nothing of the pages from `start` on that are exclusive to this device: they may be used as they
+    /// are, and a fault would take that away. There is an entry for each page in `requests`.
+    pub(super) fn spare_exclusive(&self, start: usize, requests: &mut [usize]) {
+        for (at, request) in requests.iter_mut().enumerate() {
+            let page = self.page(start + (at << PAGE_SHIFT));
+            if page.is_some_and(|page| page.access() == Access::Exclusive) {
+                *request = 0;
+            }
+        }
     }
 
     /// Forgets what is mapped at the addresses.

@@ -45,6 +45,10 @@ use core::ops::Range;
 use kernel::{
     error::to_result,
     mm::{
+        virt::{
+            flags,
+            VmaRef, //
+        },
         Mm,
         MmWithUser, //
     },
@@ -56,6 +60,10 @@ use kernel::{
     prelude::*,
     sync::{
         aref::ARef,
+        atomic::{
+            Atomic,
+            Relaxed, //
+        },
         Mutex, //
     },
     time::{
@@ -70,6 +78,8 @@ struct Shared {
     #[pin]
     table: Mutex<Table>,
     owner: OwnerId,
+    /// Whether a page was ever exclusive, which is rare.
+    knows_exclusive: Atomic<bool>,
 }
 
 impl Invalidate for Shared {
@@ -83,7 +93,8 @@ impl Invalidate for Shared {
             }
         };
         // Making a page exclusive to us does not move it, and the caller's own sequence number
-        // must survive this, or it would never get done.
+        // must survive this, or it would never get done. A fill by another thread does not begin anew
+        // either: it leaves what is exclusive alone when it stores its answer.
         if !(event.reason() == Reason::Exclusive && event.is_by(self.owner)) {
             event.set_seq();
         }
@@ -146,6 +157,10 @@ enum Way {
     Look,
 }
 
+fn is_hugetlb(vma: &VmaRef) -> bool {
+    vma.flags() & flags::HUGETLB != 0
+}
+
 /// How long a mapping may keep changing under whoever looks at it.
 const TIMEOUT: Delta = Delta::from_millis(bindings::HMM_RANGE_DEFAULT_TIMEOUT as i64);
 
@@ -156,6 +171,7 @@ impl Mirror {
             notifier <- Notifier::new(mm, pin_init!(Shared {
                 table <- new_mutex!(Table::default(), "mirror_table"),
                 owner,
+                knows_exclusive: Atomic::new(false),
             })),
         }? Error)
     }
@@ -182,7 +198,9 @@ impl Mirror {
     /// must not be called with `mmap_lock` held.
     ///
     /// Private memory of this device that is wanted for writing may be there for reading only nevertheless
-    /// (K8): [`Locked`] tells.
+    /// (K8): [`Locked`] tells. A page that is exclusive to this device and wanted for reading stays that;
+    /// for writing, it is faulted in and not exclusive any more. So may be a page that is made exclusive while
+    /// this is faulting it in.
     ///
     /// # Errors
     ///
@@ -232,7 +250,7 @@ impl Mirror {
         mut look: impl FnMut(usize, usize, Seen<'_>),
     ) -> Result {
         // A range that begins inside a huge device entry is answered with the PFN of its head
-        // (K7): ask from the boundary on, but want only what was wanted.
+        // (K7): ask from the boundary on, but want only what was wanted. Not so in hugetlb.
         let start = range.start & !(HUGE_SIZE - 1);
         let is_good = range.start < range.end
             && range.start % PAGE_SIZE == 0
@@ -282,12 +300,22 @@ impl Mirror {
             };
             pfns[..skipped].fill(0);
             pfns[skipped..asked].fill(wanted.request());
+            if wanted == Want::Read && self.notifier.data().knows_exclusive.load(Relaxed) {
+                self.lock()
+                    .spare_exclusive(range.start, &mut pfns[skipped..asked]);
+            }
             let mut request = self.request(pfns, start, asked);
             request.pfn_flags_mask = wanted.mask();
             request.notifier_seq = self.notifier.read_begin();
             let answer = {
-                let _mmap = MmapReadLock::new(&mm)?;
-                // SAFETY: The notifier is registered, `pfns` has an entry for each page that is
+                let mmap = MmapReadLock::new(&mm)?;
+                if skipped > 0 && mmap.vma(range.start).is_some_and(|vma| is_hugetlb(&vma)) {
+                    // The core looks at the request for the first page only, and answers for all that are
+                    // in one hugetlb page, also from its middle on.
+                    request.start = range.start;
+                    request.hmm_pfns = request.hmm_pfns.wrapping_add(skipped);
+                }
+                // SAFETY: The notifier is registered, `hmm_pfns` has an entry for each page that is
                 // asked for, and `mmap_lock` is held.
                 to_result(unsafe { bindings::hmm_range_fault(&mut request) })
             };
@@ -354,6 +382,11 @@ impl Mirror {
             pfn_flags_mask: 0,
             dev_private_owner: self.owner().as_raw(),
         }
+    }
+
+    /// Notes that a page is going to be exclusive: who fills the table has to look for such from now on.
+    pub(super) fn expect_exclusive(&self) {
+        self.notifier.data().knows_exclusive.store(true, Relaxed);
     }
 
     pub(super) fn notifier(&self) -> &Notifier<impl Invalidate> {

@@ -14,6 +14,7 @@
 //! 4. the spinlock of a [`pagemap::Pagemap`] (taken below page table locks, interrupts off)
 
 pub mod backing;
+mod bounds;
 pub mod evict;
 pub mod exclusive;
 pub mod fault;

@@ -13,7 +13,6 @@ use super::{
         Folio,
         LockedFolio, //
     },
-    lock::Vma,
     migrate::Source,
     Size, //
 };
@@ -136,7 +135,13 @@ impl Blank {
         Ok(Blank { folio, pfn, size })
     }
 
-    fn pfns(&self) -> Range<usize> {
+    /// The locked folio.
+    #[cfg(CONFIG_KUNIT = "y")]
+    pub(super) fn folio(&self) -> &LockedFolio {
+        &self.folio
+    }
+
+    pub(super) fn pfns(&self) -> Range<usize> {
         self.pfn..self.pfn + self.size.pages()
     }
 
@@ -208,14 +213,14 @@ const AT_A_TIME: usize = 32;
 /// The first `left` of `pages` are folios of one page, each with one reference, that nobody else knows
 /// and this value owns.
 pub struct SystemPages<'a> {
-    vma: Vma<'a>,
+    vma: &'a VmaRef,
     pages: [*mut bindings::page; AT_A_TIME],
     left: usize,
 }
 
 impl<'a> SystemPages<'a> {
     /// None yet.
-    pub fn new(vma: Vma<'a>) -> Self {
+    pub fn new(vma: &'a VmaRef) -> Self {
         // INVARIANT: There are none.
         SystemPages {
             vma,
@@ -233,14 +238,14 @@ impl<'a> SystemPages<'a> {
         match self.take() {
             // SAFETY: It was ours, and nobody else knows it.
             Some(page) => unsafe { Blank::from_new(page.cast(), Size::Page) },
-            None => Blank::for_vma(&self.vma, address, Size::Page),
+            None => Blank::for_vma(self.vma, address, Size::Page),
         }
     }
 
     fn fetch(&mut self, nr: usize) {
         self.pages.fill(core::ptr::null_mut());
         let pages = self.pages.as_mut_ptr();
-        // SAFETY: `vma` is valid and read-locked by the invariants of `Vma`; there is room for as
+        // SAFETY: `vma` is valid and read-locked by the invariants of `VmaRef`; there is room for as
         // many pages, and none in it.
         let nr = unsafe {
             bindings::rust_dmirror_vma_alloc_pages(

@@ -125,12 +125,14 @@ impl Table {
         Ok(())
     }
 
-    /// Maps the pages from `page` on, those that have a word; they must be of one leaf. Takes `spare`
-    /// where it needs memory; fails with `ENOMEM` if there is none.
+    /// Maps the pages from `page` on, those that have a word; they must be of one leaf. A page keeps the word
+    /// that it has where `stays` says so. Takes `spare` where it needs memory; fails with `ENOMEM` if there is
+    /// none.
     pub fn set_all(
         &mut self,
         page: usize,
         words: impl Iterator<Item = Option<Word>>,
+        stays: impl Fn(Word) -> bool,
         spare: &mut Option<Spare>,
     ) -> Result {
         let mut words = words.enumerate().filter_map(|(at, word)| Some((at, word?)));
@@ -141,7 +143,10 @@ impl Table {
         }
         let leaf = self.small_leaf(page / HUGE_PAGES, spare)?;
         while let Some((at, word)) = next {
-            *leaf.get_mut(page % HUGE_PAGES + at).ok_or(EINVAL)? = Some(word);
+            let slot = leaf.get_mut(page % HUGE_PAGES + at).ok_or(EINVAL)?;
+            if !slot.is_some_and(&stays) {
+                *slot = Some(word);
+            }
             next = words.next();
         }
         Ok(())
@@ -225,7 +230,7 @@ mod tests {
     }
 
     fn set(table: &mut Table, page: usize, value: usize, spare: &mut Option<Spare>) -> Result {
-        table.set_all(page, [Some(word(value))].into_iter(), spare)
+        table.set_all(page, [Some(word(value))].into_iter(), |_| false, spare)
     }
 
     #[test]
@@ -291,7 +296,7 @@ mod tests {
         let mut table = Table::default();
         let words = || (1..=HUGE_PAGES).map(Word::new);
         for leaf in 0..2 {
-            table.set_all(leaf * HUGE_PAGES, words(), &mut spare()?)?;
+            table.set_all(leaf * HUGE_PAGES, words(), |_| false, &mut spare()?)?;
         }
         table.clear(1..3);
         table.clear(HUGE_PAGES - 1..HUGE_PAGES);
@@ -325,7 +330,7 @@ mod tests {
     fn runs_end_where_words_do_not_follow() -> Result {
         let mut table = Table::default();
         let words = [10, 11, 12, 14, 0, 16].map(Word::new);
-        table.set_all(2, words.into_iter(), &mut spare()?)?;
+        table.set_all(2, words.into_iter(), |_| false, &mut spare()?)?;
         let length = |page, most| table.run(page, most).map(|hit| hit.nr);
         assert_eq!(length(2, 9), Some(3));
         assert_eq!(length(3, 9), Some(2));
@@ -333,6 +338,18 @@ mod tests {
         assert_eq!(length(2, 0), None);
         assert_eq!(length(5, 9), Some(1));
         assert_eq!(length(6, 9), None);
+        Ok(())
+    }
+
+    #[test]
+    fn some_words_stay() -> Result {
+        let mut table = Table::default();
+        let words = |first: usize| (first..first + 3).map(Word::new);
+        let stays = |word: Word| word.get() == 11;
+        table.set_all(2, words(10), stays, &mut spare()?)?;
+        table.set_all(2, words(20), stays, &mut None)?;
+        let found = [2, 3, 4].map(|page| word_at(&table, page).map(|(word, _)| word));
+        assert_eq!(found, [Some(20), Some(11), Some(22)]);
         Ok(())
     }
 
@@ -345,9 +362,15 @@ mod tests {
         assert_eq!(length(1, usize::MAX), Some(HUGE_PAGES - 1));
         assert_eq!(length(1, 3), Some(3));
         assert_eq!(length(1, 0), None);
-        assert_eq!(table.set_all(1, [None].into_iter(), &mut None), Ok(()));
+        assert_eq!(
+            table.set_all(1, [None].into_iter(), |_| false, &mut None),
+            Ok(())
+        );
         let too_long = (0..HUGE_PAGES + 1).map(|_| Some(word(1)));
-        assert_eq!(table.set_all(HUGE_PAGES, too_long, &mut None), Err(EINVAL));
+        assert_eq!(
+            table.set_all(HUGE_PAGES, too_long, |_| false, &mut None),
+            Err(EINVAL)
+        );
         Ok(())
     }
 }

@@ -86,6 +86,16 @@ pub fn fault<T>(
     Ok(handle(&unsafe { Fault::from_raw(&vmf) }))
 }
 
+/// Does some work while a folio has `nr` references more, which must not be negative. Does not sleep by itself.
+pub fn with_references<T>(folio: &LockedFolio, nr: i32, work: impl FnOnce() -> T) -> T {
+    // SAFETY: The folio is referenced, and what is added is taken away below.
+    unsafe { bindings::rust_dmirror_test_folio_ref_add(folio.as_raw(), nr) };
+    let done = work();
+    // SAFETY: The references were added above.
+    unsafe { bindings::rust_dmirror_test_folio_ref_add(folio.as_raw(), -nr) };
+    done
+}
+
 /// A copy of the address space of the test, as `fork()` makes it; `None` if the kernel was not built
 /// with the patch that allows that. Sleeps.
 pub fn duplicate_mm() -> Option<ARef<MmWithUser>> {

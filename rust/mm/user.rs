@@ -9,21 +9,36 @@
 //! C headers: [`include/linux/uaccess.h`](srctree/include/linux/uaccess.h),
 //! [`include/linux/pagemap.h`](srctree/include/linux/pagemap.h)
 
-use super::bindings;
+use super::{
+    bindings,
+    bounds::assert_not_impl, //
+};
 use kernel::{
     page::{
         PAGE_SHIFT,
         PAGE_SIZE, //
     },
-    prelude::*, //
+    prelude::*,
+    types::NotThreadSafe, //
 };
 
 /// Whole pages' worth of memory of the calling process, at any address, which need not be aligned.
+///
+/// # Invariants
+///
+/// `nr` pages from `address` on do not wrap. The address means something to the task that made this value
+/// only, and is used by no other: the value cannot leave the task, which keeps its address space until it
+/// goes back to user space, as an `execve()` does.
 #[derive(Clone, Copy)]
 pub struct UserPages {
     address: usize,
     nr: usize,
+    // In another task, it would be an address in another address space.
+    _nts: NotThreadSafe,
 }
+
+assert_not_impl!(UserPages: Send);
+assert_not_impl!(UserPages: Sync);
 
 impl UserPages {
     /// `nr` pages' worth of memory at `address`. Nothing is known of what is there.
@@ -35,7 +50,12 @@ impl UserPages {
         let address = usize::try_from(address).map_err(|_| EFAULT)?;
         let bytes = nr.checked_mul(PAGE_SIZE).ok_or(EINVAL)?;
         address.checked_add(bytes).ok_or(EFAULT)?;
-        Ok(UserPages { address, nr })
+        // INVARIANT: It was just checked, and the current task makes it.
+        Ok(UserPages {
+            address,
+            nr,
+            _nts: NotThreadSafe,
+        })
     }
 
     /// The address of `nr` pages from page `at` on.

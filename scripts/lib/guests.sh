@@ -11,7 +11,9 @@
 # listed in TEXT_STEPS, and then its exit status is the result. Set for one call:
 #   LIMIT=SECONDS  STRESS=ITS-OPTIONS  BENCH_ARGUMENTS=ITS-OPTIONS  VM_MEMORY=3G  APPEND=KERNEL-ARGUMENTS  PARAMETERS=OF-THE-MODULE
 #   ALLOWED=COUNT:REGEX[newline...]   the kernel reports that this run provokes
+#   RACES=LISTS  RACE_SECONDS=N  RACE_SEED=N   of the step races
 #   COHERENT=yes   with special purpose memory, and coherent devices on it
+#   HARDWARE=numa  with two NUMA nodes, and two hugetlb pages of 1 GiB
 
 TEXT_STEPS=' demo mm-selftests bench-hmm-tests bench-memory bench-memory-smoke '
 
@@ -22,11 +24,18 @@ declare -A PRIVATE_TESTS=([7.3]=39)
 
 # What COHERENT=yes stands for; the step bad-parameters knows the addresses.
 COHERENT_MEMORY=3G
-COHERENT_APPEND='memmap=512M$0x80000000'
+# The second range is no memory, and nobody may use it as such.
+COHERENT_APPEND='memmap=512M$0x80000000 memmap=4M$0xe0000000'
 COHERENT_PARAMETERS='spm_addr_dev0=0x80000000 spm_addr_dev1=0x90000000'
 
+# What HARDWARE=numa stands for. Each of the pages is aligned to its size, and there is room for both on
+# the second node.
+NUMA_CPU=Nehalem,+pdpe1gb
+NUMA_MEMORY=6G
+NUMA_APPEND='hugepagesz=1G hugepages=1:2'
+
 GUESTS=()
-declare -A GUEST_STEPS GUEST_KERNEL GUEST_DRIVER GUEST_ALLOWED GUEST_GUP GUEST_KUNIT GUEST_COHERENT GUEST_MOVABLE
+declare -A GUEST_STEPS GUEST_KERNEL GUEST_DRIVER GUEST_ALLOWED GUEST_GUP GUEST_KUNIT GUEST_COHERENT GUEST_MOVABLE GUEST_HARDWARE
 
 # prepare_guest NAME KERNEL DRIVER STEPS
 prepare_guest() {
@@ -42,7 +51,7 @@ prepare_guest() {
 	MM_TESTS=()
 	[[ " $steps " != *' mm-selftests '* ]] || provide_mm_selftests
 	# The companion is built once for all guests of a run.
-	[ -n "${COMPANION:-}" ] || [[ ! " $steps " =~ ' '(demo|companion|good-parameters|mm-selftests|stress|bench[a-z-]*)' ' && $steps != shell ]] ||
+	[ -n "${COMPANION:-}" ] || [[ ! " $steps " =~ ' '(demo|companion|good-parameters|mm-selftests|races|stress|bench[a-z-]*)' ' && $steps != shell ]] ||
 		provide_companion
 	SWAP_DISK=''
 	[[ " $steps " != *' stress '* ]] || provide_swap_disk
@@ -57,8 +66,9 @@ prepare_guest() {
 	GUEST_ALLOWED[$name]=${ALLOWED:-}
 	GUEST_COHERENT[$name]=${COHERENT:-}
 	GUEST_MOVABLE[$name]=$([[ ${APPEND:-} != *movablecore=* ]] || echo yes)
+	GUEST_HARDWARE[$name]=${HARDWARE:-}
 	GUEST_GUP[$name]=$(! kernel_has GUP_TEST || echo yes)
-	GUEST_KUNIT[$name]=$(! kernel_has KUNIT || [ "$driver" != rust ] || echo yes)
+	GUEST_KUNIT[$name]=$(! kernel_has KUNIT || [ "$driver" != rust ] || [[ ${APPEND:-} == *kunit.enable=0* ]] || echo yes)
 }
 
 # stress_options SECONDS: with what the person wants besides.
@@ -71,10 +81,13 @@ guest() {
 
 # boot_guest NAME KERNEL DRIVER: what prepare_guest has just prepared.
 boot_guest() {
-	local memory=${VM_MEMORY:-}
+	local memory=${VM_MEMORY:-} cpu=${VM_CPU:-} numa='' append=''
 	[ -z "${COHERENT:-}" ] || memory=${memory:-$COHERENT_MEMORY}
-	VM_MEMORY=$memory start "booting $1: kernel $2 ($(kernel_title)), driver $3, $ACCEL" "vm-$1" boot "$1" "${LIMIT:-300}" \
-		"$KAPPEND ${COHERENT:+$COHERENT_APPEND} ${APPEND:-}"
+	case ${HARDWARE:-} in
+	numa) memory=$NUMA_MEMORY cpu=$NUMA_CPU numa=yes append=$NUMA_APPEND ;;
+	esac
+	VM_MEMORY=$memory VM_CPU=$cpu VM_NUMA=$numa start "booting $1: kernel $2 ($(kernel_title)), driver $3, $ACCEL" "vm-$1" boot "$1" "${LIMIT:-300}" \
+		"$KAPPEND ${COHERENT:+$COHERENT_APPEND} $append ${APPEND:-}"
 }
 
 kernel_title() { [ "$KNAME" = stock ] && echo "Debian's $KRELEASE, unpatched" || echo "our build of $KVERSION"; }
@@ -104,9 +117,9 @@ SKIPS_NOT_COHERENT=(
 # One of these two: with movablecore= among the kernel's arguments, or without.
 SKIPS_MOVABLE=('there is a zone for movable memory')
 SKIPS_NOT_MOVABLE=('no zone for movable memory: boot with movablecore=')
-# On the kernels built here:
-SKIPS_OWN=('this kernel has no memory policies')
-# And on Debian's kernel, which has no fault injection, and a bug that the kernels built here have not.
+# Without HARDWARE=numa:
+SKIPS_NOT_NUMA=('no hugetlb pages of 1 GiB: boot with hugepagesz=1G hugepages=2, and a CPU with pdpe1gb')
+# On Debian's kernel, which has no fault injection, and a bug that the kernels built here have not.
 SKIPS_STOCK=(
 	'this kernel has no fail-nth'
 	'this kernel cannot let page allocations fail'
@@ -155,7 +168,8 @@ judge_companion() {
 	[ "${GUEST_DRIVER[$name]:-}" = rust ] || return 0
 	if [ "$step" != stress ]; then
 		[ -n "${GUEST_COHERENT[$name]:-}" ] || expected+=("${SKIPS_NOT_COHERENT[@]}")
-		if [ "${GUEST_KERNEL[$name]:-}" = stock ]; then expected+=("${SKIPS_STOCK[@]}"); else expected+=("${SKIPS_OWN[@]}"); fi
+		[ "${GUEST_HARDWARE[$name]:-}" = numa ] || expected+=("${SKIPS_NOT_NUMA[@]}")
+		[ "${GUEST_KERNEL[$name]:-}" != stock ] || expected+=("${SKIPS_STOCK[@]}")
 		if [ -n "${GUEST_MOVABLE[$name]:-}" ]; then expected+=("${SKIPS_MOVABLE[@]}"); else expected+=("${SKIPS_NOT_MOVABLE[@]}"); fi
 	fi
 	judge_skips "$name.$step" "$file" "${expected[@]}"

@@ -33,6 +33,9 @@ make_initramfs() {
 		echo "STEPS='$steps'"
 		echo "STRESS='${STRESS:-}'"
 		echo "BENCH='${BENCH_ARGUMENTS:-}'"
+		echo "RACES='${RACES:-}'"
+		echo "RACE_SECONDS='${RACE_SECONDS:-}'"
+		echo "RACE_SEED='${RACE_SEED:-}'"
 		echo "HMM_TESTS_SECONDS='${HMM_TESTS_SECONDS:-0}'"
 		echo "HAS_KUNIT='$(! kernel_has KUNIT || echo yes)'"
 	} >"$dir/etc/run"
@@ -45,7 +48,8 @@ make_initramfs() {
 # qemu NAME LIMIT ACCELERATOR KERNEL-ARGUMENTS [QEMU-ARGUMENT...]: status 124
 # means that the time limit, in seconds, ended it. No network, no disk, nothing
 # of the host but the files of NAME. A newer CPU than Nehalem offers "rep movsb",
-# which TCG runs byte by byte. On a busy machine the timer may be late when the
+# which TCG runs byte by byte. VM_CPU=OTHER gives another one all the same, and
+# VM_NUMA=yes two nodes, with half of the memory and one CPU each. On a busy machine the timer may be late when the
 # kernel looks whether it works, which without no_timer_check is a panic.
 #
 # The accelerator icount is TCG with a clock that goes by a nanosecond for each
@@ -60,12 +64,18 @@ qemu() {
 		machine=(-smp 1 -icount 'shift=0,sleep=off')
 		;;
 	esac
+	[ -z "${VM_NUMA:-}" ] || machine+=(
+		-object "memory-backend-ram,id=node0,size=$(half_of "${VM_MEMORY:-2G}")M" -numa node,nodeid=0,cpus=0,memdev=node0
+		-object "memory-backend-ram,id=node1,size=$(half_of "${VM_MEMORY:-2G}")M" -numa node,nodeid=1,cpus=1,memdev=node1)
 	[ -z "${PREALLOC:-}" ] || machine+=(-object "memory-backend-ram,id=memory,prealloc=on,size=${VM_MEMORY:-2G}" -machine memory-backend=memory)
 	in_root timeout --foreground --kill-after=5 "$limit" qemu-system-x86_64 -nodefaults -no-user-config -no-reboot -display none \
-		-machine pc -accel "$accel" -cpu Nehalem "${machine[@]}" -m "${VM_MEMORY:-2G}" \
+		-machine pc -accel "$accel" -cpu "${VM_CPU:-Nehalem}" "${machine[@]}" -m "${VM_MEMORY:-2G}" \
 		-kernel "${KIMAGE/#"$CACHE"//cache}" -initrd "/repo/build/vm/$name/initramfs.cpio" \
 		-append "console=ttyS0 loglevel=8 panic=-1 no_timer_check $append" "$@"
 }
+
+# half_of NUMBER-OF-GIB: in MiB.
+half_of() { echo $((${1%G} * 512)); }
 
 # Sets ACCEL to tcg or kvm. /dev/kvm may be there, open, and still hang every
 # kernel: only a trial boot that reached user space within seconds is believed,

@@ -155,7 +155,7 @@ impl DeviceMemory {
                 (pagemap::Memory::Private, CHUNK_SIZE, most)
             }
             // One range per device, used whole (T17).
-            Kind::Coherent(span) => (pagemap::Memory::Coherent(span.start), span.size, 1),
+            Kind::Coherent(range) => (pagemap::Memory::Coherent(range), range.size(), 1),
         };
         if has_room() || self.chunks.lock().len() >= most {
             return Ok(());

@@ -109,17 +109,19 @@ pub fn on_fault(memory: &Memory, fault: &Fault<'_>) -> core::result::Result<(), 
         _ => fault.around(memory, most),
     };
     let done = match range.len() >> PAGE_SHIFT {
-        1 => attempt(memory, fault, owner, range, &mut Batch::for_pages(1)?)?,
-        _ => together(memory, fault, owner, range)?,
+        1 => alone(memory, fault, owner, range),
+        _ => together(memory, fault, owner, range),
     };
     match done {
-        Done::Yes => {
+        Ok(Done::Yes) => {
             core.patience.settled(before.pfn);
             Ok(())
         }
-        Done::Refused => refused(core, fault, before),
+        // It is taken again in either case, and patience makes that end.
+        Ok(Done::Refused) | Err(FaultError::Again) => refused(core, fault, before),
         // Mostly the first fault on the folio: those that follow find it being split.
-        Done::TooLarge => Ok(()),
+        Ok(Done::TooLarge) => Ok(()),
+        Err(error) => Err(error),
     }
 }
 
@@ -133,6 +135,18 @@ fn is_split_elsewhere(core: &Core, fault: &Fault<'_>, folio: Shape) -> bool {
         true => core.splitter.is_at(folio.pfn),
         false => core.splitter.ask(fault, folio.pfn, core.owner()),
     }
+}
+
+/// As [`attempt`], of a single page.
+#[inline]
+fn alone(
+    memory: &Memory,
+    fault: &Fault<'_>,
+    owner: Option<&Owner>,
+    range: Range<usize>,
+) -> core::result::Result<Done, FaultError> {
+    let mut batch = Batch::for_pages(1).map_err(FaultError::of)?;
+    attempt(memory, fault, owner, range, &mut batch)
 }
 
 /// As [`attempt`], of many pages.
@@ -151,11 +165,8 @@ fn together(
     match done {
         Ok(done) => done,
         // What is brought along must not be what makes a fault fail.
-        Err(_) if !fault.is_huge() => {
-            let batch = &mut Batch::for_pages(1)?;
-            attempt(memory, fault, owner, fault.range(), batch)
-        }
-        Err(error) => Err(error.into()),
+        Err(_) if !fault.is_huge() => alone(memory, fault, owner, fault.range()),
+        Err(error) => Err(FaultError::of(error)),
     }
 }
 
@@ -196,7 +207,9 @@ fn attempt(
     let core = memory.data().core();
     let faults = Faults::new(owner.map(|owner| &owner.inject), &core.inject);
     let first = range.start >> PAGE_SHIFT;
-    let mut collected = batch.setup_fault(fault, range, core.owner())?;
+    let mut collected = batch
+        .setup_fault(fault, range, core.owner())
+        .map_err(FaultError::of)?;
     let extra = match faults.fires(Point::ExtraRef) {
         true => collected.source(0).and_then(|source| source.hold()),
         false => None,
@@ -316,7 +329,7 @@ fn split_mapping(
 // Apart: it has an array of pages on the stack.
 #[inline(never)]
 fn fill_around(fault: &Fault<'_>, origin: &mut Origin<'_>, collected: &mut Collected<'_>) {
-    let mut pages = SystemPages::new(fault.vma());
+    let mut pages = SystemPages::new(fault.vma().as_vma_ref());
     for index in 1..collected.len() {
         let (Kind::Page, Some(source)) = collected.entry(index) else {
             continue;

@@ -95,7 +95,7 @@ impl Filler<'_> {
 
     /// Gives destinations in system memory.
     pub fn to_system(&self, collected: &mut Collected<'_>) -> Filled {
-        let mut pages = SystemPages::new(self.vma);
+        let mut pages = SystemPages::new(self.vma.as_vma_ref());
         let mut origin = Origin::default();
         let core = self.file.device().core();
         self.fill(collected, |source, wanted| {

@@ -143,7 +143,14 @@ impl Batch {
         }
         // Without COMPOUND a huge mapping would never make progress (K5).
         let (select, compound) = (Select::DevicePrivate, fault.is_huge());
-        self.collect(fault.vma(), range, select, compound, owner, Some(fault))
+        self.collect(
+            fault.collectable_vma(),
+            range,
+            select,
+            compound,
+            owner,
+            Some(fault),
+        )
     }
 
     fn collect<'a>(

@@ -20,7 +20,9 @@ use core::{
 use kernel::types::Opaque;
 
 impl<T: Driver> Pagemap<T> {
-    pub(super) const OPS: bindings::dev_pagemap_ops = bindings::dev_pagemap_ops {
+    /// What C keeps a pointer to. Its type, a reference that is `'static`, is the check that it stays: the
+    /// compiler refuses a constant that it cannot keep. A test could not tell.
+    pub(super) const OPS: &'static bindings::dev_pagemap_ops = &bindings::dev_pagemap_ops {
         folio_free: Some(Self::folio_free),
         migrate_to_ram: Some(Self::migrate_to_ram),
         memory_failure: None,

@@ -20,7 +20,10 @@ pub use driver::{
     Driver,
     OwnerId, //
 };
-pub use region::Memory;
+pub use region::{
+    Memory,
+    SpecialPurpose, //
+};
 pub use run::Run;
 
 use super::{
@@ -48,6 +51,7 @@ use kernel::{
         Arc,
         SpinLockIrq, //
     },
+    task::might_sleep,
     types::Opaque, //
 };
 use region::Region;
@@ -114,6 +118,11 @@ unsafe impl<T: Driver> Sync for Pagemap<T> {}
 impl<T: Driver> Pagemap<T> {
     /// Makes `size` bytes of device memory, a multiple of [`HUGE_SIZE`]. C: `memremap_pages()`.
     ///
+    /// # Errors
+    ///
+    /// `EINVAL` for a bad size or address; `ENXIO` if what is to be coherent memory is not reserved; `ENODEV` if it
+    /// belongs to a bus or a device; `EBUSY` if somebody uses it; `ENOMEM`.
+    ///
     /// May sleep for long, and must not be called with locks held that freeing memory needs.
     pub fn new(memory: Memory, size: usize, owner: OwnerId, data: T) -> impl PinInit<Self, Error> {
         let prepare = move || -> Result<(Region, State<T::Owner>)> {
@@ -146,7 +155,7 @@ impl<T: Driver> Pagemap<T> {
                             Memory::Private => bindings::MEMORY_PRIVATE,
                             Memory::Coherent(_) => bindings::MEMORY_COHERENT,
                         };
-                        (*slot).ops = &Self::OPS;
+                        (*slot).ops = Self::OPS;
                         (*slot).owner = owner.as_raw();
                         bindings::rust_dmirror_pagemap_set_range(
                             slot,
@@ -207,8 +216,9 @@ impl<T: Driver> Pagemap<T> {
 
     /// A new folio of the range, huge or of one page, locked, with one reference.
     ///
-    /// C: `zone_device_folio_init()`. `None` if there is none. Does not sleep. Fill the memory
-    /// before the folio is given to a migration: it holds what the user before left. There are no huge
+    /// C: `zone_device_folio_init()`. `None` if there is none. Only where one may sleep: the core locks the new
+    /// page by `lock_page()`. It is not waited for, since who locks a page has a reference on it, and this one
+    /// has none, but the core insists. Fill the memory before the folio is given to a migration: it holds what the user before left. There are no huge
     /// folios of coherent memory: they cannot be selected back (K10), and when the core splits one its
     /// pages lose their pagemap, since only private memory has a callback for that.
     pub fn alloc(&self, size: Size, owner: &Arc<T::Owner>) -> Option<DeviceFolio> {
@@ -240,6 +250,8 @@ impl<T: Driver> Pagemap<T> {
         owner: &Arc<T::Owner>,
         take: impl FnOnce(&mut Slots<Holder<T::Owner>>, &Holder<T::Owner>) -> Option<S>,
     ) -> Option<S> {
+        // What makes a folio of them may.
+        might_sleep();
         let owner = Holder(owner.clone());
         let mut state = self.state.lock();
         match state.door {

@@ -7,18 +7,115 @@ use crate::layer::mm::{
     HUGE_SIZE, //
 };
 use kernel::{
+    module_param::ModuleParamAccess,
     prelude::*,
     str::CStr, //
 };
+
+/// Real memory that the kernel is kept away from, to be the memory of a coherent device.
+///
+/// # Invariants
+///
+/// If `is_promised`, somebody who may promised that the range is memory and that nobody else uses it, provided
+/// that the kernel shows it as reserved.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct SpecialPurpose {
+    start: u64,
+    size: usize,
+    is_promised: bool,
+}
+
+impl SpecialPurpose {
+    /// Memory that the firmware has set aside for such devices: "Soft Reserved" in /proc/iomem, `EFI_MEMORY_SP`
+    /// on a machine with EFI. If it is anything else, no [`super::Pagemap`] is made of it.
+    pub fn soft_reserved(start: u64, size: usize) -> Self {
+        // INVARIANT: Nobody promised anything.
+        SpecialPurpose {
+            start,
+            size,
+            is_promised: false,
+        }
+    }
+
+    /// The same, or memory that the command line took from the kernel: "Reserved", as with
+    /// `memmap=SIZE$ADDRESS`. No [`super::Pagemap`] is made of anything else, of what a driver or a bus has, or
+    /// of what has firmware's tables or the configuration space of PCI in it, as far as the kernel knows.
+    ///
+    /// # Safety
+    ///
+    /// If all of the range is reserved, it must be memory, and nobody may use it, the firmware included.
+    /// Firmware keeps its own memory, and registers, from the kernel by the same word, and there is nothing
+    /// that a module could tell them by: the map that the firmware gave is not open to modules.
+    pub unsafe fn reserved(start: u64, size: usize) -> Self {
+        // INVARIANT: By the requirements of this function.
+        SpecialPurpose {
+            start,
+            size,
+            is_promised: true,
+        }
+    }
+
+    /// As [`SpecialPurpose::reserved`], by parameters of a module, an address and a number of MiB. Whoever loads a
+    /// module may do anything to the kernel anyway, and makes that promise by setting these.
+    ///
+    /// # Errors
+    ///
+    /// `EINVAL` if that is beyond all addresses.
+    pub fn by_parameters(
+        start: &'static ModuleParamAccess<u64>,
+        size_mib: &'static ModuleParamAccess<u64>,
+    ) -> Result<Self> {
+        let size = size_mib.value().checked_mul(1 << 20).ok_or(EINVAL)?;
+        let size = usize::try_from(size).map_err(|_| EINVAL)?;
+        // SAFETY: Only who may load a module sets its parameters, and nothing but a parameter can be given
+        // here; its description has to say what it promises.
+        Ok(unsafe { Self::reserved(start.value(), size) })
+    }
+
+    /// The first physical address.
+    pub fn start(&self) -> u64 {
+        self.start
+    }
+
+    /// Bytes.
+    pub fn size(&self) -> usize {
+        self.size
+    }
+
+    /// Requests the range.
+    fn request(self, name: &'static CStr) -> Result<Region> {
+        let (start, size) = (self.start, self.size as u64);
+        let end = start.checked_add(size).ok_or(EINVAL)?;
+        if start == 0 || start % HUGE_SIZE as u64 != 0 || end > isize::MAX as u64 {
+            return Err(EINVAL);
+        }
+        // The core does not look whether there is any memory; the CPU would read anything.
+        // SAFETY: Only reads the kernel's resources.
+        if !unsafe { bindings::rust_dmirror_region_is_reserved(start, size, self.is_promised) } {
+            return Err(ENXIO);
+        }
+        // SAFETY: The name is a static string.
+        match unsafe { bindings::rust_dmirror_request_region(start, size, name.as_char_ptr()) } {
+            0 => {
+                // INVARIANT: It was just requested.
+                Ok(Region {
+                    start,
+                    size: self.size,
+                    requested: size,
+                })
+            }
+            errno => Err(Error::from_errno(errno)),
+        }
+    }
+}
 
 /// The kind of memory that a pagemap has, and where it is.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum Memory {
     /// Pages in a hole of the physical address space: C `MEMORY_DEVICE_PRIVATE`.
     Private,
-    /// Real memory from this physical address on, reserved by the firmware or the command line and
-    /// in use by nobody: C `MEMORY_DEVICE_COHERENT`.
-    Coherent(u64),
+    /// Real memory: C `MEMORY_DEVICE_COHERENT`.
+    Coherent(SpecialPurpose),
 }
 
 /// The physical addresses of a pagemap, requested, and given back on drop.
@@ -56,30 +153,8 @@ impl Region {
                     requested: end - start + 1,
                 })
             }
-            Memory::Coherent(start) => {
-                let end = start.checked_add(size as u64).ok_or(EINVAL)?;
-                if start == 0 || start % HUGE_SIZE as u64 != 0 || end > isize::MAX as u64 {
-                    return Err(EINVAL);
-                }
-                // The core does not look whether there is any memory; the CPU would read anything.
-                // SAFETY: Only reads the kernel's resources.
-                if !unsafe { bindings::rust_dmirror_region_is_reserved(start, size as u64) } {
-                    return Err(ENXIO);
-                }
-                // SAFETY: The name is a static string.
-                let is_ours = unsafe {
-                    bindings::rust_dmirror_request_region(start, size as u64, name.as_char_ptr())
-                };
-                if !is_ours {
-                    return Err(EBUSY);
-                }
-                // INVARIANT: It was just requested.
-                Ok(Region {
-                    start,
-                    size,
-                    requested: size as u64,
-                })
-            }
+            Memory::Coherent(memory) if memory.size == size => memory.request(name),
+            Memory::Coherent(_) => Err(EINVAL),
         }
     }
 }

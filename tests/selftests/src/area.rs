@@ -112,6 +112,33 @@ impl Area {
         Ok(area)
     }
 
+    /// `n` hugetlb pages of `pages` pages each, which nobody has touched. They are not between reserved
+    /// ranges: with these, nothing merges.
+    pub fn hugetlb(n: usize, pages: usize, sharing: MapFlags) -> Result<Area> {
+        let npages = n * pages;
+        let size = npages * PAGE_SIZE;
+        let page_size = (pages * PAGE_SIZE).trailing_zeros() as i32;
+        let size_flag = MapFlags::from_bits_retain(page_size << libc::MAP_HUGE_SHIFT);
+        let prot = ProtFlags::PROT_READ | ProtFlags::PROT_WRITE;
+        // SAFETY: the kernel chooses a free range.
+        let mapped = unsafe {
+            mman::mmap_anonymous(
+                None,
+                NonZeroUsize::new(size).context("no pages")?,
+                prot,
+                sharing | MapFlags::MAP_HUGETLB | size_flag,
+            )
+        }
+        .context("mmap of hugetlb")?
+        .cast::<u8>();
+        Ok(Area {
+            reserved: mapped,
+            reserved_size: size,
+            base: mapped.as_ptr() as usize,
+            npages,
+        })
+    }
+
     pub fn addr(&self) -> usize {
         self.base
     }

@@ -5,6 +5,7 @@
 pub mod cgroup;
 pub mod fail;
 pub mod fail_nth;
+pub mod hugetlb;
 pub mod khugepaged;
 pub mod kmsg;
 pub mod pagemap;

@@ -26,6 +26,11 @@ impl Entry {
         self.0 & (1 << 62) != 0
     }
 
+    /// Whether it was written since `clear_refs`, as far as the kernel knows.
+    pub fn soft_dirty(self) -> bool {
+        self.0 & (1 << 55) != 0
+    }
+
     /// The page frame; `None` where there is none or one may not see it.
     pub fn pfn(self) -> Option<u64> {
         let frame = self.0 & ((1 << 55) - 1);

@@ -3,12 +3,13 @@
 //! What the device's own accesses leave behind for others: the kernel, and the next access.
 
 use anyhow::{ensure, Context, Result};
-use nix::sys::mman::MmapAdvise;
+use nix::{errno::Errno, sys::mman::MmapAdvise};
 
 use crate::{
     abi,
-    area::{pattern_bytes, Area},
-    check_eq, proc,
+    area::{pattern_bytes, verify_bytes, Area, HUGE},
+    check_eq,
+    proc::{self, pagemap},
     test::{
         case::{Case, Ctx, OnC},
         shown::Shown,
@@ -49,6 +50,13 @@ pub const CASES: &[Case] = &[
         OnC::Passes,
         exclusive_to_new_memory,
     ),
+    Case::new(
+        "access.exclusive_beside_reads",
+        "a page that becomes exclusive while the device reads around it is known to be so",
+        OnC::Skip("its table is filled by whoever is last"),
+        exclusive_beside_reads,
+    )
+    .races(),
 ];
 
 /// The device writes one of two areas after the process said that the kernel may drop what is in them,
@@ -101,4 +109,64 @@ fn exclusive_to_new_memory(ctx: &Ctx) -> Result<()> {
     check_eq!(cmd.cpages, PAGES as u64, "pages that were copied");
     data.verify(403)?;
     area.verify(403)
+}
+
+/// The device's own reads fill its table while a page is made exclusive. They may take that away, but then
+/// the page table of the process knows it, too.
+fn exclusive_beside_reads(ctx: &Ctx) -> Result<()> {
+    const ROUNDS: usize = 600;
+    let area = Area::filled_small(HUGE, 404)?;
+    let barrier = std::sync::Barrier::new(2);
+    let mut exclusive = 0;
+    std::thread::scope(|scope| {
+        let reader = scope.spawn(|| {
+            // Fails at the end only, or the other one would wait for ever.
+            (0..ROUNDS).fold(Ok(()), |so_far, _| {
+                barrier.wait();
+                let data = ctx.dev.read(area.addr(), HUGE).context("READ");
+                barrier.wait();
+                so_far.and(data.and_then(|data| verify_bytes(404, 0, &data)))
+            })
+        });
+        let mut bad = Ok(());
+        for round in 0..ROUNDS {
+            let page = round % 8;
+            // The CPU takes it back, and the device forgets the page.
+            area.set_word(page, 0, area.word(page, 0));
+            barrier.wait();
+            // Sooner or later.
+            (0..round % 64 * 50).for_each(|_| std::hint::spin_loop());
+            let made = ctx.dev.read_by(abi::EXCLUSIVE, area.page(page), 1);
+            barrier.wait();
+            if bad.is_ok() {
+                bad = made.map(drop).context("EXCLUSIVE").and_then(|()| {
+                    exclusive += usize::from(knows_exclusive(ctx, &area, page)?);
+                    Ok(())
+                });
+            }
+        }
+        bad.and(reader.join().expect("the reader"))
+    })?;
+    println!("exclusive in {exclusive} of {ROUNDS} rounds");
+    ensure!(exclusive > 0, "never exclusive");
+    area.verify(404)
+}
+
+/// Whether a page is exclusive, as the device knows it and as the page table has it, before and after a
+/// device read, which needs no fault.
+fn knows_exclusive(ctx: &Ctx, area: &Area, page: usize) -> Result<bool> {
+    let check = ctx
+        .dev
+        .command(abi::CHECK_EXCLUSIVE, area.page(page), 0, 1)
+        .err();
+    let is_exclusive = pagemap::of(area.page(page), 1)?[0].swap();
+    check_eq!(
+        check == Some(Errno::EPERM),
+        is_exclusive,
+        "the device knows that a page is exclusive"
+    );
+    ctx.dev.read(area.addr(), HUGE).context("READ")?;
+    let is_still = pagemap::of(area.page(page), 1)?[0].swap();
+    check_eq!(is_still, is_exclusive, "exclusive after a device read");
+    Ok(is_exclusive)
 }

@@ -10,6 +10,7 @@ mod basic;
 mod coherent;
 pub mod defects;
 mod evict;
+mod hugetlb;
 mod limits;
 mod new_abi;
 mod nth;
@@ -20,6 +21,7 @@ mod races;
 mod ready;
 mod refused;
 mod shared;
+mod soft_dirty;
 mod split;
 mod stress;
 
@@ -30,6 +32,8 @@ pub fn all() -> impl Iterator<Item = &'static Case> {
     [
         basic::CASES,
         access::CASES,
+        hugetlb::CASES,
+        soft_dirty::CASES,
         split::CASES,
         refused::CASES,
         partial::CASES,
