@@ -58,6 +58,7 @@ use crate::{
         HUGE_ORDER, //
     },
     layer::ratelimit::warn_limited,
+    pause::Stage,
 };
 use core::ops::Range;
 use kernel::{
@@ -176,9 +177,12 @@ fn attempt(
         extra_at: extra.as_ref().map(|_| 0),
     };
     log.collected(&collected);
+    faults.pause(Stage::Collected, Direction::Fault);
     let splits_mapping = fill(&faults, memory, fault, &mut collected)?;
     log.filled(&collected);
+    faults.pause(Stage::Filled, Direction::Fault);
     let committed = collected.commit();
+    faults.pause(Stage::Committed, Direction::Fault);
     let mut done = Done::Refused;
     let mut moved = 0;
     let mut in_a_row = 0;
@@ -199,6 +203,7 @@ fn attempt(
     }
     log.committed(&committed);
     drop(extra);
+    faults.pause(Stage::Finalize, Direction::Fault);
     drop(committed);
     core.stats.faulted.add(moved as u64);
     if splits_mapping {

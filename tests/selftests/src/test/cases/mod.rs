@@ -16,6 +16,7 @@ mod nth;
 mod outside;
 mod own;
 mod partial;
+mod pause;
 mod ready;
 mod refused;
 mod shared;
@@ -40,6 +41,7 @@ pub fn all() -> impl Iterator<Item = &'static Case> {
         coherent::CASES,
         bad_input::CASES,
         new_abi::CASES,
+        pause::CASES,
         outside::CASES,
         limits::CASES,
         nth::CASES,
