@@ -10,13 +10,14 @@ mod basic;
 mod coherent;
 pub mod defects;
 mod evict;
+pub mod interleave;
 mod limits;
 mod new_abi;
 mod nth;
 mod outside;
 mod own;
 mod partial;
-mod pause;
+pub mod pause;
 mod ready;
 mod refused;
 mod shared;
@@ -60,7 +61,7 @@ mod tests {
     #[test]
     fn names_are_unique_and_plain() {
         let mut seen = HashSet::new();
-        for case in super::all() {
+        for case in super::all().chain(super::interleave::cases(1)) {
             assert!(seen.insert(case.name), "{} twice", case.name);
             assert!(case
                 .name

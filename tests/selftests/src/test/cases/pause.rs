@@ -22,6 +22,7 @@ use crate::{
     area::{Area, HUGE},
     check_eq,
     device::Device,
+    ledger,
     test::{
         case::{Case, Ctx, Undo, NEW_ABI},
         child::{pipe, Peer},
@@ -281,21 +282,30 @@ fn close(_: &Ctx) -> Result<()> {
     area.verify(SEED)
 }
 
-/// The lines of debugfs: what is armed, how often it was reached, who waits.
-fn state() -> Result<(String, u64, u64)> {
+/// What debugfs says.
+#[derive(Debug, PartialEq, Eq)]
+pub struct State {
+    armed: String,
+    /// How often migrations were stopped.
+    pub reached: u64,
+    /// How many are, now.
+    pub waiting: u64,
+}
+
+pub fn state() -> Result<State> {
     let text = fs::read_to_string(DEBUGFS).context(DEBUGFS)?;
     let armed = text.lines().next().and_then(|l| l.strip_prefix("armed "));
-    Ok((
-        armed.context("no `armed`")?.to_string(),
-        crate::ledger::number(&text, "reached")?,
-        crate::ledger::number(&text, "waiting")?,
-    ))
+    Ok(State {
+        armed: armed.context("no `armed`")?.to_string(),
+        reached: ledger::number(&text, "reached")?,
+        waiting: ledger::number(&text, "waiting")?,
+    })
 }
 
 /// Waits until a migration has stopped since so many had.
 pub fn wait_device(before: u64) -> Result<()> {
     let limit = Instant::now() + 10 * SECOND;
-    while state()?.1 == before {
+    while state()?.reached == before {
         ensure!(Instant::now() < limit, "no migration has stopped");
         sleep(Duration::from_millis(1));
     }
@@ -308,17 +318,17 @@ fn device(ctx: &Ctx) -> Result<()> {
     for stage in Stage::ALL.map(Stage::name) {
         fs::write(DEBUGFS, format!("{stage} to-device 0 10000")).context(DEBUGFS)?;
         let armed = format!("{stage} to-device skip 0 ms 10000");
-        check_eq!(state()?.0, armed, "what is armed");
+        check_eq!(state()?.armed, armed, "what is armed");
     }
     let stopped = |work: &(dyn Fn() -> Result<()> + Sync), word: &str| -> Result<()> {
-        let (_, before, _) = state()?;
+        let before = state()?.reached;
         thread::scope(|scope| {
             let worker = scope.spawn(work);
             wait_device(before)?;
             sleep(Duration::from_millis(30));
             ensure!(!worker.is_finished(), "it was not stopped");
-            let (armed, _, waiting) = state()?;
-            check_eq!((armed.as_str(), waiting), ("none", 1), "while it waits");
+            let now = state()?;
+            check_eq!((now.armed.as_str(), now.waiting), ("none", 1), "while it waits");
             fs::write(DEBUGFS, word).context(DEBUGFS)?;
             worker.join().ok().context("a thread panicked")?
         })
@@ -337,7 +347,7 @@ fn device(ctx: &Ctx) -> Result<()> {
         Ok(())
     };
     stopped(&release, "clear")?;
-    check_eq!(state()?.2, 0, "who waits in the end");
+    check_eq!(state()?.waiting, 0, "who waits in the end");
     area.verify(SEED)
 }
 
