@@ -42,7 +42,7 @@ prepare_guest() {
 	MM_TESTS=()
 	[[ " $steps " != *' mm-selftests '* ]] || provide_mm_selftests
 	# The companion is built once for all guests of a run.
-	[ -n "${COMPANION:-}" ] || [[ ! " $steps " =~ ' '(demo|companion|good-parameters|mm-selftests|stress|bench[a-z-]*)' ' && $steps != shell ]] ||
+	[ -n "${COMPANION:-}" ] || [[ ! " $steps " =~ ' '(demo|companion|interleave|interleave-sample|good-parameters|mm-selftests|stress|bench[a-z-]*)' ' && $steps != shell ]] ||
 		provide_companion
 	SWAP_DISK=''
 	[[ " $steps " != *' stress '* ]] || provide_swap_disk
@@ -113,6 +113,7 @@ SKIPS_STOCK=(
 	'this kernel has no /sys/kernel/debug/fail_function'
 	'K12: this kernel would not survive'
 	'K13: this kernel may not survive'
+	'K20, K24: this kernel loses the folio'
 )
 
 # judge_ktap NAME STEP FILE: counts the cases, and what they do not say as rows
@@ -134,7 +135,7 @@ judge_ktap() {
 	fi
 	case $step in
 	hmm-tests | hmm-tests-quick) judge_hmm_tests "$name" "$step" "$file" "$PASSED" ;;
-	companion | defects | stress) judge_companion "$name" "$step" "$file" ;;
+	companion | interleave | interleave-sample | defects | stress) judge_companion "$name" "$step" "$file" ;;
 	esac
 }
 

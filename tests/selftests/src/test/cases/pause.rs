@@ -328,7 +328,11 @@ fn device(ctx: &Ctx) -> Result<()> {
             sleep(Duration::from_millis(30));
             ensure!(!worker.is_finished(), "it was not stopped");
             let now = state()?;
-            check_eq!((now.armed.as_str(), now.waiting), ("none", 1), "while it waits");
+            check_eq!(
+                (now.armed.as_str(), now.waiting),
+                ("none", 1),
+                "while it waits"
+            );
             fs::write(DEBUGFS, word).context(DEBUGFS)?;
             worker.join().ok().context("a thread panicked")?
         })

@@ -215,10 +215,7 @@ impl Action {
             UnmapPart => vec![span(from, PART, HUGE, data)],
             Move => vec![span(to, 0, HUGE, data)],
             MoveUnaligned => vec![span(to + PAGE_SIZE, 0, HUGE, data)],
-            MoveKeep => vec![
-                span(to, 0, HUGE, data),
-                span(from, 0, HUGE, Holds::Zero),
-            ],
+            MoveKeep => vec![span(to, 0, HUGE, data), span(from, 0, HUGE, Holds::Zero)],
             CpuWrite => vec![Span {
                 written: Some((HOT, WORD, VALUE)),
                 ..span(from, 0, HUGE, data)

@@ -31,8 +31,11 @@ they should be, all device memory back, and a silent kernel log. What a cell say
 - *inside*: the action has its effect while the migration is stopped
 - *waits*: a lock or the page itself excludes that: the action has its effect after the migration
 - *ends*: it kills the thread that migrates, which ends the stop
-- *varies*: not pinned
-- with a K number: the core's bug (see `../README.md`) for which a kernel without our fixes is not asked
+- *varies*: one or the other, depending on how the kernel lets the driver split
+- with a K number: not run on a kernel without our patches (`tests/kernel/patches`), which has that bug:
+  K12, a zap of the migration entry of a huge device folio removes mapping and reference twice; K13,
+  eviction holds no reference on the anon_vma; K20 and K24, the PMD was zapped before it is split while
+  migrating
 - –: does not exist
 ";
 

@@ -28,8 +28,7 @@ use super::{
     way::{Way, World},
 };
 use crate::{
-    abi,
-    check_eq,
+    abi, check_eq,
     test::{
         case::{Ctx, Undo},
         cases::pause::{state, wait_device, DEBUGFS},
@@ -66,7 +65,11 @@ pub fn run(cell: Cell, ctx: &Ctx) -> Result<()> {
         }
         // The pause of others than the process itself does not end with it.
         let is_inside = cell.when() == When::Inside && cell.action.ends_process();
-        check_eq!(waiting?, u64::from(is_inside), "migrations that are stopped");
+        check_eq!(
+            waiting?,
+            u64::from(is_inside),
+            "migrations that are stopped"
+        );
         status
     })?;
     let is_right = match status {

@@ -30,10 +30,12 @@ pub struct Cell {
 pub fn cells() -> impl Iterator<Item = (usize, Cell)> {
     (0..).zip(Way::ALL).flat_map(|(w, way)| {
         (0..).zip(Action::ALL).flat_map(move |(a, action)| {
-            (0..).zip(Stage::ALL).filter_map(move |(s, stage): (usize, _)| {
-                let cell = Cell { way, stage, action };
-                cell.exists().then_some((w + a + s, cell))
-            })
+            (0..)
+                .zip(Stage::ALL)
+                .filter_map(move |(s, stage): (usize, _)| {
+                    let cell = Cell { way, stage, action };
+                    cell.exists().then_some((w + a + s, cell))
+                })
         })
     })
 }
@@ -71,7 +73,20 @@ impl Cell {
             },
             Action::Release => When::Waits,
             Action::CloseSame if way.is_fault() || way.is_eviction() => When::Waits,
-            Action::Collapse => When::Varies,
+            Action::Collapse => self.collapse(),
+            _ => When::Inside,
+        }
+    }
+
+    /// A PMD that is a migration entry counts as a huge page already; pages that are collected one by one
+    /// are waited for, unless the mapping may have no huge page.
+    fn collapse(&self) -> When {
+        match (self.way, self.stage) {
+            (Way::ToDevicePart | Way::ToSystemPart, _) => When::Waits,
+            (Way::ToDeviceShared | Way::ToSystemShared, Stage::Collected) => When::Inside,
+            (Way::ToDeviceShared | Way::ToSystemShared, _) => When::Waits,
+            // While it migrates or before, depending on the kernel.
+            (Way::ToDeviceSplit | Way::ToSystemSplit | Way::FaultSplit, _) => When::Varies,
             _ => When::Inside,
         }
     }

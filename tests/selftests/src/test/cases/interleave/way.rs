@@ -157,10 +157,7 @@ impl Way {
     }
 
     pub fn is_fault(self) -> bool {
-        matches!(
-            self,
-            FaultHuge | FaultSplit | FaultMappedSmall | FaultSmall
-        )
+        matches!(self, FaultHuge | FaultSplit | FaultMappedSmall | FaultSmall)
     }
 
     pub fn is_eviction(self) -> bool {
