@@ -15,7 +15,7 @@ set -euo pipefail
 # Kernels are in provide_kernel (lib/kernel.sh), steps in guest/steps; two guests of a list run side by side.
 GUESTS_TEST=(
 	"own-hmm|own|rust|load hmm-tests stress unload||coherent"
-	"own|own|rust|load demo companion unload bad-parameters rmmod-busy||coherent"
+	"own|own|rust|load demo companion interleave-sample unload bad-parameters rmmod-busy||coherent"
 	"stock|stock|rust|load demo companion hmm-tests bench-smoke unload bench-memory-smoke good-parameters rmmod-busy"
 )
 # The C driver, for the record: where it is known wrong, cases fail as expected,
@@ -27,6 +27,9 @@ GUESTS_ALL=(
 	"debug-hmm|debug|rust|load hmm-tests-quick unload kmemleak||coherent|1200"
 	"debug-hmm-whole|debug|rust|load hmm-tests unload|||1200|page_owner=off page_poison=0 kmemleak=off mitigations=off"
 	"debug-stress|debug|rust|load stress unload kmemleak||coherent|1200"
+	"interleave|own|rust|load interleave unload|||1200"
+	"debug-interleave|debug|rust|load interleave-sample unload kmemleak|||1800"
+	"stock-interleave|stock|rust|load interleave unload|||1200"
 	"c|stock|c|load companion unload|3:WARNING: .*dmirror_do_fault"
 	"stress|own|rust|load split-before stress unload"
 	"races|own|rust|races||||kunit.enable=0"

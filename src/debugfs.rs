@@ -13,6 +13,11 @@
 //!   be written. With 1, kernels without the fixes of K19, K20 and K24 leak or crash if somebody zaps them
 //! - `hmm_dmirrorN/inject`: writing `POINT SKIP TIMES` arms a point for all users of the device, with
 //!   the names of the table; reading shows how often each failed. `clear` clears all.
+//! - `hmm_dmirrorN/pause`: writing `STAGE DIRECTION SKIP MS` stops one migration of any user of the device,
+//!   or one eviction, at a stage (`collected`, `filled`, `committed`, `finalize`) of a direction
+//!   (`to-device`, `to-system`, `fault`, `evict`, `any`), after `SKIP` that pass, for `MS` milliseconds at
+//!   most (up to 10000; 0 is 2000); `resume` lets it continue, `clear` disarms it as well. Reading shows
+//!   what is armed, how often it was reached, and how many wait there now.
 
 use crate::{
     device::Device,
@@ -20,6 +25,12 @@ use crate::{
     inject::Point,
     ledger::Ledger,
     migrate::policy::CoreSplits,
+    pause::{
+        Armed,
+        Limit as PauseLimit,
+        Stage,
+        Ways, //
+    },
     ready, //
 };
 use kernel::{
@@ -247,6 +258,48 @@ impl Reader for Failures {
     }
 }
 
+/// `pause`.
+pub struct Stops(Arc<Device>);
+
+impl Writer for Stops {
+    fn write(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let status = self.0.core().inject.pause.status();
+        match status.armed {
+            None => writeln!(f, "armed none")?,
+            Some(armed) => writeln!(
+                f,
+                "armed {} {} skip {} ms {}",
+                armed.stage.name(),
+                armed.ways.name(),
+                armed.skip,
+                armed.limit.milliseconds()
+            )?,
+        }
+        writeln!(f, "reached {}\nwaiting {}", status.reached, status.waiting)
+    }
+}
+
+impl Reader for Stops {
+    fn read_from_slice(&self, reader: &mut UserSliceReader) -> Result {
+        let pause = &self.0.core().inject.pause;
+        let mut buffer = [0; LONGEST];
+        let mut words = words(reader, &mut buffer)?.split_whitespace();
+        let mut next = || words.next();
+        match (next(), next(), next(), next(), next()) {
+            (Some("resume"), None, ..) => pause.resume(),
+            (Some("clear"), None, ..) => pause.clear(),
+            (Some(stage), Some(ways), Some(skip), Some(ms), None) => pause.arm(Armed {
+                stage: Stage::from_name(stage).ok_or(EINVAL)?,
+                ways: Ways::from_name(ways).ok_or(EINVAL)?,
+                skip: skip.parse().map_err(|_| EINVAL)?,
+                limit: PauseLimit::new(ms.parse().map_err(|_| EINVAL)?)?,
+            }),
+            _ => return Err(EINVAL),
+        }
+        Ok(())
+    }
+}
+
 /// The files of a device.
 #[pin_data]
 pub struct DeviceFiles {
@@ -263,6 +316,8 @@ pub struct DeviceFiles {
     core_splits: File<Splits>,
     #[pin]
     inject: File<Failures>,
+    #[pin]
+    pause: File<Stops>,
     dir: Dir,
 }
 
@@ -278,6 +333,7 @@ impl DeviceFiles {
                 huge_ready <- dir.read_write_file(c"huge_ready", HugeReady(device.clone())),
                 core_splits <- dir.read_write_file(c"core_splits", Splits(device.clone())),
                 inject <- dir.read_write_file(c"inject", Failures(device.clone())),
+                pause <- dir.read_write_file(c"pause", Stops(device.clone())),
                 dir: dir.clone(),
             }),
             GFP_KERNEL,

@@ -232,6 +232,7 @@ impl Device {
     pub fn shut_down(&self) {
         // Nobody could disarm them any more.
         self.core.inject.clear();
+        self.core.inject.pause.clear();
         let pause = Delta::from_millis(100);
         for round in 0u32.. {
             match self.release() {

@@ -28,6 +28,12 @@ use crate::{
         Direction,
         Report, //
     },
+    pause::{
+        Armed,
+        Limit,
+        Stage,
+        Ways, //
+    },
     range::Pages,
     uapi::{
         self,
@@ -189,6 +195,42 @@ impl File {
         Ok(())
     }
 
+    fn pause(&self, arg: &mut uapi::Pause) -> Result {
+        check(arg.version, &arg.reserved)?;
+        let pause = &self.owner.inject.pause;
+        let names_one = arg.stage != 0 || arg.direction != 0 || arg.skip != 0;
+        if arg.op != uapi::pause::ARM && names_one {
+            return Err(EINVAL);
+        }
+        let limit = Limit::new(arg.ms.into())?;
+        let done = match (arg.op, arg.ms) {
+            (uapi::pause::ARM, _) => {
+                pause.arm(Armed {
+                    stage: Stage::from_number(arg.stage)?,
+                    ways: Ways::from_number(arg.direction)?,
+                    skip: arg.skip,
+                    limit,
+                });
+                Ok(())
+            }
+            (uapi::pause::WAIT, _) => pause.wait(limit),
+            (uapi::pause::RESUME, 0) => {
+                pause.resume();
+                Ok(())
+            }
+            (uapi::pause::CLEAR, 0) => {
+                pause.clear();
+                Ok(())
+            }
+            (uapi::pause::STATUS, 0) => Ok(()),
+            _ => return Err(EINVAL),
+        };
+        let status = pause.status();
+        arg.reached = status.reached;
+        arg.waiting = status.waiting;
+        done
+    }
+
     fn page(&self, arg: &mut uapi::Page) -> Result {
         check(arg.version, &arg.reserved)?;
         access::page(self, self.pages(arg.addr, 1)?, arg)
@@ -264,6 +306,7 @@ impl MiscDevice for File {
             uapi::PAGE => run(arg, |arg| this.page(arg)),
             uapi::STATS => run(arg, |arg| this.stats(arg)),
             uapi::COPY => run(arg, copy),
+            uapi::PAUSE => run(arg, |arg| this.pause(arg)),
             _ => Err(EINVAL),
         }
     }
@@ -285,6 +328,8 @@ impl MiscDevice for File {
 #[pinned_drop]
 impl PinnedDrop for File {
     fn drop(self: Pin<&mut Self>) {
+        // Nobody could resume what it stops any more. A CPU fault may be stopped now, and hold its page.
+        self.owner.inject.pause.clear();
         if !self.owner.has_used() {
             return;
         }

@@ -2,10 +2,16 @@
 
 //! Failures on demand: counted down, per open file and per device, on any kernel.
 //!
-//! Where the kernel has `fail_function`, its gates fail the same points.
+//! Where the kernel has `fail_function`, its gates fail the same points. A migration can be stopped as
+//! well, which is in `pause.rs`; what is armed there is kept, and asked for, with these.
 
 use crate::{
     layer::mm::gate::Gate,
+    migrate::Direction,
+    pause::{
+        Pause,
+        Stage, //
+    },
     uapi, //
 };
 use kernel::{
@@ -109,6 +115,9 @@ pub struct Points {
     armed: Atomic<bool>,
     #[pin]
     state: SpinLock<State>,
+    /// Where a migration is to stop.
+    #[pin]
+    pub pause: Pause,
 }
 
 struct State {
@@ -143,6 +152,7 @@ impl Points {
         pin_init!(Points {
             armed: Atomic::new(false),
             state <- new_spinlock!(State::NONE, "dmirror_inject"),
+            pause <- Pause::new(),
         })
     }
 
@@ -163,7 +173,7 @@ impl Points {
         })
     }
 
-    /// Clears all points.
+    /// Clears all points, but not the pause.
     pub fn clear(&self) {
         for point in Point::ALL {
             self.arm(point, 0, 0);
@@ -188,6 +198,11 @@ impl Points {
         self.armed.load(Relaxed)
     }
 
+    /// A point, or the pause.
+    fn is_any_armed(&self) -> bool {
+        self.is_armed() || self.pause.is_armed()
+    }
+
     /// Whether this pass of the point is to fail.
     pub fn fires(&self, point: Point) -> bool {
         self.is_armed() && self.change(|state| state.fires(point))
@@ -200,7 +215,8 @@ impl Points {
 pub struct Faults<'a> {
     file: Option<&'a Points>,
     device: &'a Points,
-    /// Whether any point was armed when the attempt began: almost never, and it is asked for each page.
+    /// Whether a point or a pause was armed when the attempt began: almost never, and it is asked for each
+    /// page.
     armed: bool,
 }
 
@@ -210,7 +226,7 @@ impl<'a> Faults<'a> {
         Faults {
             file,
             device,
-            armed: device.is_armed() || file.is_some_and(Points::is_armed),
+            armed: device.is_any_armed() || file.is_some_and(Points::is_any_armed),
         }
     }
 
@@ -218,6 +234,23 @@ impl<'a> Faults<'a> {
     #[inline]
     pub fn fires(&self, point: Point) -> bool {
         self.armed && self.is_due(point) || point.gate().fails()
+    }
+
+    /// Stops here if a pause is armed for this stage of a migration: the file's, then the device's.
+    /// Sleeps then, with whatever the migration holds.
+    #[inline]
+    pub fn pause(&self, stage: Stage, direction: Direction) {
+        if self.armed {
+            self.stop(stage, direction);
+        }
+    }
+
+    #[cold]
+    fn stop(&self, stage: Stage, direction: Direction) {
+        if let Some(points) = self.file {
+            points.pause.pass(stage, direction);
+        }
+        self.device.pause.pass(stage, direction);
     }
 
     fn is_due(&self, point: Point) -> bool {

@@ -12,7 +12,7 @@
 //! 2. the layer's (`rust/mm/mod.rs`): `mmap_lock`, a mirror's table
 //! 3. `dmirror_chunks`: the list of chunks, held to copy it or to change it; no chunk is made or freed below it
 //! 4. leaves, below which nothing is taken but the layer's spinlock: `DEVICES`, `dmirror_reserve`, `dmirror_ready`, `dmirror_stuck`,
-//!    `dmirror_scratch`, and the spinlocks `dmirror_backing`, `dmirror_inject`, `dmirror_patience`, `dmirror_splitter`,
+//!    `dmirror_scratch`, and the spinlocks `dmirror_backing`, `dmirror_inject`, `dmirror_pause`, `dmirror_patience`, `dmirror_splitter`,
 //!    `dmirror_ledger`
 //!
 //! Of the leaves, `dmirror_ready` is taken by who waits for memory, too: nothing is allocated while it is held.
@@ -32,6 +32,7 @@ pub mod file;
 pub mod inject;
 pub mod ledger;
 pub mod migrate;
+pub mod pause;
 pub mod range;
 pub mod ready;
 pub mod scratch;

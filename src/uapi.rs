@@ -123,6 +123,21 @@ pub struct CopyTime {
     pub reserved: [u64; 4],
 }
 
+/// `struct rust_dmirror_pause`.
+#[derive(Clone, Copy, Default)]
+#[repr(C)]
+pub struct Pause {
+    pub version: u32,
+    pub op: u32,
+    pub stage: u32,
+    pub direction: u32,
+    pub skip: u64,
+    pub ms: u32,
+    pub waiting: u32,
+    pub reached: u64,
+    pub reserved: [u64; 3],
+}
+
 macro_rules! plain {
     ($($name:ident, $size:literal;)*) => {$(
         const _: () = assert!(size_of::<$name>() == $size);
@@ -140,6 +155,7 @@ plain! {
     Page, 64;
     Stats, 136;
     CopyTime, 64;
+    Pause, 64;
 }
 
 /// What a command reads and writes back.
@@ -206,6 +222,16 @@ impl Argument for CopyTime {
     }
 }
 
+impl Argument for Pause {
+    fn asked(self) -> Self {
+        Pause {
+            waiting: 0,
+            reached: 0,
+            ..self
+        }
+    }
+}
+
 const fn old(number: u32) -> u32 {
     _IOWR::<Command>(TYPE, number)
 }
@@ -226,6 +252,7 @@ pub const INJECT: u32 = _IOWR::<Inject>(TYPE, 0x41);
 pub const PAGE: u32 = _IOWR::<Page>(TYPE, 0x42);
 pub const STATS: u32 = _IOWR::<Stats>(TYPE, 0x43);
 pub const COPY: u32 = _IOWR::<CopyTime>(TYPE, 0x44);
+pub const PAUSE: u32 = _IOWR::<Pause>(TYPE, 0x45);
 
 /// The version of the ABI beyond test_hmm's.
 pub const VERSION: u32 = 1;
@@ -281,6 +308,15 @@ pub mod copy {
     pub const MOST: u64 = 512;
 }
 
+/// What a [`Pause`] is asked to do: `enum rust_dmirror_pause_op`.
+pub mod pause {
+    pub const ARM: u32 = 1;
+    pub const WAIT: u32 = 2;
+    pub const RESUME: u32 = 3;
+    pub const CLEAR: u32 = 4;
+    pub const STATUS: u32 = 5;
+}
+
 #[kunit_tests(rust_dmirror_uapi)]
 mod tests {
     use super::*;
@@ -295,5 +331,6 @@ mod tests {
         assert_eq!(PAGE, 0xc040_4842);
         assert_eq!(STATS, 0xc088_4843);
         assert_eq!(COPY, 0xc040_4844);
+        assert_eq!(PAUSE, 0xc040_4845);
     }
 }

@@ -18,9 +18,11 @@
 
 #define RUST_DMIRROR_ABI_VERSION	1
 
-/* Directions of a migration. */
+/* Directions of a migration; the last two are for RUST_DMIRROR_PAUSE only. */
 #define RUST_DMIRROR_TO_DEVICE		1
 #define RUST_DMIRROR_TO_SYSTEM		2
+#define RUST_DMIRROR_BY_FAULT		3
+#define RUST_DMIRROR_BY_EVICTION	4
 
 /* Why pages stayed where they were: indices of @refused. */
 enum rust_dmirror_refusal {
@@ -124,6 +126,71 @@ struct rust_dmirror_inject {
 	__u64	times;
 	__u64	hits;
 	__u64	reserved[2];
+};
+
+/* Between which stages a migration stops. */
+enum rust_dmirror_stage {
+	/* after setup: sources are locked and unmapped */
+	RUST_DMIRROR_COLLECTED		= 1,
+	/* destinations are filled; before migrate_vma_pages() */
+	RUST_DMIRROR_FILLED		= 2,
+	/* right after migrate_vma_pages(); injected references are still held */
+	RUST_DMIRROR_COMMITTED		= 3,
+	/* outcomes are counted; before migrate_vma_finalize() */
+	RUST_DMIRROR_FINALIZE		= 4,
+};
+
+enum rust_dmirror_pause_op {
+	/* the next migration of @direction, after @skip of them, stops at @stage */
+	RUST_DMIRROR_PAUSE_ARM		= 1,
+	/* wait until a migration has stopped at what was armed last */
+	RUST_DMIRROR_PAUSE_WAIT		= 2,
+	/* let stopped migrations continue */
+	RUST_DMIRROR_PAUSE_RESUME	= 3,
+	/* disarm, and let stopped migrations continue */
+	RUST_DMIRROR_PAUSE_CLEAR	= 4,
+	/* only fill the (out) members in */
+	RUST_DMIRROR_PAUSE_STATUS	= 5,
+};
+
+/**
+ * struct rust_dmirror_pause - stop a migration of this open file between two stages
+ * @version: (in) RUST_DMIRROR_ABI_VERSION
+ * @op: (in) enum rust_dmirror_pause_op
+ * @stage: (in) enum rust_dmirror_stage; 0 unless @op is ARM
+ * @direction: (in) RUST_DMIRROR_TO_DEVICE to RUST_DMIRROR_BY_EVICTION, or 0 for
+ *	any; 0 unless @op is ARM
+ * @skip: (in) how many passes of that stage go on first; 0 unless @op is ARM
+ * @ms: (in) milliseconds, 1 to 10000, or 0 for 2000: the longest stop for ARM,
+ *	the longest wait for WAIT; 0 for others
+ * @waiting: (out) migrations that are stopped now
+ * @reached: (out) how often migrations stopped since the file was opened
+ * @reserved: zero
+ *
+ * For tests that need something to happen exactly there. A stopped migration
+ * keeps what it holds at that stage: mmap_lock (or, in a CPU fault, the lock of
+ * the VMA) and the locks of its folios. One migration stops, then nothing is
+ * armed any more; arming again replaces what is armed. The stop ends when it is
+ * resumed or cleared, at its limit, or when the thread is killed; what follows
+ * is what would have followed without it. What is armed counts for attempts that
+ * begin later. Closing the file clears it first, so it never stops the eviction
+ * of that close. For migrations of all users of a device, RELEASE and close
+ * among them, there is hmm_dmirrorN/pause in debugfs.
+ *
+ * EINVAL also if a member is set that the operation does not have. WAIT fails
+ * with ENOENT if nothing was armed since it was cleared, ETIMEDOUT at its limit,
+ * and EINTR if a signal comes first.
+ */
+struct rust_dmirror_pause {
+	__u32	version;
+	__u32	op;
+	__u32	stage;
+	__u32	direction;
+	__u64	skip;
+	__u32	ms;
+	__u32	waiting;
+	__u64	reached;
+	__u64	reserved[3];
 };
 
 /* Where a page is. */
@@ -247,5 +314,6 @@ struct rust_dmirror_copy {
 #define RUST_DMIRROR_PAGE	_IOWR('H', 0x42, struct rust_dmirror_page)
 #define RUST_DMIRROR_STATS	_IOWR('H', 0x43, struct rust_dmirror_stats)
 #define RUST_DMIRROR_COPY	_IOWR('H', 0x44, struct rust_dmirror_copy)
+#define RUST_DMIRROR_PAUSE	_IOWR('H', 0x45, struct rust_dmirror_pause)
 
 #endif /* _UAPI_RUST_DMIRROR_H */

@@ -44,6 +44,7 @@ use crate::{
         Size,
         HUGE_PAGES, //
     },
+    pause::Stage,
 };
 use kernel::{
     prelude::*,
@@ -175,9 +176,12 @@ impl Eviction<'_> {
             extra_at: extra.as_ref().map(|(index, _)| *index),
         };
         log.collected(&collected);
+        faults.pause(Stage::Collected, Direction::Evict);
         fill(core, &faults, &mut collected);
         log.filled(&collected);
+        faults.pause(Stage::Filled, Direction::Evict);
         let committed = collected.commit();
+        faults.pause(Stage::Committed, Direction::Evict);
         let mut moved = 0;
         committed.outcomes(|_, nr, outcome| {
             if outcome.is_migrated() {
@@ -186,6 +190,7 @@ impl Eviction<'_> {
         });
         log.committed(&committed);
         drop(extra);
+        faults.pause(Stage::Finalize, Direction::Evict);
         drop(committed);
         core.stats.evicted.add(moved);
         Ok(())

@@ -60,6 +60,7 @@ use crate::{
         HUGE_ORDER, //
     },
     layer::ratelimit::warn_limited,
+    pause::Stage,
 };
 use core::ops::Range;
 use kernel::{
@@ -221,12 +222,15 @@ fn attempt(
         extra_at: extra.as_ref().map(|_| 0),
     };
     log.collected(&collected);
+    faults.pause(Stage::Collected, Direction::Fault);
     let filled = fill(&faults, memory, fault, &mut collected)?;
     if filled == Filled::Nothing {
         return Ok(Done::TooLarge);
     }
     log.filled(&collected);
+    faults.pause(Stage::Filled, Direction::Fault);
     let committed = collected.commit();
+    faults.pause(Stage::Committed, Direction::Fault);
     let mut done = Done::Refused;
     let mut moved = 0;
     let mut in_a_row = 0;
@@ -247,6 +251,7 @@ fn attempt(
     }
     log.committed(&committed);
     drop(extra);
+    faults.pause(Stage::Finalize, Direction::Fault);
     drop(committed);
     core.stats.faulted.add(moved as u64);
     if filled == Filled::SplitsMapping {

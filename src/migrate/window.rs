@@ -40,6 +40,7 @@ use crate::{
         HUGE_ORDER,
         HUGE_SIZE, //
     },
+    pause::Stage,
     scratch::Scratch,
 };
 use core::ops::Range;
@@ -224,6 +225,7 @@ impl Window<'_> {
                 .map(|extra| extra.index),
         };
         log.collected(&collected);
+        faults.pause(Stage::Collected, self.direction);
 
         let begin = now();
         let filler = Filler {
@@ -248,10 +250,12 @@ impl Window<'_> {
             Filled::Upto(reason) => reason,
         };
         log.filled(&collected);
+        faults.pause(Stage::Filled, self.direction);
 
         let begin = now();
         let committed = collected.commit();
         report.times.pages += nanos_since(begin);
+        faults.pause(Stage::Committed, self.direction);
         let splitting = !attempts.compound() && core.is_private();
         committed.outcomes(|index, nr, outcome| {
             fates.note(index, nr, outcome, reason, splitting);
@@ -264,6 +268,7 @@ impl Window<'_> {
         });
         result.split_refused = fates.has_refused_split();
         log.committed(&committed);
+        faults.pause(Stage::Finalize, self.direction);
 
         let begin = now();
         drop(committed);

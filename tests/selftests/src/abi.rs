@@ -198,6 +198,63 @@ pub struct CopyTime {
     pub reserved: [u64; 4],
 }
 
+/// Directions of [`Pause`], beside the two of a migration and 0 for any.
+pub const BY_FAULT: u32 = 3;
+pub const BY_EVICTION: u32 = 4;
+
+/// `enum rust_dmirror_stage`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[repr(u32)]
+pub enum Stage {
+    Collected = 1,
+    Filled = 2,
+    Committed = 3,
+    Finalize = 4,
+}
+
+impl Stage {
+    pub const ALL: [Stage; 4] = [
+        Stage::Collected,
+        Stage::Filled,
+        Stage::Committed,
+        Stage::Finalize,
+    ];
+
+    /// Its name in debugfs.
+    pub fn name(self) -> &'static str {
+        match self {
+            Stage::Collected => "collected",
+            Stage::Filled => "filled",
+            Stage::Committed => "committed",
+            Stage::Finalize => "finalize",
+        }
+    }
+}
+
+/// `enum rust_dmirror_pause_op`.
+pub const PAUSE_ARM: u32 = 1;
+pub const PAUSE_WAIT: u32 = 2;
+pub const PAUSE_RESUME: u32 = 3;
+pub const PAUSE_CLEAR: u32 = 4;
+pub const PAUSE_STATUS: u32 = 5;
+/// The longest stop, in milliseconds.
+pub const PAUSE_MOST: u32 = 10_000;
+
+/// `struct rust_dmirror_pause`.
+#[repr(C)]
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Pause {
+    pub version: u32,
+    pub op: u32,
+    pub stage: u32,
+    pub direction: u32,
+    pub skip: u64,
+    pub ms: u32,
+    pub waiting: u32,
+    pub reached: u64,
+    pub reserved: [u64; 3],
+}
+
 /// `_IOWR('H', number, T)`.
 pub const fn iowr<T>(number: u8) -> Ioctl {
     nix::request_code_readwrite!(b'H', number, size_of::<T>()) as Ioctl
@@ -218,6 +275,7 @@ pub const INJECT: Ioctl = iowr::<Inject>(0x41);
 pub const PAGE: Ioctl = iowr::<Page>(0x42);
 pub const STATS: Ioctl = iowr::<Stats>(0x43);
 pub const COPY: Ioctl = iowr::<CopyTime>(0x44);
+pub const PAUSE: Ioctl = iowr::<Pause>(0x45);
 
 pub const FLAG_FAIL_ALLOC: u64 = 1;
 
@@ -260,6 +318,7 @@ mod tests {
         assert_eq!(PAGE, 0xc040_4842);
         assert_eq!(STATS, 0xc088_4843);
         assert_eq!(COPY, 0xc040_4844);
+        assert_eq!(PAUSE, 0xc040_4845);
     }
 
     #[test]
@@ -282,6 +341,9 @@ mod tests {
         assert_eq!(offset_of!(Stats, ledger_mismatches), 96);
         assert_eq!(offset_of!(CopyTime, npages), 16);
         assert_eq!(offset_of!(CopyTime, ns), 24);
+        assert_eq!(size_of::<Pause>(), 64);
+        assert_eq!(offset_of!(Pause, ms), 24);
+        assert_eq!(offset_of!(Pause, reached), 32);
     }
 
     #[test]

@@ -16,7 +16,8 @@ use crate::{device::PAGE_SIZE, proc::smaps};
 /// Pages of a huge page.
 pub const HUGE: usize = 512;
 const HUGE_SIZE: usize = HUGE * PAGE_SIZE;
-const WORDS: usize = PAGE_SIZE / size_of::<u64>();
+/// Words of a page.
+pub const WORDS: usize = PAGE_SIZE / size_of::<u64>();
 
 /// A mapping, between reserved ranges so that no neighbour merges with its VMA.
 ///
@@ -259,7 +260,7 @@ impl Drop for Area {
 }
 
 /// What `word` of `page` holds: different for every word, page and seed.
-fn pattern(seed: u64, page: usize, word: usize) -> u64 {
+pub fn pattern(seed: u64, page: usize, word: usize) -> u64 {
     let index = (page * WORDS + word) as u64 + 1;
     (seed << 40) ^ index.wrapping_mul(0x9e37_79b9_7f4a_7c15)
 }

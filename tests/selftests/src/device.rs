@@ -15,7 +15,7 @@ use nix::{
 };
 
 use crate::{
-    abi::{self, Cmd, CopyTime, Inject, Migrate, Page, Point, Stats},
+    abi::{self, Cmd, CopyTime, Inject, Migrate, Page, Pause, Point, Stage, Stats},
     area::Area,
 };
 
@@ -62,6 +62,8 @@ unsafe impl Argument for Page {}
 unsafe impl Argument for Stats {}
 // SAFETY: as above.
 unsafe impl Argument for CopyTime {}
+// SAFETY: as above.
+unsafe impl Argument for Pause {}
 
 /// An open file of the driver, mirroring the process that opened it.
 pub struct Device {
@@ -201,6 +203,42 @@ impl Device {
         };
         self.call(abi::INJECT, &mut argument)
             .map(|()| argument.hits)
+    }
+
+    /// The next migration of `direction`, or any if that is 0, stops at `stage`, for `ms` at most.
+    pub fn arm_pause(&self, stage: Stage, direction: u32, ms: u32) -> Result<Pause, Errno> {
+        self.pause(Pause {
+            op: abi::PAUSE_ARM,
+            stage: stage as u32,
+            direction,
+            ms,
+            ..Pause::default()
+        })
+    }
+
+    /// Waits until a migration has stopped where it was armed last.
+    pub fn wait_pause(&self, ms: u32) -> Result<Pause, Errno> {
+        self.pause(Pause {
+            op: abi::PAUSE_WAIT,
+            ms,
+            ..Pause::default()
+        })
+    }
+
+    /// One of the operations that take nothing.
+    pub fn pause_op(&self, op: u32) -> Result<Pause, Errno> {
+        self.pause(Pause {
+            op,
+            ..Pause::default()
+        })
+    }
+
+    pub fn pause(&self, argument: Pause) -> Result<Pause, Errno> {
+        let mut argument = Pause {
+            version: abi::VERSION,
+            ..argument
+        };
+        self.call(abi::PAUSE, &mut argument).map(|()| argument)
     }
 
     pub fn page(&self, addr: usize) -> Result<Page, Errno> {

@@ -86,6 +86,9 @@ enum Command {
     /// Make the table of `make experiment` out of what its guests printed
     #[command(hide = true)]
     Experiment(experiment::Options),
+    /// Print the table of interleavings, which is tests/interleavings.md
+    #[command(hide = true)]
+    Interleavings,
     /// The guests of `make defects`, and the table of what was seen in them
     #[command(hide = true)]
     Defects(defects::Options),
@@ -112,6 +115,7 @@ fn run(command: Command) -> Result<u8> {
         Command::BenchMemory(options) => bench::memory::run(&options),
         Command::BenchReport(options) => bench::report::run(&options),
         Command::Experiment(options) => experiment::run(&options),
+        Command::Interleavings => Ok(test::interleave::print()),
         Command::Defects(options) => defects::run(&options),
     }
 }

@@ -24,6 +24,14 @@ pub enum OnC {
 
 pub const NEW_ABI: OnC = OnC::Skip("needs an ioctl that the C driver does not have");
 
+/// What a case does.
+#[derive(Clone, Copy)]
+pub enum Run {
+    Function(fn(&Ctx) -> Result<()>),
+    /// Made when the program runs, for one cell of a table.
+    Cell(&'static (dyn Fn(&Ctx) -> Result<()> + Sync)),
+}
+
 pub struct Case {
     pub name: &'static str,
     pub about: &'static str,
@@ -33,7 +41,7 @@ pub struct Case {
     /// Whether others fault on the pages while they move. A CPU that faults on a device page holds
     /// a reference of its own for a moment, so a count may be too high then, but never too low.
     pub races: bool,
-    pub run: fn(&Ctx) -> Result<()>,
+    pub run: Run,
 }
 
 impl Case {
@@ -59,7 +67,23 @@ impl Case {
             on_c,
             may_stick: false,
             races: false,
-            run,
+            run: Run::Function(run),
+        }
+    }
+
+    /// A cell of a table, with a name that was made for it.
+    pub fn cell(
+        name: &'static str,
+        about: &'static str,
+        run: &'static (dyn Fn(&Ctx) -> Result<()> + Sync),
+    ) -> Case {
+        Case {
+            name,
+            about,
+            on_c: NEW_ABI,
+            may_stick: false,
+            races: false,
+            run: Run::Cell(run),
         }
     }
 
@@ -71,6 +95,15 @@ impl Case {
     pub const fn races(mut self) -> Case {
         self.races = true;
         self.may_stick()
+    }
+}
+
+impl Run {
+    pub fn call(self, ctx: &Ctx) -> Result<()> {
+        match self {
+            Run::Function(run) => run(ctx),
+            Run::Cell(run) => run(ctx),
+        }
     }
 }
 

@@ -11,7 +11,7 @@ pub mod ktap;
 pub mod shown;
 
 pub use case::{Case, OnC};
-pub use cases::defects::all as defects;
+pub use cases::{defects::all as defects, interleave};
 pub use child::{pipe, Skip};
 
 use std::{
@@ -47,6 +47,12 @@ pub struct Options {
     /// Only cases whose name contains one of these, or matches it as a glob
     #[arg(long, value_name = "SUBSTR|GLOB", value_delimiter = ',')]
     filter: Vec<String>,
+    /// Which set of cases
+    #[arg(long, value_enum, default_value_t = Suite::Cases)]
+    suite: Suite,
+    /// Of the interleavings every Nth only, spread over the table
+    #[arg(long, value_name = "N", default_value_t = 1, value_parser = value_parser!(u16).range(1..=1000))]
+    sample: u16,
     /// With the C driver, also cases that its kernel does not survive
     #[arg(long)]
     destructive: bool,
@@ -61,6 +67,15 @@ pub struct Options {
     every: u16,
 }
 
+/// Sets of cases.
+#[derive(Clone, Copy, PartialEq, Eq, ValueEnum)]
+enum Suite {
+    /// One thing each
+    Cases,
+    /// The table of interleavings
+    Interleavings,
+}
+
 #[derive(Clone, Copy, PartialEq, Eq, ValueEnum)]
 enum Wanted {
     Rust,
@@ -70,7 +85,12 @@ enum Wanted {
 
 /// Runs what was asked for; returns the exit code.
 pub fn run(options: &Options) -> Result<u8> {
-    let chosen: Vec<_> = cases::all()
+    let suite: Vec<&Case> = match options.suite {
+        Suite::Cases => cases::all().collect(),
+        Suite::Interleavings => interleave::cases(options.sample.into()).collect(),
+    };
+    let chosen: Vec<_> = suite
+        .into_iter()
         .filter(|case| {
             let filter = &options.filter;
             filter.is_empty() || filter.iter().any(|f| filter::matches(f, case.name))
@@ -146,7 +166,7 @@ fn run_case(
     let before = Before::now(driver)?;
     let report = child::run(limit, || {
         let dev = Device::open(0)?;
-        (case.run)(&Ctx { dev, driver })
+        case.run.call(&Ctx { dev, driver })
     })?;
     let mut remarks = report.output;
     let mut failed = None;

@@ -11,12 +11,14 @@ mod coherent;
 pub mod defects;
 mod evict;
 mod hugetlb;
+pub mod interleave;
 mod limits;
 mod new_abi;
 mod nth;
 mod outside;
 mod own;
 mod partial;
+pub mod pause;
 mod races;
 mod ready;
 mod refused;
@@ -45,6 +47,7 @@ pub fn all() -> impl Iterator<Item = &'static Case> {
         coherent::CASES,
         bad_input::CASES,
         new_abi::CASES,
+        pause::CASES,
         outside::CASES,
         limits::CASES,
         nth::CASES,
@@ -64,7 +67,7 @@ mod tests {
     #[test]
     fn names_are_unique_and_plain() {
         let mut seen = HashSet::new();
-        for case in super::all() {
+        for case in super::all().chain(super::interleave::cases(1)) {
             assert!(seen.insert(case.name), "{} twice", case.name);
             assert!(case
                 .name

@@ -1,0 +1,447 @@
+// SPDX-License-Identifier: GPL-2.0
+
+//! Pause points: stops a migration between two stages, with all the locks that it holds there, until
+//! it is told to continue.
+//!
+//! A pause is armed for one stage and one direction, per open file and per device, and stops one
+//! migration. It ends when it is resumed or cleared, at its time limit, or when the thread that
+//! migrates is killed; then the migration takes the path that it would have taken without the pause.
+
+use crate::{
+    layer::mm::lock::fatal_signal_pending,
+    migrate::Direction, //
+};
+use kernel::{
+    current,
+    new_spinlock,
+    prelude::*,
+    sync::{
+        atomic::{
+            Atomic,
+            Relaxed, //
+        },
+        SpinLock, //
+    },
+    time::{
+        delay::fsleep,
+        Delta,
+        Instant,
+        Monotonic, //
+    }, //
+};
+
+/// Between which stages a migration stops.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+#[repr(u32)]
+pub enum Stage {
+    /// After `migrate_vma_setup()` or `migrate_device_pfns()`: sources are locked and unmapped.
+    Collected = 1,
+    /// Destinations are filled and given; before `migrate_vma_pages()`.
+    Filled = 2,
+    /// Right after `migrate_vma_pages()`; injected references are still held.
+    Committed = 3,
+    /// Outcomes are counted; before `migrate_vma_finalize()`.
+    Finalize = 4,
+}
+
+impl Stage {
+    /// All of them.
+    pub const ALL: [Stage; 4] = [
+        Stage::Collected,
+        Stage::Filled,
+        Stage::Committed,
+        Stage::Finalize,
+    ];
+
+    /// Its name in debugfs.
+    pub fn name(self) -> &'static str {
+        match self {
+            Stage::Collected => "collected",
+            Stage::Filled => "filled",
+            Stage::Committed => "committed",
+            Stage::Finalize => "finalize",
+        }
+    }
+
+    /// The stage with a number of `enum rust_dmirror_stage`.
+    ///
+    /// # Errors
+    ///
+    /// `EINVAL` if there is none.
+    pub fn from_number(number: u32) -> Result<Self> {
+        let stage = Stage::ALL.iter().find(|stage| **stage as u32 == number);
+        stage.copied().ok_or(EINVAL)
+    }
+
+    /// The stage with a name.
+    pub fn from_name(name: &str) -> Option<Self> {
+        Stage::ALL.into_iter().find(|stage| stage.name() == name)
+    }
+}
+
+/// Which migrations stop.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Ways {
+    /// Those of all directions.
+    Any,
+    /// Those of one direction.
+    Only(Direction),
+}
+
+impl Ways {
+    const ALL: [Ways; 5] = [
+        Ways::Any,
+        Ways::Only(Direction::ToDevice),
+        Ways::Only(Direction::ToSystem),
+        Ways::Only(Direction::Fault),
+        Ways::Only(Direction::Evict),
+    ];
+
+    /// The name in debugfs.
+    pub fn name(self) -> &'static str {
+        match self {
+            Ways::Any => "any",
+            Ways::Only(direction) => direction.name(),
+        }
+    }
+
+    /// From `RUST_DMIRROR_TO_DEVICE` and those behind it, or 0 for any.
+    ///
+    /// # Errors
+    ///
+    /// `EINVAL` if it is none of these.
+    pub fn from_number(number: u32) -> Result<Self> {
+        Ways::ALL.get(number as usize).copied().ok_or(EINVAL)
+    }
+
+    /// From a name.
+    pub fn from_name(name: &str) -> Option<Self> {
+        Ways::ALL.into_iter().find(|ways| ways.name() == name)
+    }
+
+    fn includes(self, direction: Direction) -> bool {
+        self == Ways::Any || self == Ways::Only(direction)
+    }
+}
+
+/// A time in milliseconds, 1 to 10000: what a test waits for at most, and well below the 120 seconds
+/// after which the kernel reports a hung task.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Limit(u32);
+
+impl Limit {
+    const DEFAULT: Limit = Limit(2_000);
+    const MOST: u64 = 10_000;
+
+    /// From a number of milliseconds; 0 is the default, two seconds.
+    ///
+    /// # Errors
+    ///
+    /// `EINVAL` if it is too long.
+    pub fn new(milliseconds: u64) -> Result<Self> {
+        match milliseconds {
+            0 => Ok(Limit::DEFAULT),
+            1..=Limit::MOST => Ok(Limit(milliseconds as u32)),
+            _ => Err(EINVAL),
+        }
+    }
+
+    /// In milliseconds.
+    pub fn milliseconds(self) -> u32 {
+        self.0
+    }
+
+    fn has_passed(self, since: Instant<Monotonic>) -> bool {
+        since.elapsed().as_millis() >= i64::from(self.0)
+    }
+}
+
+/// A pause that is armed.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Armed {
+    /// Where a migration stops.
+    pub stage: Stage,
+    /// Which one does.
+    pub ways: Ways,
+    /// How many of those pass first.
+    pub skip: u64,
+    /// How long it stops at most.
+    pub limit: Limit,
+}
+
+/// What a pause has come to.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+pub struct Status {
+    /// What is armed; `None` once a migration has stopped there.
+    pub armed: Option<Armed>,
+    /// How often migrations have stopped.
+    pub reached: u64,
+    /// How many are stopped now.
+    pub waiting: u32,
+}
+
+/// What a stopped migration must know.
+struct Stop {
+    limit: Limit,
+    /// [`State::resumed`] when it stopped.
+    resumed: u64,
+}
+
+/// Pure: neither time nor waiting.
+#[derive(Default)]
+struct State {
+    status: Status,
+    /// How often what was stopped was told to continue.
+    resumed: u64,
+    /// Whether a migration has stopped at what was armed last.
+    is_reached: bool,
+}
+
+impl State {
+    fn arm(&mut self, armed: Armed) {
+        self.status.armed = Some(armed);
+        self.is_reached = false;
+    }
+
+    fn resume(&mut self) {
+        self.resumed += 1;
+    }
+
+    fn clear(&mut self) {
+        self.status.armed = None;
+        self.is_reached = false;
+        self.resume();
+    }
+
+    /// A migration passes a stage; it must stop if there is an answer.
+    fn arrive(&mut self, stage: Stage, direction: Direction) -> Option<Stop> {
+        let armed = self.status.armed.as_mut()?;
+        if armed.stage != stage || !armed.ways.includes(direction) {
+            return None;
+        }
+        if armed.skip > 0 {
+            armed.skip -= 1;
+            return None;
+        }
+        let limit = armed.limit;
+        self.status.armed = None;
+        self.status.reached += 1;
+        self.status.waiting += 1;
+        self.is_reached = true;
+        Some(Stop {
+            limit,
+            resumed: self.resumed,
+        })
+    }
+
+    fn may_continue(&self, stop: &Stop) -> bool {
+        self.resumed != stop.resumed
+    }
+
+    fn leave(&mut self) {
+        self.status.waiting -= 1;
+    }
+
+    /// Whether a migration has stopped at what was armed last; nothing if there is no such thing.
+    fn is_reached(&self) -> Option<bool> {
+        (self.is_reached || self.status.armed.is_some()).then_some(self.is_reached)
+    }
+}
+
+/// The pause of an open file, or of a device.
+#[pin_data]
+pub struct Pause {
+    /// Whether one is armed: almost never, and it is asked often.
+    is_armed: Atomic<bool>,
+    #[pin]
+    state: SpinLock<State>,
+}
+
+/// How often whoever waits looks again. Only tests wait: a wait queue would save a millisecond, and cost
+/// an order between who wakes and what is freed when a file is closed or the module goes.
+const TICK: Delta = Delta::from_millis(1);
+
+impl Pause {
+    /// None armed.
+    pub fn new() -> impl PinInit<Self> {
+        pin_init!(Pause {
+            is_armed: Atomic::new(false),
+            state <- new_spinlock!(State::default(), "dmirror_pause"),
+        })
+    }
+
+    fn change<T>(&self, change: impl FnOnce(&mut State) -> T) -> T {
+        let mut state = self.state.lock();
+        let changed = change(&mut state);
+        self.is_armed.store(state.status.armed.is_some(), Relaxed);
+        changed
+    }
+
+    /// Arms it, in place of what was armed. Migrations that begin an attempt from now on stop there.
+    pub fn arm(&self, armed: Armed) {
+        self.change(|state| state.arm(armed));
+    }
+
+    /// Lets the migrations continue that are stopped.
+    pub fn resume(&self) {
+        self.change(State::resume);
+    }
+
+    /// Disarms it, and lets the migrations continue that are stopped.
+    pub fn clear(&self) {
+        self.change(State::clear);
+    }
+
+    /// What it has come to.
+    pub fn status(&self) -> Status {
+        self.state.lock().status
+    }
+
+    /// Whether one is armed.
+    pub fn is_armed(&self) -> bool {
+        self.is_armed.load(Relaxed)
+    }
+
+    /// Waits until a migration has stopped at what was armed last. Sleeps; no lock may be held.
+    ///
+    /// # Errors
+    ///
+    /// `ENOENT` if nothing was armed since it was cleared; `ETIMEDOUT` at the limit; `EINTR` if a signal
+    /// came first.
+    pub fn wait(&self, limit: Limit) -> Result {
+        let begin = Instant::now();
+        while !self.state.lock().is_reached().ok_or(ENOENT)? {
+            if current!().signal_pending() {
+                return Err(EINTR);
+            }
+            if limit.has_passed(begin) {
+                return Err(ETIMEDOUT);
+            }
+            fsleep(TICK);
+        }
+        Ok(())
+    }
+
+    /// Stops the migration that is at a stage, if one of its direction is to stop there. Sleeps, with
+    /// whatever the migration holds.
+    pub fn pass(&self, stage: Stage, direction: Direction) {
+        if !self.is_armed() {
+            return;
+        }
+        let Some(stop) = self.change(|state| state.arrive(stage, direction)) else {
+            return;
+        };
+        let begin = Instant::now();
+        while !self.state.lock().may_continue(&stop)
+            && !stop.limit.has_passed(begin)
+            && !fatal_signal_pending()
+        {
+            fsleep(TICK);
+        }
+        self.change(State::leave);
+    }
+}
+
+#[kunit_tests(rust_dmirror_pause)]
+mod tests {
+    use super::*;
+
+    const ARMED: Armed = Armed {
+        stage: Stage::Filled,
+        ways: Ways::Only(Direction::ToDevice),
+        skip: 0,
+        limit: Limit::DEFAULT,
+    };
+
+    #[test]
+    fn stops_one_migration_at_its_stage_and_direction() {
+        let mut state = State::default();
+        assert!(state.arrive(Stage::Filled, Direction::ToDevice).is_none());
+        state.arm(ARMED);
+        assert!(state
+            .arrive(Stage::Collected, Direction::ToDevice)
+            .is_none());
+        assert!(state.arrive(Stage::Filled, Direction::Fault).is_none());
+        assert!(state.arrive(Stage::Filled, Direction::ToDevice).is_some());
+        assert_eq!((state.status.reached, state.status.waiting), (1, 1));
+        assert!(state.arrive(Stage::Filled, Direction::ToDevice).is_none());
+        state.leave();
+        assert_eq!((state.status.reached, state.status.waiting), (1, 0));
+    }
+
+    #[test]
+    fn lets_the_first_pass() {
+        let mut state = State::default();
+        state.arm(Armed {
+            ways: Ways::Any,
+            skip: 2,
+            ..ARMED
+        });
+        let stopped = [Direction::ToDevice, Direction::Evict, Direction::Fault]
+            .map(|direction| state.arrive(Stage::Filled, direction).is_some());
+        assert_eq!(stopped, [false, false, true]);
+    }
+
+    #[test]
+    fn resuming_lets_those_continue_that_are_stopped() -> Result {
+        let mut state = State::default();
+        state.arm(ARMED);
+        let arrive = |state: &mut State| state.arrive(Stage::Filled, Direction::ToDevice);
+        let first = arrive(&mut state).ok_or(EINVAL)?;
+        assert!(!state.may_continue(&first));
+        // A second one does not end the first.
+        state.arm(ARMED);
+        assert!(!state.may_continue(&first));
+        state.resume();
+        assert!(state.may_continue(&first));
+        // What is armed stays armed, and is not resumed before it is reached.
+        let second = arrive(&mut state).ok_or(EINVAL)?;
+        assert!(!state.may_continue(&second));
+        state.clear();
+        assert!(state.may_continue(&second));
+        Ok(())
+    }
+
+    #[test]
+    fn being_reached_is_about_what_was_armed_last() {
+        let mut state = State::default();
+        assert_eq!(state.is_reached(), None);
+        state.arm(ARMED);
+        assert_eq!(state.is_reached(), Some(false));
+        state.arrive(Stage::Filled, Direction::ToDevice);
+        assert_eq!(state.is_reached(), Some(true));
+        // Also after its end.
+        state.leave();
+        assert_eq!(state.is_reached(), Some(true));
+        state.arm(ARMED);
+        assert_eq!(state.is_reached(), Some(false));
+        state.clear();
+        assert_eq!(state.is_reached(), None);
+        assert!(state.arrive(Stage::Filled, Direction::ToDevice).is_none());
+    }
+
+    #[test]
+    fn limits_are_a_millisecond_to_ten_seconds() {
+        assert_eq!(Limit::new(0), Ok(Limit(2_000)));
+        assert_eq!(Limit::new(1), Ok(Limit(1)));
+        assert_eq!(Limit::new(10_000), Ok(Limit(10_000)));
+        assert_eq!(Limit::new(10_001), Err(EINVAL));
+        assert_eq!(Limit::new(u64::MAX), Err(EINVAL));
+    }
+
+    #[test]
+    fn numbers_and_names_are_those_of_the_header() {
+        assert_eq!(Stage::from_number(0), Err(EINVAL));
+        assert_eq!(Stage::from_number(1), Ok(Stage::Collected));
+        assert_eq!(Stage::from_number(4), Ok(Stage::Finalize));
+        assert_eq!(Stage::from_number(5), Err(EINVAL));
+        assert_eq!(Ways::from_number(0), Ok(Ways::Any));
+        assert_eq!(Ways::from_number(4), Ok(Ways::Only(Direction::Evict)));
+        assert_eq!(Ways::from_number(5), Err(EINVAL));
+        assert_eq!(Stage::from_name("committed"), Some(Stage::Committed));
+        assert_eq!(Stage::from_name("pages"), None);
+        let fault = Some(Ways::Only(Direction::Fault));
+        assert_eq!(Ways::from_name("fault"), fault);
+        assert_eq!(Ways::from_name(""), None);
+    }
+}

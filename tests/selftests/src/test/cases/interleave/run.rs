@@ -1,0 +1,156 @@
+// SPDX-License-Identifier: GPL-2.0
+
+//! Runs one interleaving: a process of its own, in which one thread migrates and is stopped, and
+//! another one acts.
+
+use std::{
+    fs,
+    hint::black_box,
+    sync::{
+        mpsc::{channel, Receiver, RecvTimeoutError},
+        Arc,
+    },
+    thread,
+    time::Duration,
+};
+
+use anyhow::{bail, ensure, Context, Result};
+use nix::{
+    errno::Errno,
+    sys::{
+        signal::Signal,
+        wait::{waitpid, WaitStatus},
+    },
+};
+
+use super::{
+    table::{Cell, When},
+    way::{Way, World},
+};
+use crate::{
+    abi, check_eq,
+    test::{
+        case::{Ctx, Undo},
+        cases::pause::{state, wait_device, DEBUGFS},
+        child::{Peer, PeerEnd, Skip},
+    },
+};
+
+/// How long an action is given that has to wait.
+const MOMENT: Duration = Duration::from_millis(10);
+/// How long anything may take that must come to its end.
+const PATIENCE: Duration = Duration::from_secs(20);
+
+fn tell(word: &str) -> Result<()> {
+    fs::write(DEBUGFS, word).context(DEBUGFS)
+}
+
+pub fn run(cell: Cell, ctx: &Ctx) -> Result<()> {
+    if let Some(why) = cell.breaks_this_kernel() {
+        return Err(Skip(why.into()).into());
+    }
+    let _undo = Undo(|| drop(tell("clear")));
+    let peer = Peer::start(|end| in_process(cell, end))?;
+    let release = || match ctx.dev.command(abi::RELEASE, 0, 0, 1) {
+        Ok(_) | Err(Errno::EBUSY) => Ok(()),
+        Err(errno) => bail!("RELEASE: {errno}"),
+    };
+    let status = thread::scope(|scope| {
+        let release = (cell.way == Way::EvictRelease).then(|| scope.spawn(release));
+        let status = waitpid(peer.pid(), None).context("waitpid");
+        let waiting = state().map(|state| state.waiting);
+        tell("clear")?;
+        if let Some(release) = release {
+            release.join().ok().context("a thread panicked")??;
+        }
+        // The pause of others than the process itself does not end with it.
+        let is_inside = cell.when() == When::Inside && cell.action.ends_process();
+        check_eq!(
+            waiting?,
+            u64::from(is_inside),
+            "migrations that are stopped"
+        );
+        status
+    })?;
+    let is_right = match status {
+        WaitStatus::Signaled(_, Signal::SIGKILL, _) => cell.action.is_kill(),
+        WaitStatus::Exited(_, 0) => !cell.action.is_kill(),
+        _ => false,
+    };
+    ensure!(is_right, "the process ended with {status:?}");
+    Ok(())
+}
+
+/// More than a thread allocates while the migration is stopped. To make its heap larger, or to start a
+/// thread, takes `mmap_lock`, which the migration holds.
+const HEAP: usize = 64 << 10;
+
+/// A thread's result, for which others do not wait for ever.
+fn spawn(
+    world: &Arc<World>,
+    work: impl FnOnce(&World) -> Result<()> + Send + 'static,
+) -> Receiver<Result<()>> {
+    let (sender, receiver) = channel();
+    let world = world.clone();
+    thread::spawn(move || {
+        drop(black_box(vec![0u8; HEAP]));
+        sender.send(work(&world))
+    });
+    receiver
+}
+
+fn in_process(cell: Cell, end: &mut PeerEnd) -> Result<()> {
+    let Cell { way, stage, action } = cell;
+    let (world, sharer) = World::new(way, action.needs_bystander())?;
+    let world = Arc::new(world);
+    drop(black_box(vec![0u8; HEAP]));
+    let (acts, acted) = channel();
+    let (go, gone) = channel();
+    let ended = spawn(&world, move |world| {
+        gone.recv()?;
+        let acted = || {
+            let _ = acts.send(());
+        };
+        action.run(world, &acted)
+    });
+    let before = state()?.reached;
+    tell(&format!("{} {} 0 10000", stage.name(), way.direction()))?;
+    end.running()?;
+    let may_be = action.may_be();
+    let migration = spawn(&world, move |world| world.migrate(&may_be));
+    wait_device(before)?;
+    go.send(())?;
+    let (limit, pinned) = match cell.when() {
+        When::Inside | When::Ends => (PATIENCE, Some(true)),
+        When::Waits => (MOMENT, Some(false)),
+        When::Varies => (MOMENT, None),
+    };
+    let is_inside = match acted.recv_timeout(limit) {
+        Ok(()) => true,
+        Err(RecvTimeoutError::Timeout) => false,
+        // It failed, and says how.
+        Err(RecvTimeoutError::Disconnected) => return ended.recv().context("no result")?,
+    };
+    println!("{}", if is_inside { "inside" } else { "waits" });
+    ensure!(
+        pinned.is_none_or(|pinned| pinned == is_inside),
+        "the action {} for the end of the stop",
+        if is_inside { "did not wait" } else { "waits" }
+    );
+    tell("resume")?;
+    migration
+        .recv_timeout(PATIENCE)
+        .context("the migration does not end")?
+        .context("the migration")?;
+    ended
+        .recv_timeout(PATIENCE)
+        .context("the action does not end")?
+        .context("the action")?;
+    for span in action.leaves(&world) {
+        span.verify()?;
+    }
+    if let Some(sharer) = sharer {
+        sharer.finish().context("who shares the pages")?;
+    }
+    Ok(())
+}

@@ -1,0 +1,127 @@
+// SPDX-License-Identifier: GPL-2.0
+
+//! The table: which cells there are, when an action has its effect, and which cells a kernel without
+//! our fixes does not survive.
+
+use super::{action::Action, way::Way};
+use crate::{abi::Stage, proc};
+
+/// When an action has its effect, measured once and pinned: a change of it is to be seen.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum When {
+    /// While the migration is stopped.
+    Inside,
+    /// Not before the migration ends: a lock, or the page itself, excludes it.
+    Waits,
+    /// At once, and it ends the stop: the thread that migrates is killed.
+    Ends,
+    /// By chance.
+    Varies,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Cell {
+    pub way: Way,
+    pub stage: Stage,
+    pub action: Action,
+}
+
+/// All cells, each with a number by which the Nth of them are spread over all ways, stages and actions.
+pub fn cells() -> impl Iterator<Item = (usize, Cell)> {
+    (0..).zip(Way::ALL).flat_map(|(w, way)| {
+        (0..).zip(Action::ALL).flat_map(move |(a, action)| {
+            (0..)
+                .zip(Stage::ALL)
+                .filter_map(move |(s, stage): (usize, _)| {
+                    let cell = Cell { way, stage, action };
+                    cell.exists().then_some((w + a + s, cell))
+                })
+        })
+    })
+}
+
+impl Cell {
+    pub fn name(&self) -> String {
+        format!(
+            "pause.{}.{}.{}",
+            self.way.name(),
+            self.stage.name(),
+            self.action.name()
+        )
+    }
+
+    fn exists(&self) -> bool {
+        // It is being closed.
+        !(self.way.closes() && self.action == Action::CloseSame)
+    }
+
+    /// When the action has its effect.
+    pub fn when(&self) -> When {
+        let Cell { way, stage, action } = *self;
+        match action {
+            _ if action.ends_process() => match way {
+                Way::EvictRelease => When::Inside,
+                _ => When::Ends,
+            },
+            // Eviction is by device page: it needs no mmap_lock.
+            _ if action.changes_mappings() && !way.is_eviction() => When::Waits,
+            _ if action.needs_page() => When::Waits,
+            // It waits until no page is in use, for half a second.
+            Action::Release if way.is_to_device() => match (way, stage) {
+                (Way::ToDeviceNoMemory, _) | (_, Stage::Collected) => When::Inside,
+                _ => When::Waits,
+            },
+            Action::Release => When::Waits,
+            Action::CloseSame if way.is_fault() || way.is_eviction() => When::Waits,
+            Action::Collapse => self.collapse(),
+            _ => When::Inside,
+        }
+    }
+
+    /// A PMD that is a migration entry counts as a huge page already; pages that are collected one by one
+    /// are waited for, unless the mapping may have no huge page.
+    fn collapse(&self) -> When {
+        match (self.way, self.stage) {
+            (Way::ToDevicePart | Way::ToSystemPart, _) => When::Waits,
+            (Way::ToDeviceShared | Way::ToSystemShared, Stage::Collected) => When::Inside,
+            (Way::ToDeviceShared | Way::ToSystemShared, _) => When::Waits,
+            // While it migrates or before, depending on the kernel.
+            (Way::ToDeviceSplit | Way::ToSystemSplit | Way::FaultSplit, _) => When::Varies,
+            _ => When::Inside,
+        }
+    }
+
+    /// Whether others fault on the pages while they move, or evict them.
+    pub fn races(&self) -> bool {
+        self.way.is_eviction() || self.action == Action::Release
+    }
+
+    /// Why this kernel does not survive the cell, or loses memory, if it has not our fixes.
+    pub fn breaks_this_kernel(&self) -> Option<&'static str> {
+        self.breaks_stock().filter(|_| !proc::is_mended())
+    }
+
+    /// The bug of the core that a kernel has without our fixes, and that the driver cannot avoid: K19, K20 and
+    /// K24 it does.
+    pub fn breaks_stock(&self) -> Option<&'static str> {
+        let Cell { way, stage, action } = *self;
+        let unmaps = way.is_eviction() && action == Action::UnmapAll
+            || way == Way::EvictRelease && action.ends_process();
+        // The migration entry is that of a huge device folio.
+        let is_huge = match way {
+            Way::ToSystemWhole | Way::ToSystemNoMemory | Way::FaultHuge => true,
+            Way::EvictRelease | Way::EvictClose => true,
+            Way::ToSystemSplit | Way::FaultSplit => true,
+            Way::ToSystemShared => stage == Stage::Collected,
+            _ => false,
+        };
+        let zaps_all = matches!(action, Action::ZapAll | Action::ZapTouch);
+        if is_huge && (zaps_all || unmaps) {
+            return Some("K12: this kernel would not survive");
+        }
+        if unmaps {
+            return Some("K13: this kernel may not survive");
+        }
+        None
+    }
+}
