@@ -5,13 +5,17 @@
 use std::{fs, path::Path, thread, time::Duration};
 
 use anyhow::{Context, Result};
-use nix::sys::mman::ProtFlags;
+use nix::sys::{
+    mman::ProtFlags,
+    resource::{getrusage, UsageWho},
+};
 
 use crate::{
     abi::{self, Point},
     area::{Area, HUGE},
     check_eq,
     core_splits::{CoreSplits, Splits, BOTH},
+    proc,
     test::{
         case::{Case, Ctx, OnC, NEW_ABI},
         check::{all_at, order, pages_at, Place, Rss},
@@ -187,6 +191,11 @@ fn fault(ctx: &Ctx) -> Result<()> {
     Ok(())
 }
 
+/// Faults that this thread took until now, without those that the kernel took again by itself.
+fn faults() -> Result<i64> {
+    Ok(getrusage(UsageWho::RUSAGE_THREAD)?.minor_page_faults())
+}
+
 /// A huge page on the device of which only a half may be written is mapped by PTEs. A kernel without the fixes is
 /// not asked to split it inside a fault (K19).
 fn fault_on_part(ctx: &Ctx) -> Result<()> {
@@ -198,7 +207,14 @@ fn fault_on_part(ctx: &Ctx) -> Result<()> {
         area.protect_pages(0, HUGE / 2, ProtFlags::PROT_READ)?;
         check_eq!(order(&ctx.dev, &area, 3)?, 9, "order before the fault");
         let by_worker = CoreSplits::by_worker()?;
-        area.verify_pages(22, HUGE / 2 + 3, 1)?;
+        let faults = faults()?;
+        area.word(HUGE / 2 + 3, 0);
+        let faults = self::faults()? - faults;
+        println!("{faults} faults");
+        // Without patch 0016, the page that the fault has locked is left out after the split.
+        if splits == Splits::WhileMigrating && proc::is_mended() {
+            check_eq!(faults, 1, "faults for one page");
+        }
         let by_worker = CoreSplits::by_worker()? - by_worker;
         let wanted = u64::from(splits == Splits::Before);
         check_eq!(by_worker, wanted, "folios split by the worker");
