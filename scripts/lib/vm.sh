@@ -65,8 +65,8 @@ qemu() {
 		;;
 	esac
 	[ -z "${VM_NUMA:-}" ] || machine+=(
-		-object "memory-backend-ram,id=node0,size=$(half_of "${VM_MEMORY:-2G}")M" -numa node,nodeid=0,cpus=0,memdev=node0
-		-object "memory-backend-ram,id=node1,size=$(half_of "${VM_MEMORY:-2G}")M" -numa node,nodeid=1,cpus=1,memdev=node1)
+		-object "memory-backend-ram,id=node0,size=$(half_of "${VM_MEMORY:-2G}")M" -numa "node,nodeid=0,cpus=0,memdev=node0"
+		-object "memory-backend-ram,id=node1,size=$(half_of "${VM_MEMORY:-2G}")M" -numa "node,nodeid=1,cpus=1,memdev=node1")
 	[ -z "${PREALLOC:-}" ] || machine+=(-object "memory-backend-ram,id=memory,prealloc=on,size=${VM_MEMORY:-2G}" -machine memory-backend=memory)
 	in_root timeout --foreground --kill-after=5 "$limit" qemu-system-x86_64 -nodefaults -no-user-config -no-reboot -display none \
 		-machine pc -accel "$accel" -cpu "${VM_CPU:-Nehalem}" "${machine[@]}" -m "${VM_MEMORY:-2G}" \
