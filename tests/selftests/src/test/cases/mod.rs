@@ -10,7 +10,9 @@ mod basic;
 mod coherent;
 pub mod defects;
 mod evict;
+mod ksm;
 mod limits;
+mod mthp;
 mod new_abi;
 mod nth;
 mod outside;
@@ -19,8 +21,11 @@ mod partial;
 mod ready;
 mod refused;
 mod shared;
+mod sources;
 mod split;
 mod stress;
+mod thp_allowed;
+mod uffd;
 
 use super::case::Case;
 
@@ -35,6 +40,11 @@ pub fn all() -> impl Iterator<Item = &'static Case> {
         around::CASES,
         ready::CASES,
         shared::CASES,
+        sources::CASES,
+        ksm::CASES,
+        uffd::CASES,
+        thp_allowed::CASES,
+        mthp::CASES,
         evict::CASES,
         own::CASES,
         coherent::CASES,
