@@ -26,7 +26,10 @@
 
 /* Why pages stayed where they were: indices of @refused. */
 enum rust_dmirror_refusal {
-	/* not offered by migrate_vma_setup(): pinned, locked, shared file, elsewhere */
+	/*
+	 * not offered: pinned, locked, elsewhere; or not to leave system memory: not
+	 * anonymous, merged by KSM, droppable, a hole that userfaultfd or KSM watches
+	 */
 	RUST_DMIRROR_REFUSED_COLLECT	= 0,
 	/* no destination could be allocated */
 	RUST_DMIRROR_REFUSED_NO_MEMORY	= 1,
@@ -53,7 +56,7 @@ enum rust_dmirror_refusal {
  *	splits while it collects
  * @split_refused: (out) pages of huge folios whose split was refused
  * @refused: (out) pages that stayed, by enum rust_dmirror_refusal
- * @empty: (out) pages where there was nothing to migrate, and nothing was made
+ * @empty: (out) pages where there was nothing to migrate, and nothing was to be made
  * @retries: (out) attempts repeated because something was refused: a split, a
  *	page that the core withdrew, or one that was not offered
  * @read_back: (out) pages written to @ptr, the first of the range

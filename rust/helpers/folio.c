@@ -223,6 +223,17 @@ void rust_dmirror_clear_pages(unsigned long pfn, unsigned long nr)
 		clear_highpage(pfn_to_page(pfn));
 }
 
+/*
+ * What a copy that failed half way failed at: the kernel has no address for a page
+ * of secret memory, or for one that is broken.
+ */
+static int copy_error(const void *page, int ret)
+{
+	unsigned char byte;
+
+	return ret && copy_from_kernel_nofault(&byte, page, 1) ? -ENXIO : ret;
+}
+
 int rust_dmirror_pages_to_user(unsigned long to, unsigned long pfn, unsigned long nr)
 {
 	int ret = 0;
@@ -231,6 +242,7 @@ int rust_dmirror_pages_to_user(unsigned long to, unsigned long pfn, unsigned lon
 		void *from = kmap_local_page(pfn_to_page(pfn));
 
 		ret = copy_to_user_nofault((void __user *)to, from, PAGE_SIZE);
+		ret = copy_error(from, ret);
 		kunmap_local(from);
 	}
 	return ret;
@@ -244,6 +256,7 @@ int rust_dmirror_pages_from_user(unsigned long pfn, unsigned long from, unsigned
 		void *to = kmap_local_page(pfn_to_page(pfn));
 
 		ret = copy_from_user_nofault(to, (const void __user *)from, PAGE_SIZE);
+		ret = copy_error(to, ret);
 		kunmap_local(to);
 	}
 	return ret;

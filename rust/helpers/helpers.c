@@ -4,4 +4,5 @@
 #include "folio.c"
 #include "mm.c"
 #include "pagemap.c"
+#include "source.c"
 #include "testing.c"

@@ -102,6 +102,13 @@ void rust_dmirror_interval_set_seq(struct mmu_interval_notifier *notifier, unsig
 bool rust_dmirror_interval_read_retry(struct mmu_interval_notifier *notifier, unsigned long seq);
 bool rust_dmirror_range_blockable(const struct mmu_notifier_range *range);
 
+bool rust_dmirror_pfn_may_leave(unsigned long pfn);
+bool rust_dmirror_pfn_is_ksm(unsigned long pfn);
+void rust_dmirror_keep(unsigned long *src, unsigned long nr, bool holes);
+bool rust_dmirror_vma_thp_disabled(struct vm_area_struct *vma);
+bool rust_dmirror_mm_has_room(struct mm_struct *mm, unsigned long nr);
+bool rust_dmirror_is_mapped_huge(struct mm_struct *mm, unsigned long addr);
+
 int rust_dmirror_mmap_read_lock_killable(struct mm_struct *mm);
 bool rust_dmirror_fatal_signal_pending(void);
 bool rust_dmirror_empty_tlb(void);

@@ -270,6 +270,18 @@ impl<'a> Mapped<'a> {
         unsafe { super::folio::Counts::read(bindings::rust_dmirror_pfn_folio(self.pfn)) }
     }
 
+    /// Whether memory of a device may take the first one's place, if it is of system memory.
+    pub fn may_leave(&self) -> bool {
+        // SAFETY: By the type invariants, the page is mapped, which holds a reference on its folio.
+        unsafe { bindings::rust_dmirror_pfn_may_leave(self.pfn) }
+    }
+
+    /// Whether KSM shares the first among whoever had the same contents. C: `folio_test_ksm()`.
+    pub fn is_merged(&self) -> bool {
+        // SAFETY: As above.
+        unsafe { bindings::rust_dmirror_pfn_is_ksm(self.pfn) }
+    }
+
     /// A reference on the first one's folio, if it may be had.
     pub fn folio(&self) -> Option<super::folio::Folio> {
         // SAFETY: The page has a `struct page`.
@@ -313,7 +325,8 @@ impl<'a> Mapped<'a> {
     /// # Errors
     ///
     /// `EFAULT` if one of the pages of user memory is not there, or must not be written: then some may
-    /// have been copied. `EINVAL` if this is private memory of a device, or longer.
+    /// have been copied. `ENXIO` if the kernel has no address for one of ours, as for `memfd_secret`.
+    /// `EINVAL` if this is private memory of a device, or longer.
     pub fn copy_to_user(&self, to: &UserPages, at: usize) -> Result {
         if self.memory() == Memory::Private {
             return Err(EINVAL);

@@ -22,6 +22,7 @@ pub mod folio;
 pub mod gate;
 pub mod hmm;
 pub mod interval;
+pub mod leave;
 pub mod lock;
 pub mod mapped;
 pub mod migrate;

@@ -66,6 +66,11 @@ impl Mpfn {
         self.0 & WRITE != 0
     }
 
+    /// Whether it is a huge page's worth of nothing, to be filled.
+    pub const fn is_huge_hole(self) -> bool {
+        self.0 & (VALID | MIGRATE | COMPOUND) == MIGRATE | COMPOUND
+    }
+
     /// Whether the entry stands for a whole huge folio. C: `MIGRATE_PFN_COMPOUND`.
     pub const fn compound(self) -> bool {
         self.0 & COMPOUND != 0
@@ -111,6 +116,9 @@ mod tests {
     fn hole_has_no_page() {
         let hole = Mpfn::from_raw(0x2);
         assert_eq!(hole.pfn(), None);
-        assert!(hole.migrates());
+        assert!(hole.migrates() && !hole.is_huge_hole());
+        assert!(Mpfn::from_raw(0x12).is_huge_hole());
+        assert!(!Mpfn::from_raw(0x10).is_huge_hole());
+        assert!(!Mpfn::from_raw((7 << 6) | 0x13).is_huge_hole());
     }
 }

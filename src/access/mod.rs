@@ -24,7 +24,10 @@ use crate::{
     file::File,
     layer::mm::{
         hmm::Want,
-        lock::check_killed,
+        lock::{
+            check_killed,
+            MmapReadLock, //
+        },
         mapped::{
             Access,
             Mapped,
@@ -127,6 +130,11 @@ fn step(
             // What was copied before counts.
             Err(error) if error == EFAULT && next > at => break,
             Err(error) if error == EFAULT => return Ok(Step::NotAtHand),
+            // Secret memory: what has no address will not get one by being asked for again.
+            Err(error) if error == ENXIO => match next > at {
+                true => break,
+                false => return Err(EFAULT),
+            },
             Err(error) => return Err(error),
         }
     }
@@ -171,6 +179,22 @@ fn fault_in(file: &File, pages: Pages, at: usize, want: Want, lock: MmapLock) ->
             }
         })
     })
+}
+
+/// What a write to the pages from page `at` on needs: who protects memory by userfaultfd is asked, as for a
+/// write of the CPU.
+fn lock_for_write(file: &File, pages: Pages, at: usize) -> Result<MmapLock> {
+    let mm = file.mm()?;
+    let mmap = MmapReadLock::new(&mm)?;
+    let mut address = pages.start() + (at << PAGE_SHIFT);
+    while address < pages.end() {
+        match mmap.vma(address) {
+            Some(vma) if vma.may_wait_for_user() => return Ok(MmapLock::MayBeDropped),
+            Some(vma) => address = vma.end(),
+            None => break,
+        }
+    }
+    Ok(MmapLock::Kept)
 }
 
 /// The device reads `pages`, and the data goes to user space.
@@ -226,7 +250,8 @@ pub fn write(file: &File, pages: Pages, from: &UserPages, cmd: &mut uapi::Comman
             }
             Step::NotAtHand => from.fault_in_readable(at, at_once)?,
             Step::NotMapped => {
-                fault_in(file, pages, at, Want::Write, MmapLock::Kept)?;
+                let lock = lock_for_write(file, pages, at)?;
+                fault_in(file, pages, at, Want::Write, lock)?;
                 cmd.faults += 1;
                 unshare(file, pages.start() + (at << PAGE_SHIFT))?;
             }

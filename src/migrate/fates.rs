@@ -110,13 +110,13 @@ impl Fates {
         }
     }
 
-    /// Whether a page was never offered.
-    pub fn is_uncollected(&self, index: usize) -> bool {
+    /// Whether a page was never offered, or is part of a large folio that could not be split.
+    pub fn stays(&self, index: usize) -> bool {
         let state = match &self.all {
             Some(all) => Some(all).filter(|_| index < self.nr),
             None => self.states().get(index),
         };
-        matches!(state, Some((Fate::NotCollected, _)))
+        matches!(state, Some((Fate::NotCollected | Fate::SplitRefused, _)))
     }
 
     /// Whether any page was never offered.
@@ -293,7 +293,7 @@ mod tests {
         let counts = counted(&fates);
         assert_eq!((counts.split_refused, counts.split), (3, 3));
         assert_eq!(counts.collected, 6);
-        assert!(!fates.is_uncollected(0) && !fates.is_uncollected(7));
+        assert!(fates.stays(0) && !fates.stays(3) && !fates.stays(7));
         fates.truncate(0);
         assert_eq!(counted(&fates), Counts::default());
         Ok(())

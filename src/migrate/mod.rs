@@ -6,6 +6,7 @@
 //! before any is taken. Nothing sleeps for long with a folio locked but allocations.
 
 pub mod around;
+pub mod behind;
 pub mod evict;
 pub mod fates;
 pub mod fault;

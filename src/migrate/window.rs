@@ -3,6 +3,7 @@
 //! One window of a migration on request: at most a huge page, as many attempts as the policy allows.
 
 use super::{
+    behind::Behind,
     fates::Fates,
     fill::{
         Filled,
@@ -31,6 +32,7 @@ use crate::{
             is_alone,
             MmapReadLock, //
         },
+        mapped::Mapped,
         migrate::{
             Batch,
             Collected,
@@ -63,17 +65,19 @@ const COLLECT_TRIES: u32 = 10;
 
 /// For injection: a reference that somebody else holds on a source.
 struct Extra {
-    index: usize,
+    address: usize,
     folio: Folio,
 }
 
 impl Extra {
-    /// Whether that source is still the one there: between two attempts, another folio may have come
-    /// in its place, of which nothing is held.
-    fn is_of(&self, collected: &Collected<'_>) -> bool {
+    /// The entry of that source among those from `start` on, if it is still the one there: between two
+    /// attempts, another folio may have come in its place, of which nothing is held.
+    fn at(&self, start: usize, collected: &Collected<'_>) -> Option<usize> {
+        let index = self.address.checked_sub(start)? >> PAGE_SHIFT;
         collected
-            .source(self.index)
+            .source(index)
             .is_some_and(|source| source.counts().pfn == self.folio.counts().pfn)
+            .then_some(index)
     }
 }
 
@@ -81,6 +85,28 @@ struct Window<'a> {
     file: &'a File,
     mm: &'a ARef<MmWithUser>,
     direction: Direction,
+    start: usize,
+    /// Not behind the end of the VMA, once that is known.
+    end: usize,
+    /// Whether an attempt was made at all.
+    is_begun: bool,
+}
+
+/// An attempt at a part of a window.
+struct Tried {
+    /// The end of the part that is in the VMA.
+    end: usize,
+    what: What,
+}
+
+/// What it came to.
+enum What {
+    /// An answer.
+    Done(policy::Result),
+    /// Nothing of the VMA may leave.
+    Kept,
+    /// KSM may have merged pages there, which must be left out.
+    Merged,
 }
 
 /// Migrates what lies in `range`, or in the part of it that its first VMA covers; gives the end of
@@ -93,41 +119,25 @@ pub fn run(
     direction: Direction,
     report: &mut Report,
 ) -> Result<usize> {
-    let window = Window {
+    let mut window = Window {
         file,
         mm,
         direction,
+        start: range.start,
+        end: range.end,
+        is_begun: false,
     };
     // Huge folios on coherent devices cannot be selected back (K10).
     let mut attempts = Attempts::new(file.device().core().is_private());
     let Scratch { batch, fates, .. } = scratch;
     fates.reset(range.len() >> PAGE_SHIFT);
-    let mut end = range.end;
-    let mut is_first = true;
     let mut extra = None;
     let done = loop {
-        let tried = window.attempt(
-            batch,
-            range.start..end,
-            &attempts,
-            &mut extra,
-            fates,
-            report,
-        );
-        let (now_end, result) = match tried {
-            Ok(done) => done,
-            Err(error) if is_first => return Err(error),
+        let result = match window.round(batch, &attempts, &mut extra, fates, report) {
+            Ok(result) => result,
+            Err(error) if !window.is_begun => return Err(error),
             // What the attempts before did stands.
             Err(error) => break Err(error),
-        };
-        if is_first {
-            end = now_end;
-            fates.truncate((end - range.start) >> PAGE_SHIFT);
-            is_first = false;
-        }
-        let result = policy::Result {
-            refused: result.refused || window.has_left_behind(range.start..end, fates),
-            ..result
         };
         let log = Logbook {
             core: file.device().core(),
@@ -135,7 +145,7 @@ pub fn run(
             fault: None,
             extra_at: None,
         };
-        log.finalized(file.mirror(), range.start..end);
+        log.finalized(file.mirror(), window.start..window.end);
         match attempts.after(result) {
             Next::Done => break Ok(()),
             Next::Again => {}
@@ -151,19 +161,78 @@ pub fn run(
     if report.counts.split_refused > before {
         file.device().core().stats.split_refused.add(1);
     }
-    done.map(|()| end)
+    done.map(|()| window.end)
 }
 
 impl Window<'_> {
-    fn attempt(
-        &self,
+    /// Goes through the window once: mostly by one attempt; by several, if there are folios that cannot be
+    /// split (see [`super::behind`]), or pages that KSM has merged.
+    fn round(
+        &mut self,
         batch: &mut Batch,
-        range: Range<usize>,
         attempts: &Attempts,
         extra: &mut Option<Extra>,
         fates: &mut Fates,
         report: &mut Report,
-    ) -> Result<(usize, policy::Result)> {
+    ) -> Result<policy::Result> {
+        let mut all = policy::Result::default();
+        let mut at = self.start;
+        let mut left = Behind::default();
+        let mut is_one = true;
+        while at < self.end {
+            is_one = at == self.start;
+            let mut tried =
+                self.attempt(batch, at..self.end, false, attempts, extra, fates, report)?;
+            if !self.is_begun {
+                self.end = tried.end;
+                fates.truncate((self.end - self.start) >> PAGE_SHIFT);
+                self.is_begun = true;
+            }
+            let mut next = self.end;
+            if matches!(tried.what, What::Merged) {
+                let merged = self.find_merged(at..self.end)?;
+                if merged.start == at {
+                    at = merged.end;
+                    continue;
+                }
+                next = merged.end;
+                let part = at..merged.start;
+                tried = self.attempt(batch, part, true, attempts, extra, fates, report)?;
+            }
+            let result = match tried.what {
+                What::Done(result) => result,
+                What::Kept | What::Merged => return Ok(all),
+            };
+            if result.split_before {
+                return Ok(result);
+            }
+            all.refused |= result.refused;
+            left = self.left_behind(at..tried.end, attempts, fates);
+            at = left.next().map_or(next, |page| at + (page << PAGE_SHIFT));
+            if at < self.end {
+                check_killed()?;
+            }
+        }
+        if !is_one {
+            left = self.left_behind(self.start..self.end, attempts, fates);
+        }
+        all.refused |= left.is_any();
+        all.split_refused = fates.has_refused_split();
+        Ok(all)
+    }
+
+    /// Goes through a part of the window. `is_clear` says that KSM was asked about.
+    #[expect(clippy::too_many_arguments)]
+    fn attempt(
+        &self,
+        batch: &mut Batch,
+        range: Range<usize>,
+        is_clear: bool,
+        attempts: &Attempts,
+        extra: &mut Option<Extra>,
+        fates: &mut Fates,
+        report: &mut Report,
+    ) -> Result<Tried> {
         let core = self.file.device().core();
         let faults = self.file.faults();
         if !core.is_private() {
@@ -175,7 +244,7 @@ impl Window<'_> {
         if !holds {
             *extra = None;
         }
-        let to_lock = match faults.fires(Point::FolioLock) {
+        let to_lock = match range.start == self.start && faults.fires(Point::FolioLock) {
             true => self.find_source(&range, attempts.compound()),
             false => None,
         };
@@ -189,7 +258,16 @@ impl Window<'_> {
             return Err(EINVAL);
         }
         let range = range.start..range.end.min(vma.end());
-        let end = range.end;
+        let (start, end) = (range.start, range.end);
+        let tried = |what| Ok(Tried { end, what });
+        if self.direction == Direction::ToDevice {
+            if !vma.may_leave() {
+                return tried(What::Kept);
+            }
+            if vma.may_have_merged() && !is_clear {
+                return tried(What::Merged);
+            }
+        }
 
         let begin = now();
         let select = self.direction.select(self.file.device());
@@ -212,17 +290,15 @@ impl Window<'_> {
         if holds && extra.is_none() {
             *extra = (0..collected.len()).find_map(|index| {
                 let folio = collected.source(index)?.hold()?;
-                Some(Extra { index, folio })
+                let address = start + (index << PAGE_SHIFT);
+                Some(Extra { address, folio })
             });
         }
         let log = Logbook {
             core,
             direction: self.direction,
             fault: None,
-            extra_at: extra
-                .as_ref()
-                .filter(|extra| extra.is_of(&collected))
-                .map(|extra| extra.index),
+            extra_at: extra.as_ref().and_then(|extra| extra.at(start, &collected)),
         };
         log.collected(&collected);
         faults.pause(Stage::Collected, self.direction);
@@ -245,7 +321,7 @@ impl Window<'_> {
         let reason = match filled {
             Filled::SplitBefore => {
                 result.split_before = true;
-                return Ok((end, result));
+                return tried(What::Done(result));
             }
             Filled::Upto(reason) => reason,
         };
@@ -257,8 +333,9 @@ impl Window<'_> {
         report.times.pages += nanos_since(begin);
         faults.pause(Stage::Committed, self.direction);
         let splitting = !attempts.compound() && core.is_private();
+        let first = (start - self.start) >> PAGE_SHIFT;
         committed.outcomes(|index, nr, outcome| {
-            fates.note(index, nr, outcome, reason, splitting);
+            fates.note(first + index, nr, outcome, reason, splitting);
             let is_anon = |at| {
                 committed
                     .source_counts(at)
@@ -266,41 +343,67 @@ impl Window<'_> {
             };
             result.refused |= outcome == Outcome::Refused && (index..index + nr).any(is_anon);
         });
-        result.split_refused = fates.has_refused_split();
         log.committed(&committed);
         faults.pause(Stage::Finalize, self.direction);
 
         let begin = now();
         drop(committed);
         report.times.finalize += nanos_since(begin);
-        Ok((end, result))
+        tried(What::Done(result))
     }
 
-    /// Whether there are pages that could go but were not offered: somebody has them locked, holds
-    /// them, or they were in motion. Pages of other kinds, and those that are there already, are not
-    /// worth another attempt.
-    fn has_left_behind(&self, range: Range<usize>, fates: &Fates) -> bool {
-        if !fates.has_uncollected() {
-            return false;
+    /// The pages that could go but were not offered: somebody has them locked, holds them, or they were
+    /// in motion. Pages of other kinds, and those that are there already, are not worth another attempt.
+    fn left_behind(&self, range: Range<usize>, attempts: &Attempts, fates: &Fates) -> Behind {
+        let mut behind = Behind::default();
+        let is_splitting = !attempts.compound() && fates.has_refused_split();
+        if !fates.has_uncollected() && !is_splitting {
+            return behind;
         }
-        let mut left = false;
-        let looked = Room::new().and_then(|mut room| {
-            let mirror = self.file.mirror();
-            mirror.fill(&mut room, range, Want::Look, |at, nr, seen| {
-                let is_uncollected = (at..at + nr).any(|page| fates.is_uncollected(page));
-                let Some(page) = seen.page().filter(|_| is_uncollected) else {
-                    return;
-                };
-                let counts = page.counts();
-                let on_device = counts.device_private || counts.device_coherent;
-                left |= counts.anon
-                    && match self.direction {
-                        Direction::ToDevice => !on_device,
-                        _ => on_device && is_own(self.file.device(), &page),
-                    };
-            })
+        let first = (range.start - self.start) >> PAGE_SHIFT;
+        let looked = self.look(range, |at, nr, page| {
+            if !(at..at + nr).any(|page| fates.stays(first + page)) {
+                return;
+            }
+            let counts = page.counts();
+            let on_device = counts.device_private || counts.device_coherent;
+            let could_go = match self.direction {
+                Direction::ToDevice => !on_device && page.may_leave(),
+                _ => on_device && is_own(self.file.device(), page),
+            };
+            if could_go {
+                behind.see(at, nr, counts.pfn, counts.order > 0);
+            }
         });
-        looked.is_ok() && left
+        match looked {
+            Ok(()) => behind,
+            Err(_) => Behind::default(),
+        }
+    }
+
+    /// The first pages in a row that KSM has merged; none, at the end of the range.
+    fn find_merged(&self, range: Range<usize>) -> Result<Range<usize>> {
+        let mut merged: Option<Range<usize>> = None;
+        let address = |page: usize| range.start + (page << PAGE_SHIFT);
+        self.look(range.clone(), |at, nr, page| match &mut merged {
+            None if page.is_merged() => merged = Some(address(at)..address(at + nr)),
+            Some(run) if run.end == address(at) && page.is_merged() => run.end = address(at + nr),
+            _ => {}
+        })?;
+        Ok(merged.unwrap_or(range.end..range.end))
+    }
+
+    /// Calls `see` for each page in a range, or once if all is one huge mapping, with the number of the
+    /// page in the range, and how many pages are meant.
+    fn look(&self, range: Range<usize>, mut see: impl FnMut(usize, usize, &Mapped<'_>)) -> Result {
+        let mut room = Room::new()?;
+        self.file
+            .mirror()
+            .fill(&mut room, range, Want::Look, |at, nr, seen| {
+                if let Some(page) = seen.page() {
+                    see(at, nr, &page);
+                }
+            })
     }
 
     /// For injection: the first page's folio, to see what it is like if somebody else has it locked.

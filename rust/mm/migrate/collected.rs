@@ -3,7 +3,10 @@
 //! Sources that were collected, and the destinations that are given to them.
 
 use super::{
-    committed::Committed,
+    committed::{
+        Committed,
+        Outcome, //
+    },
     entries::Arrays,
     setup::{
         By,
@@ -17,6 +20,7 @@ use crate::layer::mm::{
         Counts,
         LockedFolio, //
     },
+    lock::Vma,
     mpfn::Mpfn,
     pagemap::DeviceFolio,
     system::SystemFolio,
@@ -29,19 +33,19 @@ use kernel::types::NotThreadSafe;
 /// What an entry is, after setup.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum Kind {
-    /// A whole huge folio; the following entries belong to it. It is anonymous: the core does not
-    /// offer huge folios of files, on which it finds more references than it expects.
+    /// A whole huge folio; the following entries belong to it. It is anonymous.
     Huge {
         /// Mapped writable, hence, as it is anonymous, by one process only.
         exclusive: bool,
     },
     /// A huge page's worth of nothing: unmapped, or the huge zero page.
     HugeHole,
-    /// One page.
+    /// One page. It is anonymous.
     Page,
     /// Nothing, or the zero page.
     Hole,
-    /// Nothing to be done: not collected, or part of a huge entry.
+    /// Nothing to be done: not collected, not to leave system memory (see [`super::super::leave`]), or part
+    /// of a huge entry.
     Skipped,
 }
 
@@ -108,7 +112,8 @@ impl<'a> Collected<'a> {
     ///
     /// The entries must be as the core left them at setup, without destinations, and `setup` what it
     /// was told, which stays for `'a`.
-    pub(super) unsafe fn new(arrays: Arrays<'a>, setup: &'a mut Setup) -> Self {
+    pub(super) unsafe fn new(mut arrays: Arrays<'a>, setup: &'a mut Setup) -> Self {
+        arrays.keep(setup.keeps);
         setup.head = kind(arrays.before(0));
         // INVARIANT: By the requirements of this function.
         Collected {
@@ -193,8 +198,17 @@ impl<'a> Collected<'a> {
         if !is_free || !is_right || !self.takes(index, destination.size()) {
             return Err(destination);
         }
+        let is_small = destination.size() == Size::Page;
+        if is_small && self.is_hole(index) {
+            self.setup.filled += 1;
+        }
         self.put(index, destination);
         Ok(())
+    }
+
+    /// Whether there is nothing, or a part of a huge page's worth of it.
+    fn is_hole(&self, index: usize) -> bool {
+        self.setup.head == Kind::HugeHole || self.kind(index) == Kind::Hole
     }
 
     /// Whether an entry can take a folio of a size.
@@ -206,6 +220,14 @@ impl<'a> Collected<'a> {
             // The entries behind a huge one follow it.
             (Kind::Huge { .. } | Kind::HugeHole | Kind::Skipped, Size::Page) => self.may_split(),
             (Kind::Page | Kind::Hole | Kind::Skipped, Size::Huge) => false,
+        }
+    }
+
+    /// What becomes of a hole that has no destination: only on the way to a device could it have one.
+    pub(super) fn unfilled(&self) -> Outcome {
+        match self.setup.to_device {
+            true => Outcome::NotGiven,
+            false => Outcome::Empty,
         }
     }
 
@@ -277,9 +299,28 @@ impl<'a> Collected<'a> {
         }
     }
 
+    /// Takes small destinations of holes back for which the cgroup of the process has no room. Sleeps.
+    fn spare_cgroup(&mut self) {
+        // SAFETY: By the type invariants, it is the VMA that was given at setup, with `mmap_lock` held since:
+        // what fills holes is by address.
+        let room = unsafe { Vma::from_raw(self.setup.args.vma) }.room_for(self.setup.filled);
+        for index in (0..self.len()).rev() {
+            if self.setup.filled <= room {
+                return;
+            }
+            if self.dst(index) != Mpfn::EMPTY && self.is_hole(index) {
+                self.take_back(index);
+                self.setup.filled -= 1;
+            }
+        }
+    }
+
     /// Migrates every entry that has a destination. C: `migrate_vma_pages()` or
     /// `migrate_device_pages()`. Sleeps.
     pub fn commit(mut self) -> Committed<'a> {
+        if self.setup.filled > 0 {
+            self.spare_cgroup();
+        }
         let all_given = |this: &Self| (0..this.len()).all(|index| this.dst(index) != Mpfn::EMPTY);
         if self.setup.head == Kind::HugeHole && !self.dst(0).compound() && !all_given(&self) {
             // The core fills a huge hole page by page without looking whether there is one.

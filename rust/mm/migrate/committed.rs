@@ -27,9 +27,9 @@ pub enum Outcome {
     SplitRefused,
     /// It had a destination, and the core withdrew it.
     Refused,
-    /// It had no destination.
+    /// It had no destination; a hole among them that might have been filled.
     NotGiven,
-    /// There was nothing, and nothing was made.
+    /// There was nothing, and nothing was to be made.
     Empty,
     /// It was not collected.
     NotCollected,
@@ -109,7 +109,7 @@ impl<'a> Committed<'a> {
                     }
                 }
                 Kind::Page => (1, self.single(index, Outcome::Small)),
-                Kind::Hole if self.dst(index) == Mpfn::EMPTY => (1, Outcome::Empty),
+                Kind::Hole if self.dst(index) == Mpfn::EMPTY => (1, this.unfilled()),
                 Kind::Hole => (1, self.single(index, Outcome::Small)),
                 Kind::Skipped => (1, Outcome::NotCollected),
             };
@@ -138,7 +138,7 @@ impl<'a> Committed<'a> {
         }
         if dst.pfn().is_none() {
             return Some(match is_hole {
-                true => Outcome::Empty,
+                true => self.0.unfilled(),
                 false => Outcome::NotGiven,
             });
         }

@@ -2,7 +2,11 @@
 
 //! The arrays that the core works on.
 
-use crate::layer::mm::mpfn::Mpfn;
+use super::setup::Keeps;
+use crate::layer::mm::{
+    bindings,
+    mpfn::Mpfn, //
+};
 use core::ops::{
     Deref,
     DerefMut, //
@@ -54,7 +58,8 @@ impl DerefMut for Entries {
 pub(super) struct Arrays<'a> {
     src: &'a mut [usize],
     dst: &'a mut [usize],
-    /// `src` as it was after setup, to tell afterwards what became of it.
+    /// `src` as it was after setup, to tell afterwards what became of it; what must not get a destination
+    /// does not migrate here.
     before: &'a mut [usize],
 }
 
@@ -76,6 +81,21 @@ impl<'a> Arrays<'a> {
         }
         // INVARIANT: Just cut.
         Arrays { src, dst, before }
+    }
+
+    /// Has entries that must stay in system memory not migrate, as far as `before` tells: these get no
+    /// destination.
+    pub(super) fn keep(&mut self, keeps: Keeps) {
+        match keeps {
+            Keeps::Nothing => {}
+            Keeps::All => self.before.fill(0),
+            Keeps::Sources | Keeps::SourcesAndHoles => {
+                let (entries, len) = (self.before.as_mut_ptr(), self.before.len());
+                let holes = keeps == Keeps::SourcesAndHoles;
+                // SAFETY: There are as many entries, whose pages were locked and referenced at setup.
+                unsafe { bindings::rust_dmirror_keep(entries, len, holes) };
+            }
+        }
     }
 
     /// How many there are.

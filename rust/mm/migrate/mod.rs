@@ -32,6 +32,7 @@ use super::{
     bindings,
     fault::Fault,
     lock::Vma,
+    mpfn::Mpfn,
     pagemap::OwnerId,
     HUGE_PAGES,
     HUGE_SIZE, //
@@ -51,6 +52,7 @@ use kernel::{
 };
 use setup::{
     By,
+    Keeps,
     Setup, //
 };
 
@@ -109,7 +111,9 @@ impl Batch {
     /// `compound`, huge folios are collected whole; without, the core splits them first, in every
     /// process that maps them.
     ///
-    /// Pages that are pinned, locked or of another kind are left alone; that is no error.
+    /// Pages that are pinned, locked or of another kind are left alone; that is no error. Nor do pages get
+    /// a destination on a device that must not leave (see [`super::leave`]): these are locked and unmapped
+    /// meanwhile, but count as not collected. A hole where no huge page is allowed is collected page by page.
     ///
     /// # Errors
     ///
@@ -200,7 +204,13 @@ impl Batch {
         // SAFETY: `mmap_lock` is held by the invariants of `Vma`, for as long as `'a`; the arrays have
         // room for twice the pages.
         to_result(unsafe { bindings::migrate_vma_setup(args) })?;
-        let collected = args.npages;
+        let mut collected = args.npages;
+        if select == Select::System {
+            if collected == npages && Mpfn::from_raw(self.src[0]).is_huge_hole() {
+                collected = self.collect_hole(vma, range.start)?;
+            }
+            self.setup.keeps = Keeps::of(vma);
+        }
         // SAFETY: The core has set up `collected` entries, and no destinations, and nothing that it was
         // told of goes before `'a` ends.
         let this = unsafe { self.collected(collected) };
@@ -209,6 +219,22 @@ impl Batch {
             return Err(EAGAIN);
         }
         Ok(this)
+    }
+
+    /// A huge page's worth of nothing was collected, so that nothing is locked: collects it again, as what
+    /// may be made there. Gives the number of entries.
+    #[inline(never)]
+    fn collect_hole(&mut self, vma: Vma<'_>, start: usize) -> Result<usize> {
+        let args = &mut self.setup.args;
+        if !vma.may_fill_holes() {
+            return Ok(args.npages);
+        }
+        if !vma.may_make_huge(start) {
+            args.flags &= !bindings::MIGRATE_VMA_SELECT_COMPOUND;
+        }
+        // SAFETY: As at the first time; what was collected is nothing that would have to be put back.
+        to_result(unsafe { bindings::migrate_vma_setup(args) })?;
+        Ok(args.npages)
     }
 
     /// Collects, locks and unmaps the device pages that are listed in the first `len` entries of

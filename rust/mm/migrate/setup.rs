@@ -6,7 +6,10 @@
 //! a fault on a single page more than the page's own copy.
 
 use super::collected::Kind;
-use crate::layer::mm::bindings;
+use crate::layer::mm::{
+    bindings,
+    lock::Vma, //
+};
 
 /// By which half of the interface pages were collected.
 #[derive(Clone, Copy, PartialEq, Eq)]
@@ -19,6 +22,30 @@ pub(super) enum By {
     Device,
 }
 
+/// What stays in system memory.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub(super) enum Keeps {
+    /// Nothing: it comes from there, or that is where it goes.
+    Nothing,
+    /// What must not leave.
+    Sources,
+    /// That, and holes.
+    SourcesAndHoles,
+    /// Everything.
+    All,
+}
+
+impl Keeps {
+    /// Of a VMA.
+    pub(super) fn of(vma: Vma<'_>) -> Self {
+        match (vma.may_leave(), vma.may_fill_holes()) {
+            (false, _) => Keeps::All,
+            (_, false) => Keeps::SourcesAndHoles,
+            _ => Keeps::Sources,
+        }
+    }
+}
+
 /// The migration for which a batch was used last.
 pub(super) struct Setup {
     /// Of a migration by address.
@@ -26,8 +53,12 @@ pub(super) struct Setup {
     pub(super) by: By,
     /// Whether the pages are of system memory, and go to a device.
     pub(super) to_device: bool,
+    /// What of it gets no destination.
+    pub(super) keeps: Keeps,
     /// What the first entry is: only that may be huge.
     pub(super) head: Kind,
+    /// Small destinations that were given to holes.
+    pub(super) filled: usize,
 }
 
 // SAFETY: What `args` points to is used by `Collected` only, which is bound to the thread and borrows
@@ -52,7 +83,9 @@ impl Default for Setup {
             },
             by: By::Device,
             to_device: false,
+            keeps: Keeps::Nothing,
             head: Kind::Skipped,
+            filled: 0,
         }
     }
 }
@@ -62,6 +95,8 @@ impl Setup {
     pub(super) fn begin(&mut self, by: By, to_device: bool) {
         self.by = by;
         self.to_device = to_device;
+        self.keeps = Keeps::Nothing;
         self.head = Kind::Skipped;
+        self.filled = 0;
     }
 }

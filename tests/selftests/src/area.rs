@@ -96,12 +96,25 @@ impl Area {
     /// A mapping of a file in place of anonymous memory.
     pub fn file(npages: usize, file: impl AsFd, flags: MapFlags) -> Result<Area> {
         let area = Area::reserve(npages)?;
-        let size = NonZeroUsize::new(area.size()).context("no pages")?;
+        area.map_file(0, npages, file, flags)?;
+        Ok(area)
+    }
+
+    /// The same for some of the pages.
+    pub fn map_file(
+        &self,
+        first: usize,
+        npages: usize,
+        file: impl AsFd,
+        flags: MapFlags,
+    ) -> Result<()> {
+        ensure!(first + npages <= self.npages, "no such pages");
+        let size = NonZeroUsize::new(npages * PAGE_SIZE).context("no pages")?;
         let prot = ProtFlags::PROT_READ | ProtFlags::PROT_WRITE;
         // SAFETY: replaces a part of the reservation that is nobody else's.
         unsafe {
             mman::mmap(
-                NonZeroUsize::new(area.base),
+                NonZeroUsize::new(self.page(first)),
                 size,
                 prot,
                 flags | MapFlags::MAP_FIXED,
@@ -110,6 +123,19 @@ impl Area {
             )
         }
         .context("mmap of the file")?;
+        Ok(())
+    }
+
+    /// Anonymous memory of a kind that the kernel may not have.
+    pub fn of_kind(npages: usize, flags: i32) -> Result<Area, Errno> {
+        let area = Area::reserve(npages).map_err(|_| Errno::ENOMEM)?;
+        let prot = libc::PROT_READ | libc::PROT_WRITE;
+        let flags = flags | libc::MAP_ANONYMOUS | libc::MAP_FIXED;
+        // SAFETY: as above.
+        let done = unsafe { libc::mmap(area.base as *mut _, area.size(), prot, flags, -1, 0) };
+        if done == libc::MAP_FAILED {
+            return Err(Errno::last());
+        }
         Ok(area)
     }
 
@@ -181,12 +207,18 @@ impl Area {
             .with_context(|| format!("{advice:?}"))
     }
 
+    /// Advice for some of the pages, by its number.
+    pub fn advise_pages(&self, first: usize, npages: usize, advice: i32) -> Result<(), Errno> {
+        let pointer = self.page(first) as *mut _;
+        assert!(first + npages <= self.npages);
+        // SAFETY: this area's own pages; callers know what becomes of them.
+        Errno::result(unsafe { libc::madvise(pointer, npages * PAGE_SIZE, advice) }).map(drop)
+    }
+
     /// Makes huge pages of what is there.
     pub fn collapse(&self) -> Result<()> {
-        let pointer = self.pointer(0)?.as_ptr();
-        // SAFETY: this area's own pages, which keep their contents.
-        let result = unsafe { libc::madvise(pointer, self.size(), libc::MADV_COLLAPSE) };
-        Errno::result(result).map(drop).context("MADV_COLLAPSE")
+        self.advise_pages(0, self.npages, libc::MADV_COLLAPSE)
+            .context("MADV_COLLAPSE")
     }
 
     /// Unmaps pages for good; they must not be touched again.

@@ -11,6 +11,8 @@ pub mod kmsg;
 pub mod pagemap;
 pub mod policy;
 pub mod smaps;
+pub mod sysfs;
+pub mod uffd;
 
 use std::fs;
 
@@ -27,9 +29,7 @@ fn field(text: &str, key: &str) -> Option<usize> {
 
 /// Anonymous pages that this process is charged for, those on devices included.
 pub fn rss_anon() -> Result<usize> {
-    let text = fs::read_to_string("/proc/self/status")?;
-    let kb = field(&text, "RssAnon").context("no RssAnon in /proc/self/status")?;
-    Ok(kb * 1024 / PAGE_SIZE)
+    status("RssAnon")
 }
 
 /// Pages of system memory that could still be had.
@@ -56,6 +56,13 @@ fn free_pages(zoneinfo: &str) -> Option<u64> {
         text.trim().parse::<u64>().ok()
     };
     zoneinfo.lines().filter_map(number).reduce(|sum, n| sum + n)
+}
+
+/// Memory that `/proc/self/status` tells in kB, in pages.
+pub fn status(key: &str) -> Result<usize> {
+    let text = fs::read_to_string("/proc/self/status")?;
+    let kb = field(&text, key).with_context(|| format!("no {key} in /proc/self/status"))?;
+    Ok(kb * 1024 / PAGE_SIZE)
 }
 
 /// Whether some memory is for pages that can be moved, and for no others.

@@ -31,6 +31,11 @@ impl Entry {
         self.0 & (1 << 55) != 0
     }
 
+    /// Protected by userfaultfd.
+    pub fn uffd_wp(self) -> bool {
+        self.0 & (1 << 57) != 0
+    }
+
     /// The page frame; `None` where there is none or one may not see it.
     pub fn pfn(self) -> Option<u64> {
         let frame = self.0 & ((1 << 55) - 1);
@@ -69,6 +74,20 @@ pub fn mapcount(pfn: u64) -> Option<u64> {
     file.read_exact_at(&mut bytes, pfn * size_of::<u64>() as u64)
         .ok()?;
     Some(u64::from_ne_bytes(bytes))
+}
+
+/// Bits of `/proc/kpageflags`, see Documentation/admin-guide/mm/pagemap.rst.
+pub const KPF_COMPOUND: u64 = (1 << 15) | (1 << 16);
+pub const KPF_KSM: u64 = 1 << 21;
+
+/// What `/proc/kpageflags` says of page `pfn` of system memory.
+pub fn flags(pfn: u64) -> Result<u64> {
+    static FILE: LazyLock<Option<File>> = LazyLock::new(|| File::open("/proc/kpageflags").ok());
+    let file = FILE.as_ref().context("no /proc/kpageflags")?;
+    let mut bytes = [0; size_of::<u64>()];
+    file.read_exact_at(&mut bytes, pfn * size_of::<u64>() as u64)
+        .context("/proc/kpageflags")?;
+    Ok(u64::from_ne_bytes(bytes))
 }
 
 #[cfg(test)]

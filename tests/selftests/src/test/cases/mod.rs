@@ -12,7 +12,9 @@ pub mod defects;
 mod evict;
 mod hugetlb;
 pub mod interleave;
+mod ksm;
 mod limits;
+mod mthp;
 mod new_abi;
 mod nth;
 mod outside;
@@ -24,8 +26,11 @@ mod ready;
 mod refused;
 mod shared;
 mod soft_dirty;
+mod sources;
 mod split;
 mod stress;
+mod thp_allowed;
+mod uffd;
 
 use super::case::Case;
 
@@ -42,6 +47,11 @@ pub fn all() -> impl Iterator<Item = &'static Case> {
         around::CASES,
         ready::CASES,
         shared::CASES,
+        sources::CASES,
+        ksm::CASES,
+        uffd::CASES,
+        thp_allowed::CASES,
+        mthp::CASES,
         evict::CASES,
         own::CASES,
         coherent::CASES,

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: GPL-2.0
 
-//! What the C driver gets wrong (T1 to T24) and what in the core a driver must live with (K1 to
-//! K11), by its number in the project's list of defects: a case's name begins with it.
+//! What the C driver gets wrong (T1 to T29) and what in the core a driver must live with (K1 to
+//! K18), by its number in the project's list of defects: a case's name begins with it.
 //!
 //! They use the ioctls that both drivers have. Each says how the C driver shows it; `make defects`
 //! holds it to that.
@@ -12,6 +12,7 @@ mod memory;
 mod memory_fails;
 mod races;
 mod shared;
+mod sources;
 
 use crate::test::case::Case;
 
@@ -22,6 +23,7 @@ pub fn all() -> impl Iterator<Item = &'static Case> {
         shared::CASES,
         memory::CASES,
         answers::CASES,
+        sources::CASES,
         races::CASES,
     ]
     .into_iter()
@@ -37,7 +39,8 @@ mod tests {
     #[test]
     fn every_defect_has_a_case() {
         let ids = |letter, most| (1..=most).map(move |n| format!("{letter}{n}"));
-        let wanted: HashSet<_> = ids('t', 24).chain(ids('k', 11)).collect();
+        let later = ["t26", "t28", "t29", "k17", "k18"].map(String::from);
+        let wanted: HashSet<_> = ids('t', 24).chain(ids('k', 11)).chain(later).collect();
         let mut found = HashSet::new();
         for case in super::all() {
             let id = case.name.split('.').next().unwrap();
