@@ -119,7 +119,11 @@ impl Cell {
         if is_huge && (zaps_all || unmaps) {
             return Some("K12: this kernel would not survive");
         }
-        if unmaps {
+        // Who shares the pages ends when the process does, beside the eviction by the close of its file.
+        if action.ends_process() && way == Way::ToSystemShared {
+            return Some("K12: this kernel would not survive");
+        }
+        if unmaps || action.ends_process() && way == Way::ToDeviceShared {
             return Some("K13: this kernel may not survive");
         }
         if is_split && action.zaps() && matches!(stage, Stage::Collected | Stage::Filled) {
