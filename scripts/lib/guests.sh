@@ -113,6 +113,7 @@ SKIPS_STOCK=(
 	'this kernel has no /sys/kernel/debug/fail_function'
 	'K12: this kernel would not survive'
 	'K13: this kernel may not survive'
+	'K19: this kernel may not survive'
 	'K20, K24: this kernel loses the folio'
 )
 

@@ -34,7 +34,8 @@ they should be, all device memory back, and a silent kernel log. What a cell say
 - *varies*: one or the other, depending on how the kernel lets the driver split
 - with a K number: not run on a kernel without our patches (`tests/kernel/patches`), which has that bug:
   K12, a zap of the migration entry of a huge device folio removes mapping and reference twice; K13,
-  eviction holds no reference on the anon_vma; K20 and K24, the PMD was zapped before it is split while
+  eviction holds no reference on the anon_vma; K19, a fault on a large folio that is mapped by PTEs takes
+  a reference on a page that is free; K20 and K24, the PMD was zapped before it is split while
   migrating
 - –: does not exist
 ";

@@ -18,6 +18,7 @@ use anyhow::{bail, ensure, Context, Result};
 use nix::{
     errno::Errno,
     sys::{
+        mman::{mlockall, munlockall, MlockAllFlags},
         signal::Signal,
         wait::{waitpid, WaitStatus},
     },
@@ -93,7 +94,7 @@ fn spawn(
     let (sender, receiver) = channel();
     let world = world.clone();
     thread::spawn(move || {
-        drop(black_box(vec![0u8; HEAP]));
+        drop(black_box(vec![1u8; HEAP]));
         sender.send(work(&world))
     });
     receiver
@@ -101,9 +102,12 @@ fn spawn(
 
 fn in_process(cell: Cell, end: &mut PeerEnd) -> Result<()> {
     let Cell { way, stage, action } = cell;
+    // A page fault may need `mmap_lock` as well, and would wait behind an action that waits for it.
+    mlockall(MlockAllFlags::MCL_CURRENT).context("mlockall")?;
+    munlockall().context("munlockall")?;
     let (world, sharer) = World::new(way, action.needs_bystander())?;
     let world = Arc::new(world);
-    drop(black_box(vec![0u8; HEAP]));
+    drop(black_box(vec![1u8; HEAP]));
     let (acts, acted) = channel();
     let (go, gone) = channel();
     let ended = spawn(&world, move |world| {
@@ -131,13 +135,13 @@ fn in_process(cell: Cell, end: &mut PeerEnd) -> Result<()> {
         // It failed, and says how.
         Err(RecvTimeoutError::Disconnected) => return ended.recv().context("no result")?,
     };
+    tell("resume")?;
     println!("{}", if is_inside { "inside" } else { "waits" });
     ensure!(
         pinned.is_none_or(|pinned| pinned == is_inside),
         "the action {} for the end of the stop",
         if is_inside { "did not wait" } else { "waits" }
     );
-    tell("resume")?;
     migration
         .recv_timeout(PATIENCE)
         .context("the migration does not end")?

@@ -110,10 +110,16 @@ impl Cell {
         let is_huge = match way {
             Way::ToSystemWhole | Way::ToSystemNoMemory | Way::FaultHuge => true,
             Way::EvictRelease | Way::EvictClose => true,
-            Way::ToSystemSplit | Way::FaultSplit => true,
+            Way::ToSystemSplit => true,
             Way::ToSystemShared => stage == Stage::Collected,
             _ => false,
         };
+        match way {
+            // How the mapping is split, and what of it a fault finds, is what the fixes change.
+            Way::FaultSplit => return Some("K20, K24: this kernel loses the folio"),
+            Way::FaultMappedSmall => return Some("K19: this kernel may not survive"),
+            _ => {}
+        }
         let zaps_all = matches!(action, Action::ZapAll | Action::ZapTouch);
         let is_split = matches!(way, Way::ToDeviceSplit | Way::ToSystemSplit);
         if is_huge && (zaps_all || unmaps) {
