@@ -92,11 +92,15 @@ fn spawn(
     work: impl FnOnce(&World) -> Result<()> + Send + 'static,
 ) -> Receiver<Result<()>> {
     let (sender, receiver) = channel();
+    let (starts, started) = channel();
     let world = world.clone();
     thread::spawn(move || {
         drop(black_box(vec![1u8; HEAP]));
+        let _ = starts.send(());
         sender.send(work(&world))
     });
+    // It has its heap: nothing is stopped before.
+    let _ = started.recv();
     receiver
 }
 
