@@ -93,7 +93,10 @@ impl Cell {
 
     /// Whether others fault on the pages while they move, or evict them.
     pub fn races(&self) -> bool {
-        self.way.is_eviction() || self.action == Action::Release
+        self.way.is_eviction()
+            || self.action == Action::Release
+            || self.action == Action::Fork
+            || self.action.needs_page()
     }
 
     /// Why this kernel does not survive the cell, or loses memory, if it has not our fixes.
