@@ -18,6 +18,7 @@ use anyhow::{bail, ensure, Context, Result};
 use nix::{
     errno::Errno,
     sys::{
+        mman::{mlockall, munlockall, MlockAllFlags},
         signal::Signal,
         wait::{waitpid, WaitStatus},
     },
@@ -91,19 +92,26 @@ fn spawn(
     work: impl FnOnce(&World) -> Result<()> + Send + 'static,
 ) -> Receiver<Result<()>> {
     let (sender, receiver) = channel();
+    let (starts, started) = channel();
     let world = world.clone();
     thread::spawn(move || {
-        drop(black_box(vec![0u8; HEAP]));
+        drop(black_box(vec![1u8; HEAP]));
+        let _ = starts.send(());
         sender.send(work(&world))
     });
+    // It has its heap: nothing is stopped before.
+    let _ = started.recv();
     receiver
 }
 
 fn in_process(cell: Cell, end: &mut PeerEnd) -> Result<()> {
     let Cell { way, stage, action } = cell;
+    // A page fault may need `mmap_lock` as well, and would wait behind an action that waits for it.
+    mlockall(MlockAllFlags::MCL_CURRENT).context("mlockall")?;
+    munlockall().context("munlockall")?;
     let (world, sharer) = World::new(way, action.needs_bystander())?;
     let world = Arc::new(world);
-    drop(black_box(vec![0u8; HEAP]));
+    drop(black_box(vec![1u8; HEAP]));
     let (acts, acted) = channel();
     let (go, gone) = channel();
     let ended = spawn(&world, move |world| {
@@ -131,13 +139,13 @@ fn in_process(cell: Cell, end: &mut PeerEnd) -> Result<()> {
         // It failed, and says how.
         Err(RecvTimeoutError::Disconnected) => return ended.recv().context("no result")?,
     };
+    tell("resume")?;
     println!("{}", if is_inside { "inside" } else { "waits" });
     ensure!(
         pinned.is_none_or(|pinned| pinned == is_inside),
         "the action {} for the end of the stop",
         if is_inside { "did not wait" } else { "waits" }
     );
-    tell("resume")?;
     migration
         .recv_timeout(PATIENCE)
         .context("the migration does not end")?

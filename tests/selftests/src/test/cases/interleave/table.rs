@@ -91,9 +91,14 @@ impl Cell {
         }
     }
 
-    /// Whether others fault on the pages while they move, or evict them.
+    /// Whether others fault on the pages while they move, or evict them. A fault that collects pages around its own
+    /// takes a reference on each before it tries the lock (`migrate_vma_collect_pmd()`), so that a count may be
+    /// too high for a moment.
     pub fn races(&self) -> bool {
-        self.way.is_eviction() || self.action == Action::Release
+        self.way.is_eviction()
+            || self.action == Action::Release
+            || self.action == Action::Fork
+            || self.action.needs_page()
     }
 
     /// Why this kernel does not survive the cell, or loses memory, if it has not our fixes.
@@ -111,15 +116,20 @@ impl Cell {
         let is_huge = match way {
             Way::ToSystemWhole | Way::ToSystemNoMemory | Way::FaultHuge => true,
             Way::EvictRelease | Way::EvictClose => true,
-            Way::ToSystemSplit | Way::FaultSplit => true,
-            Way::ToSystemShared => stage == Stage::Collected,
+            Way::ToSystemSplit => true,
+            // Later, a worker has split it, and the fault is one on a small page.
+            Way::ToSystemShared | Way::FaultSplit => stage == Stage::Collected,
             _ => false,
         };
         let zaps_all = matches!(action, Action::ZapAll | Action::ZapTouch);
         if is_huge && (zaps_all || unmaps) {
             return Some("K12: this kernel would not survive");
         }
-        if unmaps {
+        // Who shares the pages ends when the process does, beside the eviction by the close of its file.
+        if action.ends_process() && way == Way::ToSystemShared {
+            return Some("K12: this kernel would not survive");
+        }
+        if unmaps || action.ends_process() && way == Way::ToDeviceShared {
             return Some("K13: this kernel may not survive");
         }
         None
