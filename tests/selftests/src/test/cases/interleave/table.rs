@@ -91,11 +91,12 @@ impl Cell {
         }
     }
 
-    /// Whether others fault on the pages while they move, or evict them. A fault that collects pages around its own
-    /// takes a reference on each before it tries the lock (`migrate_vma_collect_pmd()`), so that a count may be
-    /// too high for a moment.
+    /// Whether others fault on the pages while they move, evict or split them. Who collects pages, such as a fault
+    /// that does so around its own, or the worker that splits for faults, takes a reference on each before it
+    /// tries the lock (`migrate_vma_collect_pmd()`), so that a count may be too high for a moment.
     pub fn races(&self) -> bool {
         self.way.is_eviction()
+            || matches!(self.way, Way::FaultSplit | Way::FaultMappedSmall)
             || self.action == Action::Release
             || self.action == Action::Fork
             || self.action.needs_page()
