@@ -23,7 +23,8 @@ use crate::layer::{
             Kind,
             Select, //
         },
-        pagemap::OwnerId, //
+        pagemap::OwnerId,
+        HUGE_SIZE, //
     },
     queue::OwnedQueue, //
 };
@@ -68,6 +69,10 @@ const REMEMBER_MS: u64 = 1000;
 /// How often the worker tries, a millisecond apart: faults that are taken again hold the lock of the
 /// folio now and then.
 const TRIES: u32 = 50;
+
+/// Pages that the worker collects, from the one that faulted on: if the folio is split, but whoever faulted was
+/// faster and has the first, the others tell.
+const LOOKED_AT: usize = 16;
 
 /// What is to be split: the folio that is mapped at `address`.
 struct Request {
@@ -163,7 +168,7 @@ impl Shared {
 impl Request {
     /// Splits the folio, if it is still there. Sleeps.
     fn split(&self) -> bool {
-        let Ok(mut batch) = Batch::for_pages(1) else {
+        let Ok(mut batch) = Batch::for_pages(LOOKED_AT) else {
             return false;
         };
         for _ in 0..TRIES {
@@ -175,7 +180,8 @@ impl Request {
         false
     }
 
-    /// One attempt: to collect a page alone splits the folio that it is of, in every process that maps it.
+    /// One attempt: to collect a page alone splits the folio that it is of, in every process that maps it. If that
+    /// is refused, nothing behind the page is collected, either.
     fn attempt(&self, batch: &mut Batch) -> ControlFlow<bool> {
         // A process that is gone faults no more.
         let Some(mm) = self.mm.mmget_not_zero() else {
@@ -187,12 +193,19 @@ impl Request {
         let Some(vma) = mmap.vma(self.address) else {
             return ControlFlow::Break(true);
         };
-        let page = self.address..self.address + PAGE_SIZE;
-        let collected = batch.setup(vma, page, Select::DevicePrivate, false, self.owner);
-        // What was collected is dropped at once, which maps the page again.
-        match collected.map(|collected| collected.kind(0)) {
-            Ok(Kind::Skipped) | Err(_) => ControlFlow::Continue(()),
-            Ok(_) => ControlFlow::Break(true),
+        let huge_end = (self.address | (HUGE_SIZE - 1)) + 1;
+        let end = (self.address + LOOKED_AT * PAGE_SIZE)
+            .min(huge_end)
+            .min(vma.end());
+        let range = self.address..end;
+        let collected = batch.setup(vma, range, Select::DevicePrivate, false, self.owner);
+        // What was collected is dropped at once, which maps the pages again.
+        let is_split = collected.is_ok_and(|collected| {
+            (0..collected.len()).any(|index| collected.kind(index) != Kind::Skipped)
+        });
+        match is_split {
+            true => ControlFlow::Break(true),
+            false => ControlFlow::Continue(()),
         }
     }
 }

@@ -159,10 +159,13 @@ impl Demo {
         self.device.inject(Point::All, 0, 0)?;
         steps.look("migration refused", Expect::system_any_order())?;
         steps.data(area.verify(3), "the CPU reads it");
+        // A split while it migrates has split the mapping when it is refused, and the pages go singly then. The
+        // collector, which splits where the kernel has not the fixes for K20 and K24, leaves it whole.
+        let order = self.device.page(area.addr()).context("PAGE")?.map_order;
         self.migrate(&mut steps, TO_DEVICE, &area)?;
-        steps.look("reference gone, migrated", Expect::device(0))?;
+        steps.look("reference gone, migrated", Expect::device(order))?;
         steps.data(area.verify(3), "the CPU reads it");
-        steps.look("touched: faulted back", Expect::system(0))?;
+        steps.look("touched: faulted back", Expect::system(order))?;
         Ok(steps.finish())
     }
 }
