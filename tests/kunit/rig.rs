@@ -45,6 +45,7 @@ use crate::{
     migrate::{
         self,
         origin::Origin,
+        policy::CoreSplits,
         Direction,
         Report, //
     },
@@ -105,7 +106,13 @@ impl Rig {
         rig.file.owner().inject.clear();
         testing::unmap(area, 2 * HUGE_SIZE)?;
         log.check(rig.watch.rss() == 0, "no page is counted after unmap")?;
-        log.check(rig.ledger.totals().1 == 0, "the ledger found no mismatch")?;
+        // The worker that splits for faults collects pages beside them, and takes a reference on each before it
+        // tries the lock: a count may be too high then.
+        let mismatches = match rig.device.core().core_splits() {
+            CoreSplits::Allowed => rig.ledger.totals().1,
+            CoreSplits::Avoided => rig.ledger.too_low(),
+        };
+        log.check(mismatches == 0, "the ledger found no mismatch")?;
         let Rig {
             file,
             device,

@@ -2,11 +2,11 @@
 
 //! Whether the kernel's core splits huge pages while they migrate, as debugfs shows and changes it.
 
-use std::{fs, path::Path};
+use std::{fs, path::Path, thread, time::Duration};
 
 use anyhow::{Context, Result};
 
-use crate::{ledger, test::Skip};
+use crate::{check_eq, ledger, test::Skip};
 
 const DEVICE: &str = "/sys/kernel/debug/rust_dmirror/hmm_dmirror0";
 
@@ -45,6 +45,22 @@ impl CoreSplits {
     pub fn by_worker() -> Result<u64> {
         let stats = fs::read_to_string(Path::new(DEVICE).join("stats"))?;
         ledger::number(&stats, "split_by_worker")
+    }
+
+    /// Waits until the worker has split so many: it counts after the fault has found a small page.
+    pub fn wait_for_worker(count: u64) -> Result<()> {
+        for _ in 0..200 {
+            if CoreSplits::by_worker()? >= count {
+                break;
+            }
+            thread::sleep(Duration::from_millis(10));
+        }
+        check_eq!(
+            CoreSplits::by_worker()?,
+            count,
+            "folios split by the worker"
+        );
+        Ok(())
     }
 }
 
