@@ -28,7 +28,6 @@ GUESTS_ALL=(
 	"debug-hmm-whole|debug|rust|load hmm-tests unload|||1200|page_owner=off page_poison=0 kmemleak=off mitigations=off"
 	"debug-stress|debug|rust|load stress unload kmemleak||coherent|1200"
 	"interleave|own|rust|load interleave unload|||1200"
-	"debug-interleave|debug|rust|load interleave-sample unload kmemleak|||1800"
 	"stock-interleave|stock|rust|load interleave unload|||1200"
 	"c|stock|c|load companion unload|3:WARNING: .*dmirror_do_fault"
 	"stress|own|rust|load split-before stress unload"
