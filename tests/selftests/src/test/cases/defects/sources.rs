@@ -24,7 +24,7 @@ pub const CASES: &[Case] = &[
     Case::defect(
         "t26.secret_memory",
         "secret memory, which no kernel address reaches, is not migrated",
-        Shown::breaks(&["BUG: unable to handle page fault in copy_page"]),
+        Shown::breaks(&["BUG: unable to handle page fault"]),
         secret_memory,
     ),
     Case::defect(
@@ -42,7 +42,7 @@ pub const CASES: &[Case] = &[
     Case::defect(
         "k17.scan",
         "ksmd goes on after pages that it has merged were migrated",
-        Shown::breaks(&["BUG: unable to handle page fault in memcmp"]),
+        Shown::breaks(&["BUG: unable to handle page fault"]),
         scan,
     ),
     Case::defect(
