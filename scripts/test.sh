@@ -15,8 +15,8 @@ set -euo pipefail
 # Kernels are in provide_kernel (lib/kernel.sh), steps in guest/steps; two guests of a list run side by side.
 GUESTS_TEST=(
 	"own-hmm|own|rust|load hmm-tests stress unload||coherent"
-	"own|own|rust|load demo companion interleave-sample unload bad-parameters rmmod-busy||coherent"
-	"stock|stock|rust|load demo companion hmm-tests bench-smoke unload bench-memory-smoke good-parameters rmmod-busy"
+	"own|own|rust|load demo companion interleave-sample unload bad-parameters rmmod-busy||coherent|1200"
+	"stock|stock|rust|load demo companion hmm-tests bench-smoke unload bench-memory-smoke good-parameters rmmod-busy|||1200"
 )
 # The C driver, for the record: where it is known wrong, cases fail as expected,
 # and three of them make it warn (K8, T19). The kernel "debug" takes its time: the
@@ -27,13 +27,13 @@ GUESTS_ALL=(
 	"debug-hmm|debug|rust|load hmm-tests-quick unload kmemleak||coherent|1200"
 	"debug-hmm-whole|debug|rust|load hmm-tests unload|||1200|page_owner=off page_poison=0 kmemleak=off mitigations=off"
 	"debug-stress|debug|rust|load stress unload kmemleak||coherent|1200"
-	"interleave|own|rust|load interleave unload|||1200"
-	"stock-interleave|stock|rust|load interleave unload|||1200"
+	"interleave|own|rust|load interleave unload|||2400"
+	"stock-interleave|stock|rust|load interleave unload|||2400"
 	"c|stock|c|load companion unload|3:WARNING: .*dmirror_do_fault"
 	"stress|own|rust|load split-before stress unload"
 	"races|own|rust|races||||kunit.enable=0"
-	"movable|own|rust|load companion unload||||movablecore=1G"
-	"numa|own|rust|load companion unload|||||numa"
+	"movable|own|rust|load companion unload|||1200|movablecore=1G"
+	"numa|own|rust|load companion unload|||1200||numa"
 )
 
 # run_guests SECONDS-OF-STRESS GUEST...
