@@ -2,9 +2,14 @@
 
 //! No huge destination: the folio is split while it migrates.
 
-use std::{fs, path::Path, thread, time::Duration};
+use std::{
+    fs,
+    path::Path,
+    thread,
+    time::{Duration, Instant},
+};
 
-use anyhow::{Context, Result};
+use anyhow::{ensure, Context, Result};
 use nix::sys::{
     mman::ProtFlags,
     resource::{getrusage, UsageWho},
@@ -288,23 +293,44 @@ fn fault_by_page(ctx: &Ctx) -> Result<()> {
 
 /// Holds every migration back before `migrate_vma_pages()` while it lives: a switch of our kernel patches, which
 /// drivers without pause points need.
-struct Held;
+struct Hold {
+    before: u64,
+}
 
-impl Held {
+impl Hold {
     const SWITCH: &str = "/sys/module/migrate_device/parameters/hold_ms";
+    const COUNT: &str = "/sys/module/migrate_device/parameters/held";
+    /// For how long at most. Only a test that fails waits for the end of it.
+    const LIMIT: Duration = Duration::from_secs(10);
 
-    fn by(milliseconds: u32) -> Result<Held> {
-        if !Path::new(Held::SWITCH).exists() {
+    fn set() -> Result<Hold> {
+        if !Path::new(Hold::SWITCH).exists() {
             return Err(Skip("this kernel cannot hold a migration back".into()).into());
         }
-        fs::write(Held::SWITCH, milliseconds.to_string()).context("hold_ms")?;
-        Ok(Held)
+        let before = Hold::count()?;
+        fs::write(Hold::SWITCH, Hold::LIMIT.as_millis().to_string()).context("hold_ms")?;
+        Ok(Hold { before })
+    }
+
+    fn count() -> Result<u64> {
+        let text = fs::read_to_string(Hold::COUNT).context("held")?;
+        text.trim().parse().context("held")
+    }
+
+    /// Waits until a migration is held.
+    fn wait(&self) -> Result<()> {
+        let end = Instant::now() + Hold::LIMIT;
+        while Hold::count()? == self.before {
+            ensure!(Instant::now() < end, "no migration came to be held");
+            thread::sleep(Duration::from_millis(1));
+        }
+        Ok(())
     }
 }
 
-impl Drop for Held {
+impl Drop for Hold {
     fn drop(&mut self) {
-        let _ = fs::write(Held::SWITCH, "0");
+        let _ = fs::write(Hold::SWITCH, "0");
     }
 }
 
@@ -315,17 +341,19 @@ fn zapped_while_held(ctx: &Ctx) -> Result<()> {
     };
     let area = Area::filled(1, 23)?;
     ctx.dev.set_flags(abi::FLAG_FAIL_ALLOC).context("FLAGS")?;
-    let held = Held::by(400)?;
+    let hold = Hold::set()?;
     thread::scope(|scope| {
-        let zap = scope.spawn(|| {
-            thread::sleep(Duration::from_millis(150));
-            area.discard(0, HUGE)
+        let area = &area;
+        let zap = scope.spawn(move || {
+            hold.wait()?;
+            let result = area.discard(0, HUGE);
+            drop(hold);
+            result
         });
         // The C driver answers ENOENT where not all of the range has moved.
         let _ = ctx.dev.read_by(abi::MIGRATE_TO_DEV, area.addr(), HUGE);
         zap.join().expect("the thread does not panic")
     })?;
-    drop(held);
     check_eq!(
         (0..HUGE).all(|page| area.word(page, 0) == 0),
         true,

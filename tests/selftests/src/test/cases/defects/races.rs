@@ -139,6 +139,7 @@ fn move_to_device(dev: &Device, addr: usize, ptr: usize, npages: usize) -> Resul
 /// process, which shares the page: a large read of another device holds that mirror's lock.
 fn close_during_fault(_: &Ctx) -> Result<()> {
     const READ: usize = 16384;
+    const FOR: Duration = Duration::from_secs(6);
     let area = Area::filled(1, 180)?;
     let peer = Peer::start(|end| {
         let busy = Device::open(1)?;
@@ -148,19 +149,24 @@ fn close_during_fault(_: &Ctx) -> Result<()> {
         let read = || busy.command(abi::READ, memory.addr(), ptr, READ as u64);
         read().context("READ")?;
         end.running()?;
-        let until = Instant::now() + Duration::from_secs(4);
+        let until = Instant::now() + FOR;
         while Instant::now() < until {
             read().context("READ")?;
         }
         Ok(())
     })?;
-    for _ in 0..4 {
+    let until = Instant::now() + FOR;
+    // How soon the fault begins is the machine's affair.
+    for sleep in [10, 30, 90].into_iter().cycle() {
+        if Instant::now() >= until {
+            break;
+        }
         let dev = Device::open(0)?;
         let moved = dev.read_by(abi::MIGRATE_TO_DEV, area.addr(), HUGE);
         println!("MIGRATE_TO_DEV: {:?}", moved.err());
         thread::scope(|scope| {
             scope.spawn(|| area.word(99, 0));
-            thread::sleep(Duration::from_millis(10));
+            thread::sleep(Duration::from_millis(sleep));
             drop(dev);
         });
         area.verify(180)?;
