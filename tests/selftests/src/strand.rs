@@ -27,6 +27,9 @@ pub struct Options {
 }
 
 const INJECT: &str = "/sys/kernel/debug/rust_dmirror/hmm_dmirror0/inject";
+const PAUSE_POINT: &str = "/sys/kernel/debug/rust_dmirror/hmm_dmirror0/pause";
+/// Longer than the command takes.
+const STOPPED: Duration = Duration::from_secs(10);
 const SEED: u64 = 330;
 const THREADS: usize = 2;
 /// The command must not wait for the last touch, but each huge page takes its share of time.
@@ -45,6 +48,8 @@ pub fn run(options: &Options) -> Result<u8> {
     fs::write(INJECT, "clear")?;
     fs::write(INJECT, "huge_alloc 0 1000000")?;
     fs::write(INJECT, "small_alloc 0 1000000")?;
+    // The same: whoever comes first stops until then, or for this long.
+    fs::write(PAUSE_POINT, format!("filled any 0 {}", STOPPED.as_millis())).context(PAUSE_POINT)?;
     let there = pagemap::of(area.addr(), area.npages())?;
     let stranded = there.iter().filter(|entry| entry.swap()).count();
     ensure!(
@@ -79,7 +84,12 @@ pub fn run(options: &Options) -> Result<u8> {
         Ok(status)
     })?;
     ensure!(status.success(), "{name}: {status}");
-    println!("{name} took {:.1?}", start.elapsed());
+    let took = start.elapsed();
+    println!("{name} took {took:.1?}");
+    ensure!(
+        took < STOPPED,
+        "{name} waited for a migration that was stopped: {took:.1?}"
+    );
     area.verify(SEED)?;
     let left = pagemap::of(area.addr(), area.npages())?;
     ensure!(
