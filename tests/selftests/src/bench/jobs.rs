@@ -26,6 +26,8 @@ use crate::{
 pub enum Kind {
     /// There and back by ioctl.
     Migrate,
+    /// The same, where no huge page can be had.
+    Split,
     FaultInOrder,
     FaultAtRandom,
     /// Single faults, and how long the slow ones take.
@@ -80,6 +82,7 @@ impl Job {
     fn whats(&self) -> &'static [What] {
         match self.kind {
             Kind::Migrate => &[What::ToDevice, What::ToSystem],
+            Kind::Split => &[What::SplitToDevice, What::SplitToSystem],
             Kind::FaultInOrder => &[What::FaultInOrder],
             Kind::FaultAtRandom => &[What::FaultAtRandom],
             Kind::Latency => &[What::FaultP50, What::FaultP90, What::FaultP99],
@@ -142,6 +145,7 @@ impl Job {
                 samples[1].push(work.to_system()?);
                 Ok(())
             }),
+            Kind::Split => effort.repeat(|| split(work, samples)),
             Kind::FaultInOrder => effort.repeat(|| {
                 samples[0].push(touch(work, &work.pieces())?);
                 Ok(())
@@ -218,6 +222,24 @@ fn latency(work: &Work, effort: Effort, samples: &mut [Vec<u64>]) -> Result<()> 
     for (samples, share) in samples.iter_mut().zip([0.5, 0.9, 0.99]) {
         samples.push(quantile(&times, share).max(1.0) as u64);
     }
+    Ok(())
+}
+
+/// The flag fails one allocation of a huge page, by either driver: for more than one huge page it says nothing.
+fn split(work: &Work, samples: &mut [Vec<u64>]) -> Result<()> {
+    let fail_alloc = || {
+        work.device()
+            .set_flags(abi::FLAG_FAIL_ALLOC)
+            .context("FLAGS")
+    };
+    work.renew()?;
+    fail_alloc()?;
+    samples[0].push(work.to_device()?);
+    work.to_system()?;
+    work.renew()?;
+    work.to_device()?;
+    fail_alloc()?;
+    samples[1].push(work.to_system()?);
     Ok(())
 }
 

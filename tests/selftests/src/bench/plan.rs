@@ -110,6 +110,7 @@ impl Plan {
             add(Kind::Exclusive, pages, sizes.exclusive[index]);
             add(Kind::Phases, pages, sizes.phases[index]);
         }
+        add(Kind::Split, Huge, &[2]);
         add(Kind::Copies, Huge, sizes.huge);
         if self == Plan::Full {
             add(Kind::Migrate, Huge, &[LARGEST]);

@@ -45,6 +45,9 @@ impl fmt::Display for Pages {
 pub enum What {
     ToDevice,
     ToSystem,
+    /// Of huge pages for which there is no huge destination.
+    SplitToDevice,
+    SplitToSystem,
     FaultInOrder,
     FaultAtRandom,
     /// Quantiles of single faults at random.

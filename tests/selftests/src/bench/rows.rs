@@ -23,6 +23,8 @@ impl What {
         match self {
             ToDevice => "to device",
             ToSystem => "to system",
+            SplitToDevice => "to device, no huge page there",
+            SplitToSystem => "to system, no huge page there",
             FaultInOrder => "CPU faults, in order",
             FaultAtRandom => "CPU faults, at random",
             FaultP50 => "one CPU fault at random, p50",
