@@ -14,6 +14,7 @@ use crate::{
 };
 use core::fmt;
 use kernel::{
+    new_mutex,
     new_spinlock,
     prelude::*,
     sync::{
@@ -22,6 +23,7 @@ use kernel::{
             Relaxed, //
         },
         Arc,
+        Mutex,
         SpinLock, //
     }, //
 };
@@ -150,6 +152,8 @@ struct Ring {
 #[pin_data(PinnedDrop)]
 pub struct Ledger {
     enabled: Atomic<bool>,
+    #[pin]
+    switch: Mutex<()>,
     checks: Counter,
     mismatches: Counter,
     too_low: Counter,
@@ -169,6 +173,7 @@ impl Ledger {
         Arc::pin_init(
             pin_init!(Ledger {
                 enabled: Atomic::new(false),
+                switch <- new_mutex!((), "dmirror_ledger_switch"),
                 checks: Counter::default(),
                 mismatches: Counter::default(),
                 too_low: Counter::default(),
@@ -180,6 +185,8 @@ impl Ledger {
 
     /// Switches it on or off. Sleeps.
     pub fn enable(&self, on: bool) {
+        // The key in the code counts: what is switched off must have been switched on there before.
+        let _switch = self.switch.lock();
         if self.enabled.xchg(on, Relaxed) != on {
             trace::enable_ledger(on);
         }

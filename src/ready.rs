@@ -12,6 +12,7 @@
 
 use crate::layer::{
     mm::{
+        lock::Beneficiary,
         shrinker::{
             Shrink,
             Shrinker, //
@@ -26,7 +27,6 @@ use crate::layer::{
 };
 use kernel::{
     impl_has_work,
-    mm::virt::VmaRef,
     new_mutex,
     new_work,
     prelude::*,
@@ -184,7 +184,7 @@ impl Ready {
     }
 
     /// One that may be used in `vma`, if there is one; others are on their way then.
-    pub fn take(&self, vma: &VmaRef) -> Option<Blank> {
+    pub fn take(&self, vma: Beneficiary<'_>) -> Option<Blank> {
         let shelf = self.shelf();
         if shelf.most() == 0 || !Blank::may_be_kept_for(vma) {
             return None;

@@ -240,7 +240,8 @@ impl kernel::Module for Dmirror {
         if spans.is_some() {
             for start in SPM_ADDRS {
                 let size = &module_parameters::spm_size_mib;
-                let range = SpecialPurpose::by_parameters(start, size)?;
+                // SAFETY: Their defaults are 0, and their descriptions say what else must be true.
+                let range = unsafe { SpecialPurpose::by_parameters(start, size) }?;
                 this.add(Kind::Coherent(range))?;
             }
         }

@@ -89,6 +89,11 @@ unsigned int rust_dmirror_folio_order(const struct folio *folio)
 	return folio_order(folio);
 }
 
+bool rust_dmirror_folio_is_mapped_whole(const struct folio *folio)
+{
+	return folio_mapped(folio) && folio_entire_mapcount(folio) == folio_mapcount(folio);
+}
+
 struct page *rust_dmirror_pfn_to_page(unsigned long pfn)
 {
 	return pfn_to_page(pfn);
@@ -224,14 +229,15 @@ void rust_dmirror_clear_pages(unsigned long pfn, unsigned long nr)
 }
 
 /*
- * What a copy that failed half way failed at: the kernel has no address for a page
- * of secret memory, or for one that is broken.
+ * The kernel has no address for a page of secret memory, or for one that is broken.
+ * That is found out before: not all architectures survive a copy to or from user
+ * space whose other side faults.
  */
-static int copy_error(const void *page, int ret)
+static bool is_reachable(const void *page)
 {
 	unsigned char byte;
 
-	return ret && copy_from_kernel_nofault(&byte, page, 1) ? -ENXIO : ret;
+	return !copy_from_kernel_nofault(&byte, page, 1);
 }
 
 int rust_dmirror_pages_to_user(unsigned long to, unsigned long pfn, unsigned long nr)
@@ -241,8 +247,8 @@ int rust_dmirror_pages_to_user(unsigned long to, unsigned long pfn, unsigned lon
 	for (; nr && !ret; nr--, pfn++, to += PAGE_SIZE) {
 		void *from = kmap_local_page(pfn_to_page(pfn));
 
-		ret = copy_to_user_nofault((void __user *)to, from, PAGE_SIZE);
-		ret = copy_error(from, ret);
+		ret = is_reachable(from) ?
+			copy_to_user_nofault((void __user *)to, from, PAGE_SIZE) : -ENXIO;
 		kunmap_local(from);
 	}
 	return ret;
@@ -255,8 +261,8 @@ int rust_dmirror_pages_from_user(unsigned long pfn, unsigned long from, unsigned
 	for (; nr && !ret; nr--, pfn++, from += PAGE_SIZE) {
 		void *to = kmap_local_page(pfn_to_page(pfn));
 
-		ret = copy_from_user_nofault(to, (const void __user *)from, PAGE_SIZE);
-		ret = copy_error(to, ret);
+		ret = is_reachable(to) ?
+			copy_from_user_nofault(to, (const void __user *)from, PAGE_SIZE) : -ENXIO;
 		kunmap_local(to);
 	}
 	return ret;

@@ -54,6 +54,7 @@ struct folio *rust_dmirror_page_folio(struct page *page);
 struct folio *rust_dmirror_pfn_folio(unsigned long pfn);
 unsigned long rust_dmirror_folio_pfn(const struct folio *folio);
 unsigned int rust_dmirror_folio_order(const struct folio *folio);
+bool rust_dmirror_folio_is_mapped_whole(const struct folio *folio);
 struct page *rust_dmirror_pfn_to_page(unsigned long pfn);
 bool rust_dmirror_is_zero_pfn(unsigned long pfn);
 struct folio *rust_dmirror_folio_alloc(gfp_t gfp, unsigned int order);

@@ -5,6 +5,7 @@
 #include <linux/migrate.h>
 #include <linux/mm.h>
 #include <linux/pgtable.h>
+#include <linux/sched/mm.h>
 #include <linux/vmalloc.h>
 
 #include "helpers.h"
@@ -99,13 +100,16 @@ bool rust_dmirror_mm_has_room(struct mm_struct *mm, unsigned long nr)
 	for (memcg = own; memcg && has; memcg = parent_mem_cgroup(memcg))
 		has = page_counter_read(&memcg->memory) + nr <= READ_ONCE(memcg->memory.max);
 #endif
-	mem_cgroup_put(own);
 	if (!has) {
+		/* Whoever asks may be of another cgroup. */
+		struct mem_cgroup *old = set_active_memcg(own);
 		void *trial = __vmalloc(nr << PAGE_SHIFT, GFP_KERNEL_ACCOUNT | __GFP_NOWARN |
 					__GFP_RETRY_MAYFAIL);
 
+		set_active_memcg(old);
 		has = trial;
 		vfree(trial);
 	}
+	mem_cgroup_put(own);
 	return has;
 }

@@ -6,25 +6,26 @@
 
 use super::{
     bindings,
-    lock::Vma,
+    lock::{
+        Beneficiary,
+        Vma, //
+    },
     pagemap::{
         Driver,
         Pagemap, //
     },
     HUGE_SIZE, //
 };
-use core::ops::{
-    Deref,
-    Range, //
-};
+use core::ops::Range;
 use kernel::{
-    mm::virt::VmaRef,
+    mm::Mm,
     page::{
         PAGE_MASK,
         PAGE_SHIFT,
         PAGE_SIZE, //
     },
-    prelude::*, //
+    prelude::*,
+    sync::aref::ARef, //
 };
 
 /// Why a fault could not be handled.
@@ -72,29 +73,6 @@ pub struct Shape {
     pub mapcount: i32,
 }
 
-/// The VMA of a CPU fault that is being handled, to allocate memory for.
-///
-/// It is no [`Vma`]: with that, [`super::migrate::Batch::setup`] could be asked to collect what the fault holds
-/// locked, and to split a huge folio the core waits for its lock, for ever. Only
-/// [`super::migrate::Batch::setup_fault`] collects inside a fault. The types say so; a test could only hang.
-#[derive(Clone, Copy)]
-pub struct FaultVma<'a>(Vma<'a>);
-
-impl<'a> FaultVma<'a> {
-    /// The VMA.
-    pub fn as_vma_ref(self) -> &'a VmaRef {
-        self.0.as_vma_ref()
-    }
-}
-
-impl Deref for FaultVma<'_> {
-    type Target = VmaRef;
-
-    fn deref(&self) -> &VmaRef {
-        &self.0
-    }
-}
-
 /// A CPU fault on a page of private device memory, in progress.
 ///
 /// # Invariants
@@ -117,9 +95,14 @@ impl<'a> Fault<'a> {
         Fault { vmf, pgmap }
     }
 
-    /// The VMA.
-    pub fn vma(&self) -> FaultVma<'a> {
-        FaultVma(self.collectable_vma())
+    /// The VMA, to allocate memory for.
+    pub fn beneficiary(&self) -> Beneficiary<'a> {
+        self.collectable_vma().beneficiary()
+    }
+
+    /// The address space, for when the fault is over.
+    pub fn mm(&self) -> ARef<Mm> {
+        ARef::from(&**self.collectable_vma().mm())
     }
 
     /// The VMA, for [`super::migrate::Batch::setup_fault`], which tells the core which folio is locked.
@@ -190,7 +173,7 @@ impl<'a> Fault<'a> {
             return range;
         }
         let huge_end = (range.start | (HUGE_SIZE - 1)).saturating_add(1);
-        let end = self.vma().end().min(huge_end);
+        let end = self.collectable_vma().end().min(huge_end);
         let most = most.min((end - range.start) >> PAGE_SHIFT);
         // SAFETY: By the type invariants, the page table is that of a fault that is being handled, with
         // `mmap_lock` held, and the addresses are all in that table and in the VMA. Page frame numbers

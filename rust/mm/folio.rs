@@ -210,6 +210,13 @@ impl LockedFolio {
         LockedFolio(unsafe { Folio::from_raw(raw) })
     }
 
+    /// Whether all of its mappings are of the whole folio, by one entry each. A mapping may be split at any time, but
+    /// reclaim, which splits any, needs the lock for that. C: `folio_entire_mapcount()`.
+    pub fn is_mapped_whole(&self) -> bool {
+        // SAFETY: We hold a reference.
+        unsafe { bindings::rust_dmirror_folio_is_mapped_whole(self.as_raw()) }
+    }
+
     /// Gives reference and lock away.
     pub(super) fn into_raw(self) -> NonNull<bindings::folio> {
         ManuallyDrop::new(self).0 .0

@@ -21,6 +21,9 @@ use super::{
 };
 use kernel::mm::virt::flags;
 
+/// Page tables that the core may have to make for a page, one of each level, and charges as well.
+const TABLES: usize = 3;
+
 impl Vma<'_> {
     /// Whether anything may leave for a device.
     pub fn may_leave(&self) -> bool {
@@ -46,14 +49,14 @@ impl Vma<'_> {
         self.flags() & armed != 0
     }
 
-    /// How many of `nr` pages may be charged to the cgroup of the process. Sleeps.
+    /// How many of `nr` pages may be charged to the cgroup of the process, with the page tables that they need. Sleeps.
     ///
     /// A charge by somebody else can still come before.
     pub(super) fn room_for(&self, nr: usize) -> usize {
         let mm = self.mm().as_raw();
         let mut room = nr;
         // SAFETY: By the type invariants, the VMA is one of this address space.
-        while room > 0 && !unsafe { bindings::rust_dmirror_mm_has_room(mm, room) } {
+        while room > 0 && !unsafe { bindings::rust_dmirror_mm_has_room(mm, room + TABLES) } {
             room /= 2;
         }
         room
@@ -81,6 +84,10 @@ impl Vma<'_> {
         let is_mapped = || unsafe { bindings::rust_dmirror_is_mapped_huge(mm, address) };
         if is_mapped() {
             return true;
+        }
+        // That fault may take a page, and page tables.
+        if self.room_for(1) == 0 {
+            return false;
         }
         let unlocked = core::ptr::null_mut();
         // SAFETY: As above. Without a place to tell so, the lock is not dropped.

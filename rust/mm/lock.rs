@@ -46,6 +46,17 @@ impl<'a> MmapReadLock<'a> {
         })
     }
 
+    /// Takes the lock if it need not wait for it. C: `mmap_read_trylock()`. Does not sleep.
+    pub fn try_new(mm: &'a MmWithUser) -> Option<Self> {
+        // SAFETY: The pointer is valid since `mm` is a reference.
+        let is_taken = unsafe { bindings::mmap_read_trylock(mm.as_raw()) };
+        // INVARIANT: We just took the lock.
+        is_taken.then_some(MmapReadLock {
+            mm,
+            _nts: NotThreadSafe,
+        })
+    }
+
     /// The VMA that contains an address. C: `vma_lookup()`.
     pub fn vma(&self, address: usize) -> Option<Vma<'_>> {
         // SAFETY: By the type invariants, the lock is held.
@@ -86,9 +97,9 @@ impl<'a> Vma<'a> {
         Vma(unsafe { VmaRef::from_raw(raw) })
     }
 
-    /// The VMA, for what its own lock is enough for.
-    pub fn as_vma_ref(self) -> &'a VmaRef {
-        self.0
+    /// The VMA, to allocate memory for.
+    pub fn beneficiary(self) -> Beneficiary<'a> {
+        Beneficiary(self.0)
     }
 }
 
@@ -97,6 +108,21 @@ impl Deref for Vma<'_> {
 
     fn deref(&self) -> &VmaRef {
         self.0
+    }
+}
+
+/// The VMA that new memory is for: its memory policy decides where that comes from.
+///
+/// Nothing else can be had by it. A CPU fault shows its VMA as this and no more: whoever had a [`VmaRef`] could come by
+/// the address space to a [`Vma`], and have [`super::migrate::Batch::setup`] collect what the fault holds locked; to
+/// split a huge folio, the core waits for its lock, for ever. Only [`super::migrate::Batch::setup_fault`] collects
+/// inside a fault. The types say so; a test could only hang.
+#[derive(Clone, Copy)]
+pub struct Beneficiary<'a>(&'a VmaRef);
+
+impl Beneficiary<'_> {
+    pub(super) fn as_ptr(&self) -> *mut bindings::vm_area_struct {
+        self.0.as_ptr()
     }
 }
 

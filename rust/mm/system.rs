@@ -13,6 +13,7 @@ use super::{
         Folio,
         LockedFolio, //
     },
+    lock::Beneficiary,
     migrate::Source,
     Size, //
 };
@@ -20,10 +21,7 @@ use core::{
     ops::Range,
     ptr::NonNull, //
 };
-use kernel::{
-    mm::virt::VmaRef,
-    prelude::*, //
-};
+use kernel::prelude::*;
 
 /// How hard a huge folio is tried for.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -53,7 +51,7 @@ impl Blank {
     ///
     /// It is tried for without killing anybody, a huge one also without a long search: there are
     /// ways to go on without. May sleep.
-    pub fn for_vma(vma: &VmaRef, address: usize, size: Size) -> Result<Self> {
+    pub fn for_vma(vma: Beneficiary<'_>, address: usize, size: Size) -> Result<Self> {
         Self::alloc_for(vma, address, Self::gfp(size), size)
     }
 
@@ -64,7 +62,7 @@ impl Blank {
             Size::Huge => Self::gfp(size),
             Size::Page => bindings::GFP_FAULT_DESTINATION,
         };
-        Self::alloc_for(&fault.vma(), fault.range().start, gfp, size)
+        Self::alloc_for(fault.beneficiary(), fault.range().start, gfp, size)
     }
 
     /// As [`Blank::for_vma`], where no VMA is known. C: `folio_alloc()`.
@@ -94,8 +92,8 @@ impl Blank {
 
     /// Whether a folio that was kept may take the place of a new one for `vma`, asked for now: no memory
     /// policy has a say, and the nearest node has no zone for movable memory.
-    pub fn may_be_kept_for(vma: &VmaRef) -> bool {
-        // SAFETY: `vma` is valid and read-locked by the invariants of `VmaRef`.
+    pub fn may_be_kept_for(vma: Beneficiary<'_>) -> bool {
+        // SAFETY: The VMA is valid and read-locked by the invariants of `VmaRef`.
         unsafe { bindings::rust_dmirror_vma_takes_kept(vma.as_ptr()) }
     }
 
@@ -112,9 +110,9 @@ impl Blank {
         }
     }
 
-    fn alloc_for(vma: &VmaRef, address: usize, gfp: bindings::gfp_t, size: Size) -> Result<Self> {
+    fn alloc_for(vma: Beneficiary<'_>, address: usize, gfp: bindings::gfp_t, size: Size) -> Result<Self> {
         let order = size.order();
-        // SAFETY: `vma` is valid and read-locked by the invariants of `VmaRef`.
+        // SAFETY: The VMA is valid and read-locked by the invariants of `VmaRef`.
         let raw =
             unsafe { bindings::rust_dmirror_vma_alloc_folio(gfp, order, vma.as_ptr(), address) };
         // SAFETY: The allocator returned a new folio of that order, if any.
@@ -213,14 +211,14 @@ const AT_A_TIME: usize = 32;
 /// The first `left` of `pages` are folios of one page, each with one reference, that nobody else knows
 /// and this value owns.
 pub struct SystemPages<'a> {
-    vma: &'a VmaRef,
+    vma: Beneficiary<'a>,
     pages: [*mut bindings::page; AT_A_TIME],
     left: usize,
 }
 
 impl<'a> SystemPages<'a> {
     /// None yet.
-    pub fn new(vma: &'a VmaRef) -> Self {
+    pub fn new(vma: Beneficiary<'a>) -> Self {
         // INVARIANT: There are none.
         SystemPages {
             vma,
@@ -245,7 +243,7 @@ impl<'a> SystemPages<'a> {
     fn fetch(&mut self, nr: usize) {
         self.pages.fill(core::ptr::null_mut());
         let pages = self.pages.as_mut_ptr();
-        // SAFETY: `vma` is valid and read-locked by the invariants of `VmaRef`; there is room for as
+        // SAFETY: The VMA is valid and read-locked by the invariants of `VmaRef`; there is room for as
         // many pages, and none in it.
         let nr = unsafe {
             bindings::rust_dmirror_vma_alloc_pages(

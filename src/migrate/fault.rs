@@ -26,6 +26,7 @@ use super::{
         Plan,
         Source, //
     },
+    splitter::Asked,
     Direction, //
 };
 use crate::{
@@ -98,7 +99,7 @@ pub fn on_fault(memory: &Memory, fault: &Fault<'_>) -> core::result::Result<(), 
     let core = memory.data().core();
     let before = fault.shape();
     if before.order > 0 && is_split_elsewhere(core, fault, before) {
-        return Ok(());
+        return split_elsewhere(core, fault, before);
     }
     let owner = memory.owner_of(fault);
     // Most faults are of single pages, and there may be many.
@@ -120,21 +121,28 @@ pub fn on_fault(memory: &Memory, fault: &Fault<'_>) -> core::result::Result<(), 
         }
         // It is taken again in either case, and patience makes that end.
         Ok(Done::Refused) | Err(FaultError::Again) => refused(core, fault, before),
-        // Mostly the first fault on the folio: those that follow find it being split.
-        Ok(Done::TooLarge) => Ok(()),
+        Ok(Done::TooLarge) => split_elsewhere(core, fault, before),
         Err(error) => Err(error),
     }
 }
 
-/// Whether the fault is to be taken again because a worker splits the folio meanwhile: it is at it, or this is
-/// a large folio that is mapped by PTEs, which faults of an unfixed kernel must not split (K19).
+/// Whether a worker splits the folio: it is about to, or this is a large folio that is mapped by PTEs, which
+/// faults of an unfixed kernel must not split (K19).
 fn is_split_elsewhere(core: &Core, fault: &Fault<'_>, folio: Shape) -> bool {
-    if core.core_splits() == CoreSplits::Allowed {
-        return false;
-    }
-    match fault.is_huge() {
-        true => core.splitter.is_at(folio.pfn),
-        false => core.splitter.ask(fault, folio.pfn, core.owner()),
+    core.core_splits() == CoreSplits::Avoided
+        && (!fault.is_huge() || core.splitter.is_at(folio.pfn))
+}
+
+/// Has a worker split the folio, or asks how it gets on; the fault is to be taken again.
+#[cold]
+fn split_elsewhere(
+    core: &Core,
+    fault: &Fault<'_>,
+    folio: Shape,
+) -> core::result::Result<(), FaultError> {
+    match core.splitter.ask(fault, folio.pfn, core.owner()) {
+        Asked::Pending => Ok(()),
+        Asked::Refused => refused(core, fault, folio),
     }
 }
 
@@ -273,7 +281,7 @@ fn fill(
     let mut origin = Origin::of(memory);
     let size = kind.size();
     let folio = system_folio(faults, size, || match size {
-        Size::Huge => huge_folio(memory.data().core(), &fault.vma(), || {
+        Size::Huge => huge_folio(memory.data().core(), fault.beneficiary(), || {
             Blank::for_fault(fault, size)
         }),
         Size::Page => Blank::for_fault(fault, size),
@@ -304,12 +312,10 @@ fn without_huge_page(
     origin: &mut Origin<'_>,
     collected: &mut Collected<'_>,
 ) -> core::result::Result<Filled, FaultError> {
-    let by_worker = Plan::without_huge_destination(Path::Fault, Source::Shared, core.core_splits())
-        == Plan::SplitByWorker;
-    if by_worker && core.splitter.ask(fault, fault.shape().pfn, core.owner()) {
-        return Ok(Filled::Nothing);
+    match Plan::without_huge_destination(Path::Fault, Source::Shared, core.core_splits()) {
+        Plan::SplitByWorker => Ok(Filled::Nothing),
+        _ => split_mapping(faults, fault, origin, collected),
     }
-    split_mapping(faults, fault, origin, collected)
 }
 
 /// Has the mapping split.
@@ -334,7 +340,7 @@ fn split_mapping(
 // Apart: it has an array of pages on the stack.
 #[inline(never)]
 fn fill_around(fault: &Fault<'_>, origin: &mut Origin<'_>, collected: &mut Collected<'_>) {
-    let mut pages = SystemPages::new(fault.vma().as_vma_ref());
+    let mut pages = SystemPages::new(fault.beneficiary());
     for index in 1..collected.len() {
         let (Kind::Page, Some(source)) = collected.entry(index) else {
             continue;

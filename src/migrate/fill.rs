@@ -28,7 +28,10 @@ use crate::{
         Point, //
     },
     layer::mm::{
-        lock::Vma,
+        lock::{
+            Beneficiary,
+            Vma, //
+        },
         migrate::{
             Collected,
             Destination,
@@ -44,7 +47,6 @@ use crate::{
 };
 use core::ops::Range;
 use kernel::{
-    mm::virt::VmaRef,
     page::PAGE_SHIFT,
     prelude::*, //
 };
@@ -95,7 +97,7 @@ impl Filler<'_> {
 
     /// Gives destinations in system memory.
     pub fn to_system(&self, collected: &mut Collected<'_>) -> Filled {
-        let mut pages = SystemPages::new(self.vma.as_vma_ref());
+        let mut pages = SystemPages::new(self.vma.beneficiary());
         let mut origin = Origin::default();
         let core = self.file.device().core();
         self.fill(collected, |source, wanted| {
@@ -103,8 +105,8 @@ impl Filler<'_> {
             let source = source.ok_or(Fate::Empty)?;
             let address = self.range.start + (wanted.index << PAGE_SHIFT);
             let folio = system_folio(&self.faults, wanted.size, || match wanted.size {
-                Size::Huge => huge_folio(core, &self.vma, || {
-                    Blank::for_vma(&self.vma, address, wanted.size)
+                Size::Huge => huge_folio(core, self.vma.beneficiary(), || {
+                    Blank::for_vma(self.vma.beneficiary(), address, wanted.size)
                 }),
                 Size::Page => pages.next(address, wanted.left),
             })?;
@@ -219,7 +221,7 @@ fn alloc_point(size: Size) -> Point {
 #[inline(never)]
 pub fn huge_folio(
     core: &Core,
-    vma: &VmaRef,
+    vma: Beneficiary<'_>,
     alloc: impl FnOnce() -> Result<Blank>,
 ) -> Result<Blank> {
     let ready = || core.ready.take(vma);

@@ -12,7 +12,7 @@
 //! | a CPU fault | none | any | have the mapping split; the next faults are of single pages (K4, K5); without the fixes have a worker split the folio by address |
 //! | eviction | none | any | leave it, try again later: nothing can split without an address (K6) |
 //!
-//! "The fixes" are those of K19, K20 and K24 (`tests/kernel/patches/0013` to `0015`). A kernel without them leaks
+//! "The fixes" are those of K19, K20 and K24 (`tests/kernel/patches/0013` to `0016`). A kernel without them leaks
 //! a folio, or frees one too often, if the PMD is zapped while the core splits it in the middle of a
 //! migration, and crashes if a page is zapped while a fault on it splits a large folio that is mapped by PTEs.
 //!

@@ -6,7 +6,8 @@
 //! reference, so the folio cannot be split (K4). Its mapping can, but that leaves a large folio mapped by
 //! PTEs, on which the next fault crashes an unfixed kernel if the page is zapped meanwhile (K19). So the fault
 //! asks a worker to split the folio by address, returns, and is taken again by the CPU, until it finds a
-//! small folio. Should the worker not get there in time, the fault does it the old way.
+//! small folio. A folio that the worker could not split is as one that somebody holds: the fault asks again, for as
+//! long as its patience lasts.
 //!
 //! Only for kernels without the fixes: see [`super::policy`].
 
@@ -28,7 +29,6 @@ use crate::layer::{
     },
     queue::OwnedQueue, //
 };
-use core::ops::ControlFlow;
 use kernel::{
     impl_has_work,
     mm::Mm,
@@ -57,18 +57,15 @@ use kernel::{
     }, //
 };
 
-/// Folios that are split at a time. With more of them, faults do without.
+/// Folios that are split at a time. Faults on more of them wait for a place.
 const PLACES: usize = 16;
 
-/// How long a fault relies on the worker. Under emulation the worker was seen to take 2 ms.
-const WAIT_MS: u64 = 200;
-
-/// How long the worker remembers a folio that it could not split.
-const REMEMBER_MS: u64 = 1000;
-
-/// How often the worker tries, a millisecond apart: faults that are taken again hold the lock of the
-/// folio now and then.
+/// How often the worker tries to split a folio, a millisecond apart: faults that are taken again hold its lock now
+/// and then.
 const TRIES: u32 = 50;
+
+/// How long it is kept that the worker could not split a folio, for the faults on it to find.
+const REMEMBER_MS: u64 = 1000;
 
 /// Pages that the worker collects, from the one that faulted on: if the folio is split, but whoever faulted was
 /// faster and has the first, the others tell.
@@ -79,10 +76,34 @@ struct Request {
     mm: ARef<Mm>,
     address: usize,
     owner: OwnerId,
+    /// Attempts so far.
+    tries: u32,
+}
+
+/// What a fault on a folio is told that cannot move it whole.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Asked {
+    /// The worker is about to split it, or busy with others: the fault is to be taken again.
+    Pending,
+    /// The worker could not split it, and tries again.
+    Refused,
+}
+
+/// What an attempt came to.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+enum Attempt {
+    /// It is split.
+    Split,
+    /// Nobody maps it there any more.
+    Gone,
+    /// Somebody holds it, or has moved it away.
+    Refused,
+    /// Whoever changes the address space has it locked, and faults wait for that, too.
+    Busy,
 }
 
 enum State {
-    /// Nobody works on it yet.
+    /// The worker comes to it.
     Asked(Request),
     /// The worker is at it.
     Taken,
@@ -98,22 +119,25 @@ struct Place {
 }
 
 impl Place {
-    fn age_ms(&self) -> u64 {
-        nanos_since(self.since) / 1_000_000
+    /// Whether faults on the folio need only be taken again.
+    fn is_pending(&self) -> bool {
+        !matches!(self.state, State::Failed)
     }
 
-    /// Whether faults on the folio may rely on the worker.
-    fn is_pending(&self) -> bool {
-        !matches!(self.state, State::Failed) && self.age_ms() < WAIT_MS
+    /// Whether nobody seems to wait for it any more.
+    fn is_over(&self) -> bool {
+        !self.is_pending() && nanos_since(self.since) / 1_000_000 >= REMEMBER_MS
     }
 }
+
+type Places = [Option<Place>; PLACES];
 
 #[pin_data]
 struct Shared {
     /// Whether there is anything in `places`: almost never.
     any: Atomic<bool>,
     #[pin]
-    places: SpinLock<[Option<Place>; PLACES]>,
+    places: SpinLock<Places>,
     /// Folios that were split.
     done: Atomic<u64>,
     #[pin]
@@ -134,64 +158,68 @@ impl Shared {
         })
     }
 
-    /// Takes what was asked for, to work on it.
-    fn take(&self) -> Option<(usize, Request)> {
+    /// Takes what was asked for in one place, to work on it.
+    fn take(&self, at: usize) -> Option<Request> {
         let mut places = self.places.lock();
-        for place in places.iter_mut().flatten() {
-            match core::mem::replace(&mut place.state, State::Taken) {
-                State::Asked(request) => return Some((place.pfn, request)),
-                other => place.state = other,
+        let place = places.get_mut(at)?.as_mut()?;
+        match core::mem::replace(&mut place.state, State::Taken) {
+            State::Asked(request) => Some(request),
+            other => {
+                place.state = other;
+                None
             }
         }
-        None
     }
 
-    /// Notes what came of it.
-    fn finish(&self, pfn: usize, is_split: bool) {
+    /// Notes what came of it. True if it is to be tried again.
+    fn put(&self, at: usize, mut request: Request, attempt: Attempt) -> bool {
+        // Once more would not help a folio that nobody lets go.
+        request.tries += u32::from(attempt == Attempt::Refused);
+        let is_over = request.tries >= TRIES;
+        let is_again = matches!(attempt, Attempt::Refused | Attempt::Busy) && !is_over;
+        // What is not put back goes after the lock: it may be the last reference.
+        let mut request = Some(request);
         let mut places = self.places.lock();
-        for slot in places.iter_mut() {
-            if let Some(place) = slot.as_mut().filter(|place| place.pfn == pfn) {
-                match is_split {
-                    true => *slot = None,
-                    false => place.state = State::Failed,
+        if let Some(slot) = places.get_mut(at) {
+            match (attempt, slot.as_mut(), is_again) {
+                (_, Some(place), true) => {
+                    if let Some(request) = request.take() {
+                        place.state = State::Asked(request);
+                    }
                 }
+                (Attempt::Refused, Some(place), false) => {
+                    place.state = State::Failed;
+                    place.since = now();
+                }
+                _ => *slot = None,
             }
         }
         self.any.store(places.iter().any(Option::is_some), Relaxed);
         drop(places);
-        if is_split {
+        if attempt == Attempt::Split {
             self.done.fetch_add(1, Relaxed);
         }
+        is_again
     }
 }
 
 impl Request {
-    /// Splits the folio, if it is still there. Sleeps.
-    fn split(&self) -> bool {
-        let Ok(mut batch) = Batch::for_pages(LOOKED_AT) else {
-            return false;
-        };
-        for _ in 0..TRIES {
-            match self.attempt(&mut batch) {
-                ControlFlow::Break(is_split) => return is_split,
-                ControlFlow::Continue(()) => fsleep(Delta::from_millis(1)),
-            }
-        }
-        false
-    }
-
     /// One attempt: to collect a page alone splits the folio that it is of, in every process that maps it. If that
-    /// is refused, nothing behind the page is collected, either.
-    fn attempt(&self, batch: &mut Batch) -> ControlFlow<bool> {
+    /// is refused, nothing behind the page is collected, either. Sleeps.
+    fn attempt(&self) -> Attempt {
+        let Ok(mut batch) = Batch::for_pages(LOOKED_AT) else {
+            return Attempt::Refused;
+        };
         // A process that is gone faults no more.
         let Some(mm) = self.mm.mmget_not_zero() else {
-            return ControlFlow::Break(true);
+            return Attempt::Gone;
         };
-        let Ok(mmap) = MmapReadLock::new(&mm) else {
-            return ControlFlow::Break(false);
+        // Others wait behind this one.
+        let Some(mmap) = MmapReadLock::try_new(&mm) else {
+            return Attempt::Busy;
         };
         let Some(vma) = mmap.vma(self.address) else {
-            return ControlFlow::Break(true);
+            return Attempt::Gone;
         };
         let huge_end = (self.address | (HUGE_SIZE - 1)) + 1;
         let end = (self.address + LOOKED_AT * PAGE_SIZE)
@@ -204,8 +232,8 @@ impl Request {
             (0..collected.len()).any(|index| collected.kind(index) != Kind::Skipped)
         });
         match is_split {
-            true => ControlFlow::Break(true),
-            false => ControlFlow::Continue(()),
+            true => Attempt::Split,
+            false => Attempt::Refused,
         }
     }
 }
@@ -213,9 +241,23 @@ impl Request {
 impl WorkItem for Shared {
     type Pointer = Arc<Self>;
 
+    /// All that is asked for in turns: what cannot be split keeps nothing else waiting.
     fn run(this: Arc<Self>) {
-        while let Some((pfn, request)) = this.take() {
-            this.finish(pfn, request.split());
+        loop {
+            let (mut any, mut is_again) = (false, false);
+            for at in 0..PLACES {
+                if let Some(request) = this.take(at) {
+                    let attempt = request.attempt();
+                    is_again |= this.put(at, request, attempt);
+                    any = true;
+                }
+            }
+            if !any {
+                return;
+            }
+            if is_again {
+                fsleep(Delta::from_millis(1));
+            }
         }
     }
 }
@@ -240,7 +282,7 @@ impl Splitter {
         })
     }
 
-    /// Whether the folio that begins at `pfn` is being split, so that a fault on it need only be taken again.
+    /// Whether the folio that begins at `pfn` is about to be split, so that a fault on it need only be taken again.
     #[inline]
     pub fn is_at(&self, pfn: usize) -> bool {
         self.shared.any.load(Relaxed) && self.is_pending(pfn)
@@ -255,34 +297,35 @@ impl Splitter {
             .any(|place| place.pfn == pfn && place.is_pending())
     }
 
-    /// Has the folio that begins at `pfn` split, on which `fault` cannot move it whole. If false, it will not
-    /// be: there is no place, or the worker has tried before. Does not sleep.
+    /// Has the folio that begins at `pfn` split, on which `fault` cannot move it whole. Does not sleep.
     #[cold]
-    pub fn ask(&self, fault: &Fault<'_>, pfn: usize, owner: OwnerId) -> bool {
+    pub fn ask(&self, fault: &Fault<'_>, pfn: usize, owner: OwnerId) -> Asked {
         let request = Request {
-            mm: ARef::from(&**fault.vma().mm()),
+            mm: fault.mm(),
             address: fault.address(),
             owner,
+            tries: 0,
         };
         let mut places = self.shared.places.lock();
-        let is_over =
-            |place: &Place| matches!(place.state, State::Failed) && place.age_ms() >= REMEMBER_MS;
-        for slot in places.iter_mut() {
-            if slot.as_ref().is_some_and(is_over) {
-                // Without a reference to an mm: those go with the lock released.
-                *slot = None;
+        let known = places
+            .iter()
+            .position(|slot| slot.as_ref().is_some_and(|place| place.pfn == pfn));
+        let is_free = |slot: &Option<Place>| slot.as_ref().is_none_or(Place::is_over);
+        let (at, answer) = match (known, places.iter().position(is_free)) {
+            (Some(at), _) if places[at].as_ref().is_some_and(Place::is_pending) => {
+                drop(places);
+                return Asked::Pending;
             }
-        }
-        if let Some(place) = places.iter().flatten().find(|place| place.pfn == pfn) {
-            let is_pending = place.is_pending();
-            drop(places);
-            return is_pending;
-        }
-        let Some(slot) = places.iter_mut().find(|slot| slot.is_none()) else {
-            drop(places);
-            return false;
+            (Some(at), _) => (at, Asked::Refused),
+            (None, Some(at)) => (at, Asked::Pending),
+            // The worker gets on with the others meanwhile.
+            (None, None) => {
+                drop(places);
+                return Asked::Pending;
+            }
         };
-        *slot = Some(Place {
+        // What was there has no reference to an mm: those go with the lock released.
+        places[at] = Some(Place {
             pfn,
             since: now(),
             state: State::Asked(request),
@@ -291,7 +334,7 @@ impl Splitter {
         drop(places);
         // If it is queued already, it looks at all places before it ends.
         let _ = self.queue.enqueue(self.shared.clone());
-        true
+        answer
     }
 
     /// Folios that were split.

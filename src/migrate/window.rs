@@ -239,11 +239,6 @@ impl Window<'_> {
             // The old flag is about a huge folio first of all, which a coherent device never asks for.
             self.file.owner().inject.set_flags(0)?;
         }
-        // Whoever holds a folio does not let go because it is collected again.
-        let holds = faults.fires(Point::ExtraRef);
-        if !holds {
-            *extra = None;
-        }
         let to_lock = match range.start == self.start && faults.fires(Point::FolioLock) {
             true => self.find_source(&range, attempts.compound()),
             false => None,
@@ -267,6 +262,15 @@ impl Window<'_> {
             if vma.may_have_merged() && !is_clear {
                 return tried(What::Merged);
             }
+        }
+        // A large folio that is not mapped whole any more would be split, and its lock waited for.
+        let blocker = blocker.filter(|folio| {
+            folio.order() == 0 || folio.is_mapped_whole() && !vma.may_wait_for_user()
+        });
+        // Whoever holds a folio does not let go because it is collected again.
+        let holds = faults.fires(Point::ExtraRef);
+        if !holds {
+            *extra = None;
         }
 
         let begin = now();
@@ -410,7 +414,8 @@ impl Window<'_> {
     ///
     /// The collector only tries to lock what it takes as it is, but waits for the lock of a large
     /// folio that it must split first: for ever, if the lock is ours. So a large folio is locked only
-    /// where it is to be collected whole, and no other thread could split the mapping before.
+    /// where it is to be collected whole, and neither another thread could split the mapping before, nor another
+    /// process by userfaultfd; reclaim would take the lock for it.
     fn find_source(&self, range: &Range<usize>, compound: bool) -> Option<Folio> {
         let is_whole = compound && range.len() == HUGE_SIZE && is_alone(self.mm);
         let first = range.start..range.start + (1 << PAGE_SHIFT);

@@ -61,14 +61,19 @@ impl SpecialPurpose {
     /// # Errors
     ///
     /// `EINVAL` if that is beyond all addresses.
-    pub fn by_parameters(
+    ///
+    /// # Safety
+    ///
+    /// The address must be 0 unless whoever loads the module sets it, and its description must say what that
+    /// promises.
+    pub unsafe fn by_parameters(
         start: &'static ModuleParamAccess<u64>,
         size_mib: &'static ModuleParamAccess<u64>,
     ) -> Result<Self> {
         let size = size_mib.value().checked_mul(1 << 20).ok_or(EINVAL)?;
         let size = usize::try_from(size).map_err(|_| EINVAL)?;
-        // SAFETY: Only who may load a module sets its parameters, and nothing but a parameter can be given
-        // here; its description has to say what it promises.
+        // SAFETY: Nothing is made of the address 0. By the requirements of this function, any other was set by who
+        // loads the module, and promises this.
         Ok(unsafe { Self::reserved(start.value(), size) })
     }
 

@@ -43,6 +43,12 @@ impl Group {
         Ok(group)
     }
 
+    /// Has this process be in no group that has a limit, from now on.
+    pub fn leave() -> Result<()> {
+        let path = Path::new(ROOT).join("cgroup.procs");
+        fs::write(&path, "0").with_context(|| format!("leaving for {}", path.display()))
+    }
+
     fn write(&self, file: &str, text: &str) -> Result<()> {
         let path = self.0.join(file);
         fs::write(&path, text).with_context(|| format!("writing `{text}` to {}", path.display()))
@@ -75,7 +81,7 @@ impl Group {
 
 impl Drop for Group {
     fn drop(&mut self) {
-        let _ = fs::write(Path::new(ROOT).join("cgroup.procs"), "0");
+        let _ = Group::leave();
         let _ = fs::remove_dir(&self.0);
     }
 }

@@ -90,6 +90,18 @@ pub const CASES: &[Case] = &[
         NEW_ABI,
         cgroup_limit_small,
     ),
+    Case::new(
+        "thp_allowed.cgroup_limit_of_another",
+        "the same where somebody of another cgroup asks",
+        NEW_ABI,
+        cgroup_limit_of_another,
+    ),
+    Case::new(
+        "thp_allowed.cgroup_limit_huge",
+        "a cgroup with next to no room: to ask whether a huge page is allowed kills nobody, either",
+        NEW_ABI,
+        cgroup_limit_huge,
+    ),
 ];
 
 const ALL: u64 = HUGE as u64;
@@ -358,4 +370,62 @@ fn cgroup_limit_small(_: &Ctx) -> Result<()> {
     ensure!(result.moved() < PAGES as u64, "the limit does not hold");
     check_eq!(group.events("oom_kill")?, kills, "killed in the cgroup");
     first.verify(444)
+}
+
+/// The fill of holes is charged to whom the memory is of.
+fn cgroup_limit_of_another(_: &Ctx) -> Result<()> {
+    const PAGES: usize = 256;
+    const FIT: usize = 16;
+    Device::trim(0)?;
+    let group = Group::enter()?;
+    let dev = Device::open(0)?;
+    let first = Area::filled_small(1, 445)?;
+    check_eq!(
+        dev.migrate(abi::TO_DEVICE, first.addr(), 1)?.moved(),
+        1,
+        "pages moved"
+    );
+    let area = Area::small(PAGES)?;
+    let mut peer = Peer::start(|end| {
+        Group::leave()?;
+        end.next()?;
+        let result = dev
+            .migrate(abi::TO_DEVICE, area.addr(), PAGES)
+            .context("MIGRATE")?;
+        println!("{}", result.summary());
+        ensure!(
+            result.moved() > 0 && result.moved() < PAGES as u64,
+            "{} pages were made within a limit of {FIT}",
+            result.moved()
+        );
+        Ok(())
+    })?;
+    let kills = group.events("oom_kill")?;
+    group.limit(Some(group.charged()? + FIT * PAGE_SIZE))?;
+    peer.step();
+    group.limit(None)?;
+    peer.finish()?;
+    check_eq!(group.events("oom_kill")?, kills, "killed in the cgroup");
+    first.verify(445)
+}
+
+fn cgroup_limit_huge(_: &Ctx) -> Result<()> {
+    Device::trim(0)?;
+    let group = Group::enter()?;
+    let dev = Device::open(0)?;
+    let kills = group.events("oom_kill")?;
+    for fit in [1, 2, 3, 4, 6] {
+        let area = Area::huge(1)?;
+        group.limit(Some(group.charged()? + fit * PAGE_SIZE))?;
+        let answer = dev.migrate(abi::TO_DEVICE, area.addr(), HUGE);
+        group.limit(None)?;
+        println!("{fit} pages: {:?}", answer.as_ref().map(|result| result.summary()));
+        match answer {
+            Ok(result) => check_eq!(result.accounted(), result.npages, "pages accounted for"),
+            // What the ioctl itself needs is charged, too.
+            Err(errno) => check_eq!(errno, Errno::ENOMEM, "MIGRATE"),
+        }
+        check_eq!(group.events("oom_kill")?, kills, "killed in the cgroup");
+    }
+    Ok(())
 }
