@@ -110,7 +110,12 @@ impl Blank {
         }
     }
 
-    fn alloc_for(vma: Beneficiary<'_>, address: usize, gfp: bindings::gfp_t, size: Size) -> Result<Self> {
+    fn alloc_for(
+        vma: Beneficiary<'_>,
+        address: usize,
+        gfp: bindings::gfp_t,
+        size: Size,
+    ) -> Result<Self> {
         let order = size.order();
         // SAFETY: The VMA is valid and read-locked by the invariants of `VmaRef`.
         let raw =

@@ -68,6 +68,13 @@ pub const CASES: &[Case] = &[
     )
     .races(),
     Case::new(
+        "split.fault_on_many_parts",
+        "the same of more huge pages at once than the worker has places for: it splits all of them",
+        NEW_ABI,
+        fault_on_many_parts,
+    )
+    .races(),
+    Case::new(
         "split.zapped_while_held",
         "a huge page is discarded between setup and the split: nothing is moved, nothing is left (K20)",
         OnC::Passes,
@@ -227,6 +234,34 @@ fn fault_on_part(ctx: &Ctx) -> Result<()> {
         area.verify(22)?;
     }
     Ok(())
+}
+
+/// None of them may be split inside a fault instead.
+fn fault_on_many_parts(ctx: &Ctx) -> Result<()> {
+    const MANY: usize = 24;
+    const THREADS: usize = 20;
+    let _splits = CoreSplits::set(Splits::Before)?;
+    let area = Area::filled(MANY, 24)?;
+    ctx.to_device(&area, 24)?;
+    for huge in 0..MANY {
+        area.protect_pages(huge * HUGE, HUGE / 2, ProtFlags::PROT_READ)?;
+    }
+    let by_worker = CoreSplits::by_worker()?;
+    thread::scope(|scope| {
+        for first in 0..THREADS {
+            let area = &area;
+            scope.spawn(move || {
+                for huge in (first..MANY).step_by(THREADS) {
+                    area.word(huge * HUGE + HUGE / 2 + 3, 0);
+                }
+            });
+        }
+    });
+    CoreSplits::wait_for_worker(by_worker + MANY as u64)?;
+    for huge in 0..MANY {
+        check_eq!(order(&ctx.dev, &area, huge * HUGE + 3)?, 0, "order");
+    }
+    area.verify(24)
 }
 
 fn pages_at_system(area: &Area, page: usize) -> Result<()> {

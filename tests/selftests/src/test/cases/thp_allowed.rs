@@ -25,7 +25,7 @@ use crate::{
     test::{
         case::{Case, Ctx, NEW_ABI},
         check::{all_at, Place},
-        child::pipe,
+        child::{pipe, Peer},
     },
 };
 
@@ -419,7 +419,10 @@ fn cgroup_limit_huge(_: &Ctx) -> Result<()> {
         group.limit(Some(group.charged()? + fit * PAGE_SIZE))?;
         let answer = dev.migrate(abi::TO_DEVICE, area.addr(), HUGE);
         group.limit(None)?;
-        println!("{fit} pages: {:?}", answer.as_ref().map(|result| result.summary()));
+        println!(
+            "{fit} pages: {:?}",
+            answer.as_ref().map(|result| result.summary())
+        );
         match answer {
             Ok(result) => check_eq!(result.accounted(), result.npages, "pages accounted for"),
             // What the ioctl itself needs is charged, too.
