@@ -50,8 +50,8 @@ impl<'a> MmapReadLock<'a> {
     pub fn try_new(mm: &'a MmWithUser) -> Option<Self> {
         // SAFETY: The pointer is valid since `mm` is a reference.
         let is_taken = unsafe { bindings::mmap_read_trylock(mm.as_raw()) };
-        // INVARIANT: We just took the lock.
-        is_taken.then_some(MmapReadLock {
+        // INVARIANT: We just took the lock. Where we did not, there must be no value, whose drop would release it.
+        is_taken.then(|| MmapReadLock {
             mm,
             _nts: NotThreadSafe,
         })
