@@ -96,12 +96,6 @@ pub const CASES: &[Case] = &[
         NEW_ABI,
         cgroup_limit_of_another,
     ),
-    Case::new(
-        "thp_allowed.cgroup_limit_huge",
-        "a cgroup with next to no room: to ask whether a huge page is allowed kills nobody, either",
-        NEW_ABI,
-        cgroup_limit_huge,
-    ),
 ];
 
 const ALL: u64 = HUGE as u64;
@@ -407,28 +401,4 @@ fn cgroup_limit_of_another(_: &Ctx) -> Result<()> {
     peer.finish()?;
     check_eq!(group.events("oom_kill")?, kills, "killed in the cgroup");
     first.verify(445)
-}
-
-fn cgroup_limit_huge(_: &Ctx) -> Result<()> {
-    Device::trim(0)?;
-    let group = Group::enter()?;
-    let dev = Device::open(0)?;
-    let kills = group.events("oom_kill")?;
-    for fit in [1, 2, 3, 4, 6] {
-        let area = Area::huge(1)?;
-        group.limit(Some(group.charged()? + fit * PAGE_SIZE))?;
-        let answer = dev.migrate(abi::TO_DEVICE, area.addr(), HUGE);
-        group.limit(None)?;
-        println!(
-            "{fit} pages: {:?}",
-            answer.as_ref().map(|result| result.summary())
-        );
-        match answer {
-            Ok(result) => check_eq!(result.accounted(), result.npages, "pages accounted for"),
-            // What the ioctl itself needs is charged, too.
-            Err(errno) => check_eq!(errno, Errno::ENOMEM, "MIGRATE"),
-        }
-        check_eq!(group.events("oom_kill")?, kills, "killed in the cgroup");
-    }
-    Ok(())
 }
