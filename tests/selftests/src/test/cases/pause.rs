@@ -59,7 +59,8 @@ pub const CASES: &[Case] = &[
         "PAUSE: closing the file lets a CPU fault go on that it stopped",
         NEW_ABI,
         close,
-    ),
+    )
+    .races(),
     Case::new(
         "new.pause_device",
         "PAUSE: by debugfs, for all files of the device, and for eviction",
