@@ -28,6 +28,7 @@ mod shared;
 mod soft_dirty;
 mod sources;
 mod split;
+mod split_zapped;
 mod stress;
 mod thp_allowed;
 mod uffd;
@@ -42,6 +43,7 @@ pub fn all() -> impl Iterator<Item = &'static Case> {
         hugetlb::CASES,
         soft_dirty::CASES,
         split::CASES,
+        split_zapped::CASES,
         refused::CASES,
         partial::CASES,
         around::CASES,

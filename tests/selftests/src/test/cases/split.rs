@@ -2,14 +2,9 @@
 
 //! No huge destination: the folio is split while it migrates.
 
-use std::{
-    fs,
-    path::Path,
-    thread,
-    time::{Duration, Instant},
-};
+use std::thread;
 
-use anyhow::{ensure, Context, Result};
+use anyhow::{Context, Result};
 use nix::sys::{
     mman::ProtFlags,
     resource::{getrusage, UsageWho},
@@ -24,7 +19,6 @@ use crate::{
     test::{
         case::{Case, Ctx, OnC, NEW_ABI},
         check::{all_at, order, pages_at, Place, Rss},
-        Skip,
     },
 };
 
@@ -74,12 +68,6 @@ pub const CASES: &[Case] = &[
         fault_on_many_parts,
     )
     .races(),
-    Case::new(
-        "split.zapped_while_held",
-        "a huge page is discarded between setup and the split: nothing is moved, nothing is left (K20)",
-        OnC::Passes,
-        zapped_while_held,
-    ),
     Case::new(
         "split.some_of_many",
         "two of four huge pages split, the others whole",
@@ -324,75 +312,4 @@ fn fault_by_page(ctx: &Ctx) -> Result<()> {
     pages_at(dev, driver, &area, 40, 10, Place::SystemSmall)?;
     pages_at(dev, driver, &area, 50, HUGE - 50, Place::DeviceSmall)?;
     area.verify(21)
-}
-
-/// Holds every migration back before `migrate_vma_pages()` while it lives: a switch of our kernel patches, which
-/// drivers without pause points need.
-struct Hold {
-    before: u64,
-}
-
-impl Hold {
-    const SWITCH: &str = "/sys/module/migrate_device/parameters/hold_ms";
-    const COUNT: &str = "/sys/module/migrate_device/parameters/held";
-    /// For how long at most. Only a test that fails waits for the end of it.
-    const LIMIT: Duration = Duration::from_secs(10);
-
-    fn set() -> Result<Hold> {
-        if !Path::new(Hold::SWITCH).exists() {
-            return Err(Skip("this kernel cannot hold a migration back".into()).into());
-        }
-        let before = Hold::count()?;
-        fs::write(Hold::SWITCH, Hold::LIMIT.as_millis().to_string()).context("hold_ms")?;
-        Ok(Hold { before })
-    }
-
-    fn count() -> Result<u64> {
-        let text = fs::read_to_string(Hold::COUNT).context("held")?;
-        text.trim().parse().context("held")
-    }
-
-    /// Waits until a migration is held.
-    fn wait(&self) -> Result<()> {
-        let end = Instant::now() + Hold::LIMIT;
-        while Hold::count()? == self.before {
-            ensure!(Instant::now() < end, "no migration came to be held");
-            thread::sleep(Duration::from_millis(1));
-        }
-        Ok(())
-    }
-}
-
-impl Drop for Hold {
-    fn drop(&mut self) {
-        let _ = fs::write(Hold::SWITCH, "0");
-    }
-}
-
-fn zapped_while_held(ctx: &Ctx) -> Result<()> {
-    let _splits = match ctx.rust() {
-        true => Some(CoreSplits::set(Splits::WhileMigrating)?),
-        false => None,
-    };
-    let area = Area::filled(1, 23)?;
-    ctx.dev.set_flags(abi::FLAG_FAIL_ALLOC).context("FLAGS")?;
-    let hold = Hold::set()?;
-    thread::scope(|scope| {
-        let area = &area;
-        let zap = scope.spawn(move || {
-            hold.wait()?;
-            let result = area.discard(0, HUGE);
-            drop(hold);
-            result
-        });
-        // The C driver answers ENOENT where not all of the range has moved.
-        let _ = ctx.dev.read_by(abi::MIGRATE_TO_DEV, area.addr(), HUGE);
-        zap.join().expect("the thread does not panic")
-    })?;
-    check_eq!(
-        (0..HUGE).all(|page| area.word(page, 0) == 0),
-        true,
-        "what was discarded reads as zero"
-    );
-    Ok(())
 }
