@@ -53,7 +53,7 @@ pub struct Options {
     /// Of the interleavings every Nth only, spread over the table
     #[arg(long, value_name = "N", default_value_t = 1, value_parser = value_parser!(u16).range(1..=1000))]
     sample: u16,
-    /// With the C driver, also cases that its kernel does not survive
+    /// Also cases that the kernel is known not to survive: with the C driver, or for a bug of the core
     #[arg(long)]
     destructive: bool,
     /// The driver that is loaded; any other is an error
@@ -87,7 +87,9 @@ enum Wanted {
 pub fn run(options: &Options) -> Result<u8> {
     let suite: Vec<&Case> = match options.suite {
         Suite::Cases => cases::all().collect(),
-        Suite::Interleavings => interleave::cases(options.sample.into()).collect(),
+        Suite::Interleavings => {
+            interleave::cases(options.sample.into(), options.destructive).collect()
+        }
     };
     let chosen: Vec<_> = suite
         .into_iter()

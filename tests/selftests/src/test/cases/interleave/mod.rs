@@ -19,14 +19,15 @@ use crate::test::case::Case;
 
 pub use markdown::print;
 
-/// Every `sample`th of the cells, spread over the table.
-pub fn cases(sample: usize) -> impl Iterator<Item = &'static Case> {
+/// Every `sample`th of the cells, spread over the table; with `destructive`, those that this kernel does not
+/// survive are not skipped.
+pub fn cases(sample: usize, destructive: bool) -> impl Iterator<Item = &'static Case> {
     static CASES: OnceLock<Vec<(usize, Case)>> = OnceLock::new();
     let cases = CASES.get_or_init(|| {
         let case = |cell: table::Cell| {
             // Once, and for as long as the program runs.
             let name = cell.name().leak();
-            let run = Box::leak(Box::new(move |ctx: &_| run::run(cell, ctx)));
+            let run = Box::leak(Box::new(move |ctx: &_| run::run(cell, destructive, ctx)));
             let case = Case::cell(name, cell.action.words().1, run);
             match cell.races() {
                 true => case.races(),
