@@ -173,10 +173,12 @@ impl Table {
 
     /// Forgets `pages`, and the whole leaf where one is covered by one word.
     pub fn clear(&mut self, pages: Range<usize>) {
+        if pages.is_empty() {
+            return;
+        }
         let key = pages.start / HUGE_PAGES;
         let first = key * HUGE_PAGES;
-        let is_part =
-            pages.start < pages.end && pages.end <= first + HUGE_PAGES && pages.len() < HUGE_PAGES;
+        let is_part = pages.end <= first + HUGE_PAGES && pages.len() < HUGE_PAGES;
         if !is_part {
             return self.clear_leaves(pages);
         }
@@ -267,6 +269,8 @@ mod tests {
         let mut table = Table::default();
         table.set_huge(0, word(5), &mut spare()?)?;
         table.set_huge(HUGE_PAGES, word(6), &mut spare()?)?;
+        table.clear(5..5);
+        assert_eq!(word_at(&table, 0), Some((5, 0)));
         table.clear(HUGE_PAGES - 1..HUGE_PAGES);
         assert_eq!(word_at(&table, 0), None);
         assert_eq!(word_at(&table, HUGE_PAGES), Some((6, 0)));
@@ -302,6 +306,7 @@ mod tests {
         table.clear(HUGE_PAGES - 1..HUGE_PAGES);
         // Nothing at all, and what has no leaf.
         table.clear(5..5);
+        table.clear(Range { start: 6, end: 4 });
         table.clear(3 * HUGE_PAGES + 1..3 * HUGE_PAGES + 2);
         let gone = (0..2 * HUGE_PAGES).filter(|page| word_at(&table, *page).is_none());
         assert!(gone.eq([1, 2, HUGE_PAGES - 1]));
