@@ -97,7 +97,10 @@ impl Table {
             Leaf::Small(words) => {
                 let words = &words[offset..offset + most];
                 let word = (*words.first()?)?;
-                let follows = |(at, next): (usize, &Option<Word>)| *next == word.checked_add(at);
+                // Behind the last number there is no word, and no page without one follows it.
+                let follows = |(at, next): (usize, &Option<Word>)| {
+                    next.is_some() && *next == word.checked_add(at)
+                };
                 Some(Hit {
                     word,
                     offset: 0,
@@ -336,6 +339,8 @@ mod tests {
         let mut table = Table::default();
         let words = [10, 11, 12, 14, 0, 16].map(Word::new);
         table.set_all(2, words.into_iter(), |_| false, &mut spare()?)?;
+        let last = [usize::MAX - 1, usize::MAX, 0, 1].map(Word::new);
+        table.set_all(20, last.into_iter(), |_| false, &mut None)?;
         let length = |page, most| table.run(page, most).map(|hit| hit.nr);
         assert_eq!(length(2, 9), Some(3));
         assert_eq!(length(3, 9), Some(2));
@@ -343,6 +348,7 @@ mod tests {
         assert_eq!(length(2, 0), None);
         assert_eq!(length(5, 9), Some(1));
         assert_eq!(length(6, 9), None);
+        assert_eq!(length(20, 9), Some(2));
         Ok(())
     }
 
