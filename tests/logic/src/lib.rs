@@ -20,6 +20,8 @@ pub mod coherent;
 #[path = "../../../src/inject.rs"]
 pub mod inject;
 pub mod layer;
+#[path = "../../../src/ledger.rs"]
+pub mod ledger;
 pub mod migrate;
 #[path = "../../../src/pause.rs"]
 pub mod pause;
@@ -27,6 +29,7 @@ pub mod pause;
 pub mod range;
 #[path = "../../../src/stats.rs"]
 pub mod stats;
+pub mod trace;
 #[path = "../../../src/uapi.rs"]
 pub mod uapi;
 

@@ -10,6 +10,7 @@ mod behind;
 mod coherent;
 mod fates;
 mod inject;
+mod ledger;
 mod patience;
 mod policy;
 mod range;

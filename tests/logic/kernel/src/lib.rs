@@ -38,6 +38,7 @@ pub mod prelude {
             Result, //
         },
     };
+    pub use crate::pr_info;
     pub use core::pin::Pin;
     pub use kernel_macros::kunit_tests;
     pub use pinned_init::{
@@ -46,5 +47,13 @@ pub mod prelude {
         pinned_drop,
         PinInit,
         PinnedDrop, //
+    };
+}
+
+/// Prints, where somebody sees it only if the test fails.
+#[macro_export]
+macro_rules! pr_info {
+    ($($arg:tt)*) => {
+        print!($($arg)*)
     };
 }

@@ -49,8 +49,19 @@ macro_rules! new_spinlock {
     };
 }
 
+/// A lock whose holder may sleep, which is no difference here.
+pub type Mutex<T> = SpinLock<T>;
+
+/// A lock around a value.
+#[macro_export]
+macro_rules! new_mutex {
+    ($value:expr, $name:literal) => {
+        $crate::sync::Mutex::new($value, $name)
+    };
+}
+
 /// A shared value.
-pub struct Arc<T>(std::sync::Arc<T>);
+pub struct Arc<T: ?Sized>(std::sync::Arc<T>);
 
 impl<T> Arc<T> {
     /// Of a value.
@@ -69,13 +80,13 @@ impl<T> Arc<T> {
     }
 }
 
-impl<T> Clone for Arc<T> {
+impl<T: ?Sized> Clone for Arc<T> {
     fn clone(&self) -> Self {
         Arc(self.0.clone())
     }
 }
 
-impl<T> Deref for Arc<T> {
+impl<T: ?Sized> Deref for Arc<T> {
     type Target = T;
     fn deref(&self) -> &T {
         &self.0

@@ -48,6 +48,25 @@ mod bindings {
     pub const HMM_PFN_ORDER_SHIFT: usize = 53;
 }
 
+/// For `rust/mm/folio.rs`.
+pub mod folio {
+    /// What can be read of a folio at one moment.
+    #[derive(Clone, Copy, PartialEq, Eq, Debug)]
+    #[allow(missing_docs)]
+    pub struct Counts {
+        pub pfn: usize,
+        pub order: u32,
+        pub refs: i32,
+        pub mapcount: i32,
+        pub expected: i32,
+        pub locked: bool,
+        pub lru: bool,
+        pub anon: bool,
+        pub device_private: bool,
+        pub device_coherent: bool,
+    }
+}
+
 /// For `rust/mm/lock.rs`.
 pub mod lock {
     /// Whether the thread is being killed.
