@@ -25,6 +25,7 @@ pub mod page {
 
 /// `rust/kernel/prelude.rs`.
 pub mod prelude {
+    pub use crate::pr_info;
     pub use crate::{
         alloc::{
             flags::*,
@@ -38,7 +39,6 @@ pub mod prelude {
             Result, //
         },
     };
-    pub use crate::pr_info;
     pub use core::pin::Pin;
     pub use kernel_macros::kunit_tests;
     pub use pinned_init::{

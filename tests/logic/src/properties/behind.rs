@@ -24,7 +24,12 @@ fn seen() -> impl Strategy<Value = Vec<Seen>> {
             end = at + nr;
             // Those with even numbers are large.
             let is_large = folio % 2 == 0;
-            Seen { at, nr, folio, is_large }
+            Seen {
+                at,
+                nr,
+                folio,
+                is_large,
+            }
         };
         pieces.into_iter().map(place).collect()
     })

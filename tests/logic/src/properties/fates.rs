@@ -165,7 +165,13 @@ fn user_space_is_told_every_count() {
     };
     let mut arg = uapi::Migrate::default();
     counts.tell(&mut arg);
-    let told = [arg.collected, arg.whole, arg.split, arg.small, arg.split_refused];
+    let told = [
+        arg.collected,
+        arg.whole,
+        arg.split,
+        arg.small,
+        arg.split_refused,
+    ];
     assert_eq!(told, [1, 2, 3, 4, 5]);
     assert_eq!((arg.refused, arg.empty), ([6, 7, 8, 9], 10));
 }

@@ -45,7 +45,11 @@ impl Model {
         let state = &mut self.points[point as usize];
         match state {
             Countdown { times: 0, .. } => false,
-            Countdown { skip: 0, times, hits } => {
+            Countdown {
+                skip: 0,
+                times,
+                hits,
+            } => {
                 *times -= 1;
                 *hits += 1;
                 true
@@ -146,5 +150,14 @@ proptest! {
 #[test]
 fn points_are_named_as_in_debugfs() {
     let names = Point::ALL.map(Point::name);
-    assert_eq!(names, ["extra_ref", "huge_alloc", "small_alloc", "copy", "folio_lock"]);
+    assert_eq!(
+        names,
+        [
+            "extra_ref",
+            "huge_alloc",
+            "small_alloc",
+            "copy",
+            "folio_lock"
+        ]
+    );
 }

@@ -31,7 +31,12 @@ impl Model {
         self.0.retain(|one| ms - one.last < 1000);
         let mut one = match self.0.iter().position(|one| one.pfn == pfn) {
             Some(at) => self.0.remove(at),
-            None => Folio { pfn, since: ms, last: ms, times: 0 },
+            None => Folio {
+                pfn,
+                since: ms,
+                last: ms,
+                times: 0,
+            },
         };
         if self.0.len() == 64 {
             self.0.remove(0);

@@ -69,9 +69,8 @@ impl Model {
         if most == 0 {
             return None;
         }
-        let has_room = |block: &[Page]| {
-            block.contains(&Page::Small(owner)) && block.contains(&Page::Free)
-        };
+        let has_room =
+            |block: &[Page]| block.contains(&Page::Small(owner)) && block.contains(&Page::Free);
         let block = self.find(has_room).or_else(|| self.find(Self::is_free))?;
         self.hint = block;
         let end = (block + 1) * HUGE_PAGES;

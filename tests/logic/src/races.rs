@@ -1,0 +1,244 @@
+// SPDX-License-Identifier: GPL-2.0
+
+//! What threads can do to each other, by loom: each test is run for every order of their steps, and for
+//! every value that a relaxed read may give.
+
+use crate::{
+    inject::{
+        Point,
+        Points, //
+    },
+    ledger::Ledger,
+    migrate::{
+        around::{
+            Most,
+            Streams, //
+        },
+        patience::{
+            Patience,
+            Verdict, //
+        },
+        Direction, //
+    },
+    pause::{
+        Armed,
+        Limit,
+        Pause,
+        Stage,
+        Ways, //
+    },
+    stats::Counter,
+    trace, //
+};
+use kernel::{
+    prelude::*,
+    sync::Arc,
+    time::clock, //
+};
+use loom::{
+    model,
+    thread::spawn, //
+};
+
+fn shared<T, E>(init: impl PinInit<T, E>) -> Arc<T>
+where
+    Error: From<E>,
+{
+    Arc::pin_init(init, GFP_KERNEL).unwrap()
+}
+
+/// Runs both at a time.
+fn both(one: impl FnOnce() + 'static, other: impl FnOnce() + 'static) {
+    let other = spawn(other);
+    one();
+    other.join().unwrap();
+}
+
+#[test]
+fn counters_lose_nothing() {
+    model(|| {
+        let counter = Arc::new(Counter::default(), GFP_KERNEL).unwrap();
+        counter.add(1);
+        let add = |by: [u64; 2]| {
+            let counter = counter.clone();
+            move || {
+                for by in by {
+                    let before = counter.get();
+                    counter.add(by);
+                    assert!(counter.get() >= before + by);
+                }
+            }
+        };
+        both(add([1, 2]), add([10, 20]));
+        assert_eq!(counter.get(), 34);
+    });
+}
+
+/// Two faults may lose each other's word; but what a third one sees is one of them, whole.
+#[test]
+fn streams_are_never_mixed() {
+    model(|| {
+        let streams = Arc::new(Streams::default(), GFP_KERNEL).unwrap();
+        streams.brought(10, 1);
+        let bring = |page, pages| {
+            let streams = streams.clone();
+            move || streams.brought(page, pages)
+        };
+        let look =
+            |streams: &Streams| [11, 24, 132].map(|page| streams.pages(page, Most::DEFAULT) as u32);
+        let (first, second) = (spawn(bring(20, 4)), spawn(bring(100, 32)));
+        let seen = look(&streams);
+        for (pages, goes_on) in seen.into_iter().zip([2, 8, 64]) {
+            assert!(pages == 1 || pages == goes_on);
+        }
+        first.join().unwrap();
+        second.join().unwrap();
+        assert!([[1, 8, 1], [1, 1, 64]].contains(&look(&streams)));
+    });
+}
+
+/// What is asked without the lock, whether any folio is kept, is true whenever one is.
+#[test]
+fn patience_knows_what_it_keeps() {
+    model(|| {
+        let patience = shared(Patience::new());
+        assert_eq!(patience.refused(2), Verdict::Again(1));
+        let (refused, settled) = (patience.clone(), patience.clone());
+        both(
+            move || assert_eq!(refused.refused(1), Verdict::Again(1)),
+            move || settled.settled(2),
+        );
+        // Neither is lost, and settling has an effect.
+        assert_eq!(patience.refused(1), Verdict::Again(2));
+        assert_eq!(patience.refused(2), Verdict::Again(1));
+        patience.settled(1);
+        assert_eq!(patience.refused(1), Verdict::Again(1));
+    });
+}
+
+#[test]
+fn refusals_of_one_folio_add_up() {
+    model(|| {
+        let patience = shared(Patience::new());
+        patience.settled(1);
+        let refuse = || {
+            let patience = patience.clone();
+            move || {
+                assert!(matches!(patience.refused(1), Verdict::Again(1 | 2)));
+            }
+        };
+        both(refuse(), refuse());
+        assert_eq!(patience.refused(1), Verdict::Again(4));
+    });
+}
+
+/// A point that fails once does so for one of two who pass it, and what somebody else armed meanwhile stays.
+#[test]
+fn points_fail_as_often_as_they_are_told() {
+    model(|| {
+        let points = shared(Points::new());
+        points.arm(Point::Copy, 0, 1);
+        let fire = || {
+            let points = points.clone();
+            move || points.fires(Point::Copy)
+        };
+        let (first, second) = (spawn(fire()), spawn(fire()));
+        points.arm(Point::ExtraRef, 0, 1);
+        let fired = [first.join().unwrap(), second.join().unwrap()];
+        assert!(fired[0] != fired[1]);
+        assert!(points.fires(Point::ExtraRef));
+        assert!(!points.fires(Point::ExtraRef));
+        assert_eq!(points.state(Point::Copy).hits, 1);
+    });
+}
+
+/// For the next migration, for so many milliseconds.
+fn armed(ms: u64) -> Armed {
+    Armed {
+        stage: Stage::Filled,
+        ways: Ways::Any,
+        skip: 0,
+        limit: Limit::new(ms).unwrap(),
+    }
+}
+
+fn is_consistent(pause: &Pause) {
+    let status = pause.status();
+    assert_eq!(status.waiting, 0);
+    assert_eq!(pause.is_armed(), status.armed.is_some());
+}
+
+/// Whoever waits until a migration is stopped, and resumes it, has it go on, long before its limit.
+#[test]
+fn a_stopped_migration_is_resumed() {
+    model(|| {
+        let pause = shared(Pause::new());
+        pause.arm(armed(10_000));
+        let (passed, resumed) = (pause.clone(), pause.clone());
+        both(
+            move || {
+                passed.pass(Stage::Filled, Direction::Fault);
+                assert!(clock() < 1_000_000_000);
+            },
+            move || {
+                assert_eq!(resumed.wait(armed(10_000).limit), Ok(()));
+                resumed.resume();
+            },
+        );
+        is_consistent(&pause);
+        assert_eq!(pause.status().reached, 1);
+    });
+}
+
+/// After it was cleared, nobody stays stopped, or stops anew, whenever they come.
+#[test]
+fn clearing_lets_everybody_go() {
+    model(|| {
+        let pause = shared(Pause::new());
+        pause.arm(armed(10_000));
+        let (passed, cleared) = (pause.clone(), pause.clone());
+        both(
+            move || {
+                passed.pass(Stage::Filled, Direction::Fault);
+                assert!(clock() < 1_000_000_000);
+            },
+            move || cleared.clear(),
+        );
+        is_consistent(&pause);
+        assert!(!pause.is_armed());
+    });
+}
+
+/// Of two migrations that come at a time, one stops; what is armed again meanwhile is not forgotten.
+#[test]
+fn one_of_two_migrations_stops() {
+    model(|| {
+        let pause = shared(Pause::new());
+        pause.arm(armed(1));
+        let pass = || {
+            let pause = pause.clone();
+            move || pause.pass(Stage::Filled, Direction::Evict)
+        };
+        both(pass(), pass());
+        is_consistent(&pause);
+        assert_eq!(pause.status().reached, 1);
+    });
+}
+
+/// The static key is switched as often on as off, and never off before it is on.
+#[test]
+fn the_ledger_is_switched_by_anybody() {
+    model(|| {
+        let ledger = Ledger::new().unwrap();
+        ledger.is_enabled();
+        ledger.enable(false);
+        let switch = |on| {
+            let ledger = ledger.clone();
+            move || ledger.enable(on)
+        };
+        both(switch(true), switch(false));
+        assert_eq!(ledger.is_enabled(), trace::is_ledger_enabled());
+        drop(ledger);
+        assert!(!trace::is_ledger_enabled());
+    });
+}
