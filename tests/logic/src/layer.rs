@@ -3,3 +3,4 @@
 //! For `rust/lib.rs`.
 
 pub mod mm;
+pub mod queue;

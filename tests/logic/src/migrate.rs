@@ -12,6 +12,8 @@ pub mod fates;
 pub mod patience;
 #[path = "../../../src/migrate/policy.rs"]
 pub mod policy;
+#[path = "../../../src/migrate/splitter.rs"]
+pub mod splitter;
 
 use kernel::time::{
     Instant,

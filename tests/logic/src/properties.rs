@@ -15,6 +15,7 @@ mod patience;
 mod policy;
 mod range;
 mod slots;
+mod splitter;
 mod table;
 mod words;
 

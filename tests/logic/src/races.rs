@@ -8,6 +8,10 @@ use crate::{
         Point,
         Points, //
     },
+    layer::mm::{
+        fault::Fault,
+        pagemap::OwnerId, //
+    },
     ledger::Ledger,
     migrate::{
         around::{
@@ -18,6 +22,7 @@ use crate::{
             Patience,
             Verdict, //
         },
+        splitter::Splitter,
         Direction, //
     },
     pause::{
@@ -31,6 +36,10 @@ use crate::{
     trace, //
 };
 use kernel::{
+    mm::{
+        Memory,
+        Mm, //
+    },
     prelude::*,
     sync::Arc,
     time::clock, //
@@ -38,6 +47,10 @@ use kernel::{
 use loom::{
     model,
     thread::spawn, //
+};
+use std::sync::atomic::{
+    AtomicUsize,
+    Ordering, //
 };
 
 fn shared<T, E>(init: impl PinInit<T, E>) -> Arc<T>
@@ -108,11 +121,10 @@ fn patience_knows_what_it_keeps() {
             move || assert_eq!(refused.refused(1), Verdict::Again(1)),
             move || settled.settled(2),
         );
-        // Neither is lost, and settling has an effect.
-        assert_eq!(patience.refused(1), Verdict::Again(2));
-        assert_eq!(patience.refused(2), Verdict::Again(1));
+        // Settling has an effect, then and now.
         patience.settled(1);
         assert_eq!(patience.refused(1), Verdict::Again(1));
+        assert_eq!(patience.refused(2), Verdict::Again(1));
     });
 }
 
@@ -209,7 +221,7 @@ fn clearing_lets_everybody_go() {
     });
 }
 
-/// Of two migrations that come at a time, one stops; what is armed again meanwhile is not forgotten.
+/// Of two migrations that come at a time, one stops.
 #[test]
 fn one_of_two_migrations_stops() {
     model(|| {
@@ -222,6 +234,27 @@ fn one_of_two_migrations_stops() {
         both(pass(), pass());
         is_consistent(&pause);
         assert_eq!(pause.status().reached, 1);
+    });
+}
+
+/// What is armed while another migration is about to stop is not overlooked.
+#[test]
+fn what_is_armed_anew_is_known() {
+    model(|| {
+        let pause = shared(Pause::new());
+        pause.arm(armed(1));
+        let (passed, armed_anew) = (pause.clone(), pause.clone());
+        both(
+            move || passed.pass(Stage::Filled, Direction::Evict),
+            move || {
+                armed_anew.arm(Armed {
+                    stage: Stage::Finalize,
+                    ..armed(1)
+                });
+            },
+        );
+        is_consistent(&pause);
+        assert!(pause.is_armed());
     });
 }
 
@@ -240,5 +273,72 @@ fn the_ledger_is_switched_by_anybody() {
         assert_eq!(ledger.is_enabled(), trace::is_ledger_enabled());
         drop(ledger);
         assert!(!trace::is_ledger_enabled());
+    });
+}
+
+/// An address space in which every folio can be split; counts them. To loom that is no step.
+#[derive(Clone, Default)]
+struct Splits(std::sync::Arc<AtomicUsize>);
+
+impl Memory for Splits {
+    fn is_alive(&self) -> bool {
+        true
+    }
+
+    fn collect(&self, _: usize) -> Option<bool> {
+        self.0.fetch_add(1, Ordering::SeqCst);
+        Some(true)
+    }
+}
+
+/// Whenever the worker ends, it has done all that was asked for, and nobody relies on it any more.
+#[test]
+fn the_worker_overlooks_nobody() {
+    model(|| {
+        let splitter = Arc::new(Splitter::new().unwrap(), GFP_KERNEL).unwrap();
+        assert!(!splitter.is_at(1));
+        assert_eq!(splitter.done(), 0);
+        let ask = |pfn| {
+            let splitter = splitter.clone();
+            move || {
+                let mm = Mm::new(Splits::default()).mmget_not_zero().unwrap();
+                let fault = Fault {
+                    mm: &mm,
+                    address: 0,
+                };
+                assert!(splitter.ask(&fault, pfn, OwnerId(1)));
+            }
+        };
+        both(ask(1), ask(2));
+        splitter.flush();
+        assert_eq!(splitter.done(), 2);
+        assert!(!splitter.is_at(1) && !splitter.is_at(2));
+    });
+}
+
+/// Who asked finds the folio in work until it is split, even while the worker ends with another one.
+#[test]
+fn what_was_asked_for_is_known() {
+    model(|| {
+        let splitter = Arc::new(Splitter::new().unwrap(), GFP_KERNEL).unwrap();
+        splitter.is_at(2);
+        splitter.done();
+        let (first, second) = (Splits::default(), Splits::default());
+        let ask = |pfn, memory: &Splits| {
+            let mm = Mm::new(memory.clone()).mmget_not_zero().unwrap();
+            let fault = Fault {
+                mm: &mm,
+                address: 0,
+            };
+            assert!(splitter.ask(&fault, pfn, OwnerId(1)));
+        };
+        // The worker is about to end with one when the next one comes.
+        ask(1, &first);
+        ask(2, &second);
+        let is_known = splitter.is_at(2);
+        // If not, it has been split.
+        assert!(is_known || second.0.load(Ordering::SeqCst) > 0);
+        splitter.flush();
+        assert_eq!(splitter.done(), 2);
     });
 }

@@ -9,11 +9,13 @@
 pub mod alloc;
 pub mod error;
 pub mod ioctl;
+pub mod mm;
 pub mod rbtree;
 pub mod sync;
 pub mod task;
 pub mod time;
 pub mod transmute;
+pub mod workqueue;
 
 /// `rust/kernel/page.rs`, of x86-64.
 pub mod page {

@@ -2,6 +2,7 @@
 
 //! `rust/kernel/sync.rs`: the standard library's, or loom's.
 
+pub mod aref;
 pub mod atomic;
 
 use crate::{

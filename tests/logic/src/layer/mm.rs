@@ -67,16 +67,89 @@ pub mod folio {
     }
 }
 
+/// For `rust/mm/fault.rs`.
+pub mod fault {
+    use kernel::mm::MmWithUser;
+
+    /// A fault on a page.
+    pub struct Fault<'a> {
+        /// Whose.
+        pub mm: &'a MmWithUser,
+        /// Where.
+        pub address: usize,
+    }
+
+    impl<'a> Fault<'a> {
+        /// Its VMA, which is not needed for more than [`Fault::mm`].
+        pub fn vma(&self) -> &Self {
+            self
+        }
+
+        /// The address space of its VMA.
+        pub fn mm(&self) -> &'a MmWithUser {
+            self.mm
+        }
+
+        /// The address.
+        pub fn address(&self) -> usize {
+            self.address
+        }
+    }
+}
+
 /// For `rust/mm/lock.rs`.
 pub mod lock {
+    use kernel::{
+        mm::MmWithUser,
+        prelude::*, //
+    };
+
     /// Whether the thread is being killed.
     pub fn fatal_signal_pending() -> bool {
         kernel::current!().signal_pending()
+    }
+
+    /// `mmap_lock`.
+    pub struct MmapReadLock<'a>(&'a MmWithUser);
+
+    impl<'a> MmapReadLock<'a> {
+        /// Locks it.
+        pub fn new(mm: &'a MmWithUser) -> Result<Self> {
+            Ok(MmapReadLock(mm))
+        }
+
+        /// The VMA of an address: one reaches to the end of all addresses, if something is mapped there.
+        pub fn vma(&self, address: usize) -> Option<Vma<'a>> {
+            self.0.memory().collect(address)?;
+            Some(Vma(self.0))
+        }
+    }
+
+    /// A VMA.
+    #[derive(Clone, Copy)]
+    pub struct Vma<'a>(pub(super) &'a MmWithUser);
+
+    impl Vma<'_> {
+        /// The address behind the last.
+        pub fn end(&self) -> usize {
+            usize::MAX
+        }
     }
 }
 
 /// For `rust/mm/migrate/`.
 pub mod migrate {
+    use super::{
+        lock::Vma,
+        pagemap::OwnerId,
+        HUGE_SIZE, //
+    };
+    use core::ops::Range;
+    use kernel::{
+        page::PAGE_SIZE,
+        prelude::*, //
+    };
+
     /// What became of an entry; `src/migrate/fates.rs` matches all of these, so that none can be missing.
     #[derive(Clone, Copy, PartialEq, Eq, Debug)]
     #[allow(missing_docs)]
@@ -90,4 +163,72 @@ pub mod migrate {
         Empty,
         NotCollected,
     }
+
+    /// Which pages to migrate.
+    #[derive(Clone, Copy, PartialEq, Eq, Debug)]
+    #[allow(missing_docs)]
+    pub enum Select {
+        DevicePrivate,
+    }
+
+    /// What an entry is.
+    #[derive(Clone, Copy, PartialEq, Eq, Debug)]
+    #[allow(missing_docs)]
+    pub enum Kind {
+        Skipped,
+        Small,
+    }
+
+    /// What a migration works on.
+    pub struct Batch(usize);
+
+    impl Batch {
+        /// For so many pages.
+        pub fn for_pages(npages: usize) -> Result<Self> {
+            Ok(Batch(npages))
+        }
+
+        /// Collects pages as the memory behind the VMA says. The core skips all behind a folio that it cannot split.
+        pub fn setup(
+            &mut self,
+            vma: Vma<'_>,
+            range: Range<usize>,
+            _select: Select,
+            compound: bool,
+            _owner: OwnerId,
+        ) -> Result<Collected> {
+            assert!(!compound && range.start < range.end);
+            assert!(range.len() <= self.0 * PAGE_SIZE);
+            assert_eq!(range.start / HUGE_SIZE, (range.end - 1) / HUGE_SIZE);
+            let pages = range.step_by(PAGE_SIZE);
+            let collect = |at| vma.0.memory().collect(at).unwrap_or(false);
+            Ok(Collected(pages.map(collect).collect()))
+        }
+    }
+
+    /// What was collected.
+    pub struct Collected(Vec<bool>);
+
+    impl Collected {
+        /// How many entries there are.
+        #[allow(clippy::len_without_is_empty)]
+        pub fn len(&self) -> usize {
+            self.0.len()
+        }
+
+        /// What one is.
+        pub fn kind(&self, index: usize) -> Kind {
+            match self.0[index] {
+                true => Kind::Small,
+                false => Kind::Skipped,
+            }
+        }
+    }
+}
+
+/// For `rust/mm/pagemap/`.
+pub mod pagemap {
+    /// Whose device memory it is.
+    #[derive(Clone, Copy, PartialEq, Eq, Debug)]
+    pub struct OwnerId(pub usize);
 }

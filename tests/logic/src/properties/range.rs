@@ -17,6 +17,7 @@ use kernel::{
 use proptest::prelude::*;
 
 const PAGE: u128 = PAGE_SIZE as u128;
+const PAGE_I: i128 = PAGE_SIZE as i128;
 
 /// Mostly a multiple of a page.
 fn addresses() -> impl Strategy<Value = u64> {
@@ -52,8 +53,16 @@ proptest! {
     #![proptest_config(seeds_in!("range"))]
 
     #[test]
-    fn only_whole_pages_below_the_limit_pass(address in addresses(), npages in edgy(), limit in limits()) {
+    fn only_whole_pages_below_the_limit_pass(
+        address in addresses(),
+        npages in edgy(),
+        limit in limits(),
+        // Instead of the limit: so much behind the end.
+        behind in prop_oneof![Just(None), prop::sample::select(vec![-PAGE_I, -1, 0, 1]).prop_map(Some)],
+    ) {
         let end = u128::from(address) + u128::from(npages) * PAGE;
+        let near = behind.and_then(|by| usize::try_from(end as i128 + by).ok());
+        let limit = near.unwrap_or(limit);
         let is_good = u128::from(address) % PAGE == 0 && npages > 0 && end <= limit as u128;
         match Pages::new(address, npages, limit) {
             Ok(pages) => {

@@ -1,0 +1,80 @@
+// SPDX-License-Identifier: GPL-2.0
+
+//! For `rust/queue.rs`: what `include/linux/workqueue.h` promises of an ordered queue. An item is queued once
+//! until it runs, may be queued again from when it begins to, and never runs twice at a time.
+//!
+//! Under loom, a thread runs what was queued. Otherwise it waits until somebody waits for it.
+
+use core::ffi::CStr;
+use kernel::{
+    prelude::*,
+    sync::{
+        Arc,
+        SpinLock, //
+    },
+    workqueue::{
+        HasWork,
+        WorkItem, //
+    }, //
+};
+
+#[cfg(loom)]
+type Job = loom::thread::JoinHandle<()>;
+#[cfg(not(loom))]
+type Job = Box<dyn FnOnce() + Send>;
+
+/// The queue.
+pub struct OwnedQueue {
+    jobs: SpinLock<Vec<Job>>,
+    /// Held by what runs.
+    running: std::sync::Arc<SpinLock<()>>,
+}
+
+impl OwnedQueue {
+    /// Makes one.
+    pub fn new(_name: &'static CStr) -> Result<Self> {
+        Ok(OwnedQueue {
+            jobs: SpinLock::new(Vec::new(), "jobs"),
+            running: std::sync::Arc::new(SpinLock::new((), "running")),
+        })
+    }
+
+    /// Queues a work item, unless it is queued already.
+    pub fn enqueue<W>(&self, work: Arc<W>) -> Result<(), Arc<W>>
+    where
+        W: WorkItem<Pointer = Arc<W>> + HasWork + Send + Sync + 'static,
+    {
+        if work.work().set_pending(true) {
+            return Err(work);
+        }
+        let running = self.running.clone();
+        let run = move || {
+            let _one = running.lock();
+            work.work().set_pending(false);
+            W::run(work);
+        };
+        #[cfg(loom)]
+        let run = loom::thread::spawn(run);
+        #[cfg(not(loom))]
+        let run = Box::new(run);
+        self.jobs.lock().push(run);
+        Ok(())
+    }
+
+    /// Waits for what is queued.
+    pub fn flush(&self) {
+        let jobs = core::mem::take(&mut *self.jobs.lock());
+        for job in jobs {
+            #[cfg(loom)]
+            job.join().unwrap();
+            #[cfg(not(loom))]
+            job();
+        }
+    }
+}
+
+impl Drop for OwnedQueue {
+    fn drop(&mut self) {
+        self.flush();
+    }
+}
