@@ -60,7 +60,7 @@ clippy_companion() {
 	companion_cargo clippy --release --locked --all-targets --target x86_64-unknown-linux-gnu -- -D warnings
 }
 
-# Of the pure files as well, as far as they are there; the module's own lints are above.
+# tests/logic with and without loom. It includes the module's pure files, which so are linted twice.
 clippy_logic() {
 	local loom
 	for loom in '' yes; do
@@ -68,8 +68,8 @@ clippy_logic() {
 	done
 }
 
-# cargo_tests TITLE ROW COMMAND...: counted as cargo counts them, or as one failure if
-# it did not come that far, or there were none.
+# cargo_tests TITLE ROW COMMAND...: counts the tests as cargo does; counts one failure if
+# none ran, or if cargo failed before them.
 cargo_tests() {
 	local row=$2 bad=0 passed failed ignored
 	step "$@" --locked --target x86_64-unknown-linux-gnu || bad=1
@@ -82,7 +82,7 @@ cargo_tests() {
 unit_tests() {
 	cargo_tests "unit tests of the companion" companion-unit companion_cargo test --release
 	cargo_tests "pure logic against models" logic logic_cargo test
-	LOOM=yes cargo_tests "pure logic in many threads" logic-loom logic_cargo test
+	LOOM=yes cargo_tests "races in the pure logic" logic-loom logic_cargo test
 }
 
 shellcheck_all() {

@@ -164,8 +164,8 @@ companion_cargo() {
 		CARGO_TERM_COLOR=never sh -e -c 'cd tests/selftests && exec cargo "$@"' sh "$@"
 }
 
-# logic_cargo COMMAND [ARGUMENT...] for tests/logic; with LOOM=yes, for what loom
-# explores there. Each has a directory: flags that differ would have all built anew.
+# logic_cargo COMMAND [ARGUMENT...] for tests/logic; LOOM=yes selects the tests that loom
+# runs. Two target directories, since other flags would rebuild everything.
 logic_cargo() {
 	in_root CARGO_TARGET_DIR="/cache/$CARGO_TARGET/logic${LOOM:+-loom}" RUSTFLAGS="${LOOM:+--cfg loom}" \
 		${PROPTEST_CASES:+PROPTEST_CASES="$PROPTEST_CASES"} \

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: GPL-2.0
 
-//! What Kbuild defines for a kernel that has KUnit.
+//! Sets what Kbuild defines for a kernel with KUnit.
 
 fn main() {
     println!("cargo::rerun-if-changed=build.rs");

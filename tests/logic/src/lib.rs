@@ -1,17 +1,16 @@
 // SPDX-License-Identifier: GPL-2.0
 
-//! The module's pure logic, compiled for the host from the module's own files.
+//! Compiles the module's pure logic for the host, from the module's own files, and tests it.
 //!
-//! The tree of modules is the one that those files expect. What stands beside them in the module and
-//! touches the kernel is replaced by as little as they use of it. Three kinds of tests run here:
+//! The tree of modules is the module's. Files that call into the kernel are replaced by stubs with the
+//! few items that the pure files use. Three kinds of tests run:
 //!
-//! - the files' own KUnit suites;
-//! - `properties`: sequences of operations, whose results a naive model predicts;
-//! - `races`, with `--cfg loom`: what threads can do to each other.
+//! - the KUnit suites of the files;
+//! - `properties` and `inside`: random sequences of operations; a naive model predicts each result;
+//! - `races`, with `--cfg loom`: all interleavings of a few threads.
 //!
-//! Not here is `rust/queue.rs`: all of it that threads share is the kernel's workqueue, so that there
-//! would be nothing of ours to explore. What a queue promises to those who use it is assumed in
-//! `layer/queue.rs`.
+//! `rust/queue.rs` is not explored: its only shared state is the kernel's workqueue. `layer/queue.rs`
+//! stands for it, with the guarantees that `include/linux/workqueue.h` gives.
 
 #![cfg_attr(any(loom, not(test)), allow(dead_code))]
 

@@ -1,9 +1,9 @@
 // SPDX-License-Identifier: GPL-2.0
 
-//! Properties: whatever is asked of a piece, in whatever order, it answers as a naive model does.
+//! Properties: for any sequence of operations, each result is the one that a naive model predicts.
 //!
-//! As many cases as [`CASES`] says, new ones each time; `PROPTEST_CASES` asks for more. What fails is printed, and its seed
-//! kept in `proptest-regressions/`, to be tried first from then on.
+//! Each run tries [`CASES`] new random cases of each property, or `PROPTEST_CASES`. A failure prints the
+//! smallest case that fails and stores its seed in `proptest-regressions/`; later runs try stored seeds first.
 
 mod around;
 mod behind;
@@ -24,10 +24,10 @@ use proptest::{
     test_runner::FileFailurePersistence, //
 };
 
-/// Of each property: a few seconds for all.
+/// Random cases of each property: chosen so that all properties together take a few seconds.
 const CASES: u32 = 2000;
 
-/// What proptest does by default, but for how many cases, and where seeds are kept.
+/// The default configuration of proptest, except for the number of cases and the file for seeds.
 pub fn config(seeds: &'static str) -> ProptestConfig {
     let mut config = ProptestConfig::default();
     if std::env::var_os("PROPTEST_CASES").is_none() {
@@ -37,7 +37,7 @@ pub fn config(seeds: &'static str) -> ProptestConfig {
     config
 }
 
-/// A configuration that keeps seeds in a file of that name.
+/// Makes a configuration with a seed file of this name.
 macro_rules! seeds_in {
     ($name:literal) => {
         $crate::properties::config(concat!(
@@ -50,7 +50,7 @@ macro_rules! seeds_in {
 }
 pub(crate) use seeds_in;
 
-/// Any number, but often one near an end, or near a power of two.
+/// Any number; often a small one, or one near a power of two or near `u64::MAX`.
 pub fn edgy() -> impl Strategy<Value = u64> {
     let near = |at: u64| (0..5u64).prop_map(move |by| at.wrapping_add(by).wrapping_sub(2));
     prop_oneof![

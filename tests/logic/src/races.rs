@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: GPL-2.0
 
-//! What threads can do to each other, by loom: each test is run for every order of their steps, and for
-//! every value that a relaxed read may give.
+//! Races: loom runs each test once for every interleaving of its threads, and for every value that a
+//! relaxed load may return.
 
 use crate::{
     inject::{
@@ -60,7 +60,7 @@ where
     Arc::pin_init(init, GFP_KERNEL).unwrap()
 }
 
-/// Runs both at a time.
+/// Runs both concurrently.
 fn both(one: impl FnOnce() + 'static, other: impl FnOnce() + 'static) {
     let other = spawn(other);
     one();
@@ -87,7 +87,7 @@ fn counters_lose_nothing() {
     });
 }
 
-/// Two faults may lose each other's word; but what a third one sees is one of them, whole.
+/// Of two faults in one place, the word of one is lost; a third fault sees either word, never a mixture.
 #[test]
 fn streams_are_never_mixed() {
     model(|| {
@@ -110,7 +110,7 @@ fn streams_are_never_mixed() {
     });
 }
 
-/// What is asked without the lock, whether any folio is kept, is true whenever one is.
+/// The flag that is read without the lock is set whenever the table has a folio.
 #[test]
 fn patience_knows_what_it_keeps() {
     model(|| {
@@ -121,7 +121,7 @@ fn patience_knows_what_it_keeps() {
             move || assert_eq!(refused.refused(1), Verdict::Again(1)),
             move || settled.settled(2),
         );
-        // Settling has an effect, then and now.
+        // settled() of either folio has removed it.
         patience.settled(1);
         assert_eq!(patience.refused(1), Verdict::Again(1));
         assert_eq!(patience.refused(2), Verdict::Again(1));
@@ -144,7 +144,7 @@ fn refusals_of_one_folio_add_up() {
     });
 }
 
-/// A point that fails once does so for one of two who pass it, and what somebody else armed meanwhile stays.
+/// A point that is armed once fails for one of two threads; a point that is armed meanwhile stays armed.
 #[test]
 fn points_fail_as_often_as_they_are_told() {
     model(|| {
@@ -164,7 +164,7 @@ fn points_fail_as_often_as_they_are_told() {
     });
 }
 
-/// For the next migration, for so many milliseconds.
+/// Stops the next migration, for this many milliseconds at most.
 fn armed(ms: u64) -> Armed {
     Armed {
         stage: Stage::Filled,
@@ -180,7 +180,7 @@ fn is_consistent(pause: &Pause) {
     assert_eq!(pause.is_armed(), status.armed.is_some());
 }
 
-/// Whoever waits until a migration is stopped, and resumes it, has it go on, long before its limit.
+/// After wait(), resume() ends the stop, long before its limit.
 #[test]
 fn a_stopped_migration_is_resumed() {
     model(|| {
@@ -202,7 +202,7 @@ fn a_stopped_migration_is_resumed() {
     });
 }
 
-/// After it was cleared, nobody stays stopped, or stops anew, whenever they come.
+/// After clear(), no migration stays stopped or stops, whether it arrived before or after.
 #[test]
 fn clearing_lets_everybody_go() {
     model(|| {
@@ -221,7 +221,7 @@ fn clearing_lets_everybody_go() {
     });
 }
 
-/// Of two migrations that come at a time, one stops.
+/// Of two migrations that arrive concurrently, one stops.
 #[test]
 fn one_of_two_migrations_stops() {
     model(|| {
@@ -237,7 +237,7 @@ fn one_of_two_migrations_stops() {
     });
 }
 
-/// What is armed while another migration is about to stop is not overlooked.
+/// A pause that is armed while a migration stops at the last one is not lost.
 #[test]
 fn what_is_armed_anew_is_known() {
     model(|| {
@@ -258,7 +258,7 @@ fn what_is_armed_anew_is_known() {
     });
 }
 
-/// The static key is switched as often on as off, and never off before it is on.
+/// The static key never underflows, and follows the flag.
 #[test]
 fn the_ledger_is_switched_by_anybody() {
     model(|| {
@@ -276,7 +276,7 @@ fn the_ledger_is_switched_by_anybody() {
     });
 }
 
-/// An address space in which every folio can be split; counts them. To loom that is no step.
+/// An address space in which every split succeeds. Counts the splits; loom does not interleave that.
 #[derive(Clone, Default)]
 struct Splits(std::sync::Arc<AtomicUsize>);
 
@@ -291,7 +291,7 @@ impl Memory for Splits {
     }
 }
 
-/// Whenever the worker ends, it has done all that was asked for, and nobody relies on it any more.
+/// The worker never returns while a request is left.
 #[test]
 fn the_worker_overlooks_nobody() {
     model(|| {
@@ -316,7 +316,7 @@ fn the_worker_overlooks_nobody() {
     });
 }
 
-/// Who asked finds the folio in work until it is split, even while the worker ends with another one.
+/// A requested folio stays pending until it is split, even if the worker finishes another one meanwhile.
 #[test]
 fn what_was_asked_for_is_known() {
     model(|| {
@@ -332,11 +332,10 @@ fn what_was_asked_for_is_known() {
             };
             assert!(splitter.ask(&fault, pfn, OwnerId(1)));
         };
-        // The worker is about to end with one when the next one comes.
+        // The worker may finish the first at any moment of the second request.
         ask(1, &first);
         ask(2, &second);
         let is_known = splitter.is_at(2);
-        // If not, it has been split.
         assert!(is_known || second.0.load(Ordering::SeqCst) > 0);
         splitter.flush();
         assert_eq!(splitter.done(), 2);

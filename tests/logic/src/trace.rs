@@ -28,7 +28,7 @@ pub struct Record {
     pub held: i32,
 }
 
-/// The count behind the key, of each thread that tests, or of each exploration.
+/// The enable count of the static key: one per test thread, or per loom execution.
 struct Key(Atomic<u64>);
 
 #[cfg(loom)]
@@ -65,7 +65,7 @@ pub fn is_folio_traced() -> bool {
     false
 }
 
-/// Takes its time, so that a test can tell whether it was called.
+/// Advances the clock by a nanosecond, so that a test can tell whether it was called.
 pub fn trace_folio(_: &Record) {
     advance(Delta::from_nanos(1));
 }

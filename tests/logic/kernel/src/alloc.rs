@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: GPL-2.0
 
-//! `rust/kernel/alloc.rs`: vectors and boxes whose allocations may fail, which a test can make them do.
+//! `rust/kernel/alloc.rs`: vectors and boxes; a test can make their allocations fail.
 
 use crate::error::{
     Error,
@@ -79,12 +79,12 @@ std::thread_local! {
     static JUDGE: RefCell<Option<Judge>> = const { RefCell::new(None) };
 }
 
-/// For tests: while this lives, `allow` says which allocations of this thread succeed.
+/// For tests: while this value lives, its function decides which allocations of this thread succeed.
 #[must_use = "allocations succeed again when it is dropped"]
 pub struct Judged(());
 
 impl Judged {
-    /// Begins with that.
+    /// Lets `allow` decide from now on.
     pub fn by(allow: impl FnMut(Flags) -> bool + 'static) -> Self {
         JUDGE.set(Some(Box::new(allow)));
         Judged(())
@@ -215,7 +215,7 @@ impl<T> DerefMut for KBox<T> {
     }
 }
 
-/// A value that was made where it is. Who gets it must not move it out.
+/// Initialises a value in place. The caller must not move it out of the box.
 pub(crate) fn in_place<T, E>(init: impl PinInit<T, E>) -> Result<Box<T>>
 where
     Error: From<E>,

@@ -1,10 +1,10 @@
 // SPDX-License-Identifier: GPL-2.0
 
-//! As much of the kernel crate as the module's pure logic uses, on top of the standard library; with
-//! `--cfg loom`, what threads share is loom's.
+//! The part of the kernel crate that the module's pure logic uses, on top of the standard library. With
+//! `--cfg loom`, atomics and locks are loom's.
 //!
-//! Names and signatures are the kernel's. Each file says what differs, and what a test can ask for that no
-//! kernel offers: a clock that it sets, allocations that fail, signals.
+//! Names and signatures are the kernel's. Tests can set the clock, fail allocations, and raise signals; the
+//! files say how.
 
 pub mod alloc;
 pub mod error;
@@ -52,7 +52,7 @@ pub mod prelude {
     };
 }
 
-/// Prints, where somebody sees it only if the test fails.
+/// Prints to the output of the test.
 #[macro_export]
 macro_rules! pr_info {
     ($($arg:tt)*) => {

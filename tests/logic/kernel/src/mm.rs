@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: GPL-2.0
 
-//! `rust/kernel/mm.rs`: an address space in which a test says what a migration finds.
+//! `rust/kernel/mm.rs`: a test decides what is mapped in an address space.
 
 use crate::sync::aref::ARef;
 use core::ops::Deref;

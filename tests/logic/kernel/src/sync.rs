@@ -24,7 +24,7 @@ use pinned_init::PinInit;
 #[cfg(not(loom))]
 use std::sync as threads;
 
-/// A lock. Who has panicked with it fails the test, whoever takes it next.
+/// A lock. If a thread panics with the lock held, the next thread that takes it panics as well.
 pub struct SpinLock<T>(threads::Mutex<T>);
 
 /// The lock, held.
@@ -50,7 +50,7 @@ macro_rules! new_spinlock {
     };
 }
 
-/// A lock whose holder may sleep, which is no difference here.
+/// A lock whose holder may sleep; the same here.
 pub type Mutex<T> = SpinLock<T>;
 
 /// A lock around a value.

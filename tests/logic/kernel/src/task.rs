@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: GPL-2.0
 
-//! `rust/kernel/task.rs`: a task that gets signals when a test says so.
+//! `rust/kernel/task.rs`: a test decides when a signal is pending.
 
 use crate::time::clock;
 use core::cell::Cell;

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: GPL-2.0
 
-//! `rust/kernel/time.rs`, with a clock that stands still unless somebody sleeps or a test moves it. Each
-//! thread has its own, so that tests do not depend on each other, nor on the machine.
+//! `rust/kernel/time.rs`, with a simulated clock: only sleeping and [`advance`] move it. Each thread has its
+//! own clock, so that no test depends on another one, or on the speed of the machine.
 
 use core::{
     cell::Cell,
@@ -76,7 +76,7 @@ impl Delta {
 
 /// `rust/kernel/time/delay.rs`.
 pub mod delay {
-    /// Lets time pass, and other threads run.
+    /// Advances the clock. Under loom, other threads run first.
     pub fn fsleep(delta: super::Delta) {
         super::advance(delta);
         #[cfg(loom)]

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: GPL-2.0
 
-//! `rust/kernel/transmute.rs`, as marks: nothing is read as bytes here.
+//! `rust/kernel/transmute.rs`: the traits without their methods.
 
 /// # Safety
 ///

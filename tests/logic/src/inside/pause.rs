@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: GPL-2.0
 
-//! `src/pause.rs`, from inside: its state, as many migrations change it, and its times, by a clock that only
-//! moves while somebody sleeps.
+//! `src/pause.rs`, with its private items: its state against a model with any number of stopped migrations,
+//! and its time limits by the simulated clock.
 #![cfg(not(loom))]
 
 use super::*;

@@ -1,9 +1,9 @@
 // SPDX-License-Identifier: GPL-2.0
 
-//! For `rust/queue.rs`: what `include/linux/workqueue.h` promises of an ordered queue. An item is queued once
-//! until it runs, may be queued again from when it begins to, and never runs twice at a time.
+//! For `rust/queue.rs`: the guarantees of an ordered workqueue. A pending item is not queued twice; it can be
+//! queued again once it starts to run; one item runs at a time.
 //!
-//! Under loom, a thread runs what was queued. Otherwise it waits until somebody waits for it.
+//! Under loom, each queued item runs in a thread. Otherwise it runs in [`OwnedQueue::flush`].
 
 use core::ffi::CStr;
 use kernel::{

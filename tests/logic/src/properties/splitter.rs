@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: GPL-2.0
 
-//! `src/migrate/splitter.rs` against a row of places. The worker gets there when somebody waits for it.
+//! `src/migrate/splitter.rs` against an array of places. The worker runs in `flush()`.
 
 use super::seeds_in;
 use crate::{

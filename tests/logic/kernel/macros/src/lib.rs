@@ -8,8 +8,8 @@ use std::{
     path::Path, //
 };
 
-/// Makes the suite a module of host tests. If `src/inside/` of the crate that is compiled has a file with
-/// the name of the suite, that becomes a module beside it, which sees what is private to the file.
+/// Makes the suite a module of host tests. If `src/inside/` of the compiled crate has a file with the name
+/// of the suite, adds it as a sibling module, which so sees the private items of the file.
 #[proc_macro_attribute]
 pub fn kunit_tests(name: TokenStream, module: TokenStream) -> TokenStream {
     let mut out = parse("#[cfg(all(test, not(loom)))]");

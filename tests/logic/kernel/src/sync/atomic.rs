@@ -1,9 +1,9 @@
 // SPDX-License-Identifier: GPL-2.0
 
-//! `rust/kernel/sync/atomic.rs`: one word, in which the kernel's types fit.
+//! `rust/kernel/sync/atomic.rs`: every type is stored in one 64-bit word.
 //!
-//! The kernel makes atomics in constants, loom cannot. So the word is made when it is first used; under
-//! loom that must be before another thread is started.
+//! `Atomic::new()` is const, which loom's atomics are not. So the word is made at its first use. Under loom,
+//! a test must use each atomic once before it starts a thread.
 
 #[cfg(loom)]
 use loom::sync::atomic::{
@@ -65,7 +65,7 @@ impl Order for Relaxed {
     const ORDER: Ordering = Ordering::Relaxed;
 }
 
-/// A value that threads share without a lock.
+/// A value with atomic access.
 pub struct Atomic<T> {
     initial: T,
     word: OnceLock<AtomicU64>,
