@@ -26,6 +26,8 @@ pub mod migrate;
 pub mod pause;
 #[path = "../../../src/range.rs"]
 pub mod range;
+#[path = "../../../src/ready.rs"]
+pub mod ready;
 #[path = "../../../src/stats.rs"]
 pub mod stats;
 pub mod trace;

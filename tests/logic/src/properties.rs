@@ -14,6 +14,7 @@ mod ledger;
 mod patience;
 mod policy;
 mod range;
+mod ready;
 mod slots;
 mod splitter;
 mod table;

@@ -10,7 +10,8 @@ use crate::{
     },
     layer::mm::{
         fault::Fault,
-        pagemap::OwnerId, //
+        pagemap::OwnerId,
+        system::set_next, //
     },
     ledger::Ledger,
     migrate::{
@@ -32,11 +33,16 @@ use crate::{
         Stage,
         Ways, //
     },
+    ready::{
+        Most as ReadyMost,
+        Ready, //
+    },
     stats::Counter,
     trace, //
 };
 use kernel::{
     mm::{
+        virt::VmaRef,
         Memory,
         Mm, //
     },
@@ -339,5 +345,25 @@ fn what_was_asked_for_is_known() {
         assert!(is_known || second.0.load(Ordering::SeqCst) > 0);
         splitter.flush();
         assert_eq!(splitter.done(), 2);
+    });
+}
+
+/// When set_most() returns, no more folios are kept, and the worker gets no more of them.
+#[test]
+fn a_limit_holds_when_it_is_set() {
+    model(|| {
+        set_next([true; 9]);
+        let ready = Arc::new(Ready::new(ReadyMost::new(2).unwrap()).unwrap(), GFP_KERNEL).unwrap();
+        assert_eq!((ready.count(), ready.most().get()), (0, 2));
+        let (taken, limited) = (ready.clone(), ready.clone());
+        both(
+            move || drop(taken.take(&VmaRef(true))),
+            move || {
+                limited.set_most(ReadyMost::new(1).unwrap());
+                assert!(limited.count() <= 1);
+            },
+        );
+        ready.set_most(ReadyMost::NONE);
+        assert_eq!(ready.count(), 0);
     });
 }

@@ -73,6 +73,10 @@ pub mod flags {
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub struct AllocError;
 
+/// There is no such element.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct RemoveError;
+
 type Judge = Box<dyn FnMut(Flags) -> bool>;
 
 std::thread_local! {
@@ -146,6 +150,14 @@ impl<T> KVec<T> {
         }
         self.0.push(value);
         Ok(())
+    }
+
+    /// Removes an element, and moves those behind it; gives nothing where there is none.
+    pub fn remove(&mut self, at: usize) -> Result<T, RemoveError> {
+        match at < self.0.len() {
+            true => Ok(self.0.remove(at)),
+            false => Err(RemoveError),
+        }
     }
 
     /// All of it.

@@ -27,7 +27,6 @@ pub mod page {
 
 /// `rust/kernel/prelude.rs`.
 pub mod prelude {
-    pub use crate::pr_info;
     pub use crate::{
         alloc::{
             flags::*,
@@ -40,6 +39,10 @@ pub mod prelude {
             Error,
             Result, //
         },
+    };
+    pub use crate::{
+        pr_info,
+        pr_warn, //
     };
     pub use core::pin::Pin;
     pub use kernel_macros::kunit_tests;
@@ -55,6 +58,14 @@ pub mod prelude {
 /// Prints to the output of the test.
 #[macro_export]
 macro_rules! pr_info {
+    ($($arg:tt)*) => {
+        print!($($arg)*)
+    };
+}
+
+/// Prints to the output of the test.
+#[macro_export]
+macro_rules! pr_warn {
     ($($arg:tt)*) => {
         print!($($arg)*)
     };

@@ -15,6 +15,12 @@ pub trait Memory {
     fn collect(&self, address: usize) -> Option<bool>;
 }
 
+/// `rust/kernel/mm/virt.rs`.
+pub mod virt {
+    /// A VMA, and whether a page that was allocated without it may be mapped there.
+    pub struct VmaRef(pub bool);
+}
+
 /// An address space.
 #[derive(Clone)]
 pub struct Mm(Arc<dyn Memory + Send + Sync>);

@@ -226,6 +226,88 @@ pub mod migrate {
     }
 }
 
+/// For `rust/mm/shrinker.rs`: nobody asks.
+pub mod shrinker {
+    use core::ffi::CStr;
+    use kernel::{
+        prelude::*,
+        sync::Arc, //
+    };
+
+    /// What the kernel can ask.
+    #[allow(missing_docs)]
+    pub trait Shrink {
+        fn count(&self) -> usize;
+        fn give_back(&self, wanted: usize) -> usize;
+    }
+
+    /// What could be asked.
+    pub struct Shrinker<T>(Arc<T>);
+
+    impl<T: Shrink> Shrinker<T> {
+        /// Of that.
+        pub fn new(_name: &'static CStr, kept: Arc<T>) -> Result<Self> {
+            Ok(Shrinker(kept))
+        }
+
+        /// What is kept.
+        pub fn kept(&self) -> &Arc<T> {
+            &self.0
+        }
+    }
+}
+
+/// For `rust/mm/system.rs`.
+pub mod system {
+    use core::cell::RefCell;
+    use kernel::{
+        mm::virt::VmaRef,
+        prelude::*, //
+    };
+    use std::collections::VecDeque;
+
+    std::thread_local! {
+        static NEXT: RefCell<VecDeque<bool>> = const { RefCell::new(VecDeque::new()) };
+    }
+
+    /// For tests: the huge pages that are allocated next, and whether they will be fit; then there is no memory.
+    pub fn set_next(next: impl IntoIterator<Item = bool>) {
+        NEXT.with_borrow_mut(|pages| *pages = next.into_iter().collect());
+    }
+
+    /// For tests: how many of these are left.
+    pub fn left() -> usize {
+        NEXT.with_borrow(VecDeque::len)
+    }
+
+    /// How hard the page allocator tries.
+    #[allow(missing_docs)]
+    pub enum Effort {
+        AtHand,
+    }
+
+    /// A huge folio that nobody has used.
+    pub struct Blank(bool);
+
+    impl Blank {
+        /// Allocates one.
+        pub fn to_keep(_: Effort) -> Result<Self> {
+            let next = NEXT.with_borrow_mut(VecDeque::pop_front);
+            next.map(Blank).ok_or(ENOMEM)
+        }
+
+        /// Whether one that was kept may be mapped there.
+        pub fn may_be_kept_for(vma: &VmaRef) -> bool {
+            vma.0
+        }
+
+        /// Whether the current task may use it.
+        pub fn is_fit(&self) -> bool {
+            self.0
+        }
+    }
+}
+
 /// For `rust/mm/pagemap/`.
 pub mod pagemap {
     /// Whose device memory it is.

@@ -44,6 +44,8 @@ impl OwnedQueue {
     where
         W: WorkItem<Pointer = Arc<W>> + HasWork + Send + Sync + 'static,
     {
+        // Until the item is queued, so that a flush waits for all that run.
+        let mut jobs = self.jobs.lock();
         if work.work().set_pending(true) {
             return Err(work);
         }
@@ -57,11 +59,11 @@ impl OwnedQueue {
         let run = loom::thread::spawn(run);
         #[cfg(not(loom))]
         let run = Box::new(run);
-        self.jobs.lock().push(run);
+        jobs.push(run);
         Ok(())
     }
 
-    /// Waits for what is queued.
+    /// Waits for what is queued; by one thread at a time, which is less than the kernel allows.
     pub fn flush(&self) {
         let jobs = core::mem::take(&mut *self.jobs.lock());
         for job in jobs {
