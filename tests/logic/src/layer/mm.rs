@@ -259,7 +259,10 @@ pub mod shrinker {
 
 /// For `rust/mm/system.rs`.
 pub mod system {
-    use core::cell::RefCell;
+    use core::cell::{
+        Cell,
+        RefCell, //
+    };
     use kernel::{
         mm::virt::VmaRef,
         prelude::*, //
@@ -268,6 +271,7 @@ pub mod system {
 
     std::thread_local! {
         static NEXT: RefCell<VecDeque<bool>> = const { RefCell::new(VecDeque::new()) };
+        static ALIVE: Cell<usize> = const { Cell::new(0) };
     }
 
     /// For tests: the huge pages that are allocated next, and whether they will be fit; then there is no memory.
@@ -278,6 +282,11 @@ pub mod system {
     /// For tests: how many of these are left.
     pub fn left() -> usize {
         NEXT.with_borrow(VecDeque::len)
+    }
+
+    /// For tests: how many folios are allocated.
+    pub fn alive() -> usize {
+        ALIVE.get()
     }
 
     /// How hard the page allocator tries.
@@ -292,8 +301,9 @@ pub mod system {
     impl Blank {
         /// Allocates one.
         pub fn to_keep(_: Effort) -> Result<Self> {
-            let next = NEXT.with_borrow_mut(VecDeque::pop_front);
-            next.map(Blank).ok_or(ENOMEM)
+            let is_fit = NEXT.with_borrow_mut(VecDeque::pop_front).ok_or(ENOMEM)?;
+            ALIVE.set(ALIVE.get() + 1);
+            Ok(Blank(is_fit))
         }
 
         /// Whether one that was kept may be mapped there.
@@ -304,6 +314,12 @@ pub mod system {
         /// Whether the current task may use it.
         pub fn is_fit(&self) -> bool {
             self.0
+        }
+    }
+
+    impl Drop for Blank {
+        fn drop(&mut self) {
+            ALIVE.set(ALIVE.get() - 1);
         }
     }
 }

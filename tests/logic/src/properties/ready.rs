@@ -8,6 +8,7 @@ use super::{
 };
 use crate::{
     layer::mm::system::{
+        alive,
         left,
         set_next, //
     },
@@ -82,9 +83,11 @@ proptest! {
             }
             prop_assert_eq!(ready.count(), kept.len());
             prop_assert_eq!(ready.most().get(), most);
-            prop_assert_eq!(left(), memory.len());
+            prop_assert_eq!((left(), alive()), (memory.len(), kept.len()));
         }
         set_next([]);
+        drop(ready);
+        prop_assert_eq!(alive(), 0);
     }
 
     #[test]
