@@ -10,6 +10,7 @@ use crate::{
     },
     layer::mm::{
         fault::Fault,
+        lock::Beneficiary,
         pagemap::OwnerId,
         system::set_next, //
     },
@@ -23,7 +24,10 @@ use crate::{
             Patience,
             Verdict, //
         },
-        splitter::Splitter,
+        splitter::{
+            Asked,
+            Splitter, //
+        },
         Direction, //
     },
     pause::{
@@ -42,7 +46,6 @@ use crate::{
 };
 use kernel::{
     mm::{
-        virt::VmaRef,
         Memory,
         Mm, //
     },
@@ -291,6 +294,10 @@ impl Memory for Splits {
         true
     }
 
+    fn is_locked(&self) -> bool {
+        false
+    }
+
     fn collect(&self, _: usize) -> Option<bool> {
         self.0.fetch_add(1, Ordering::SeqCst);
         Some(true)
@@ -312,7 +319,7 @@ fn the_worker_overlooks_nobody() {
                     mm: &mm,
                     address: 0,
                 };
-                assert!(splitter.ask(&fault, pfn, OwnerId(1)));
+                assert_eq!(splitter.ask(&fault, pfn, OwnerId(1)), Asked::Pending);
             }
         };
         both(ask(1), ask(2));
@@ -336,7 +343,7 @@ fn what_was_asked_for_is_known() {
                 mm: &mm,
                 address: 0,
             };
-            assert!(splitter.ask(&fault, pfn, OwnerId(1)));
+            assert_eq!(splitter.ask(&fault, pfn, OwnerId(1)), Asked::Pending);
         };
         // The worker may finish the first at any moment of the second request.
         ask(1, &first);
@@ -357,7 +364,7 @@ fn a_limit_holds_when_it_is_set() {
         assert_eq!((ready.count(), ready.most().get()), (0, 2));
         let (taken, limited) = (ready.clone(), ready.clone());
         both(
-            move || drop(taken.take(&VmaRef(true))),
+            move || drop(taken.take(Beneficiary(&true))),
             move || {
                 limited.set_most(ReadyMost::new(1).unwrap());
                 assert!(limited.count() <= 1);

@@ -10,15 +10,11 @@ use std::sync::Arc;
 pub trait Memory {
     /// Whether the process is there.
     fn is_alive(&self) -> bool;
+    /// Whether somebody holds `mmap_lock` for writing.
+    fn is_locked(&self) -> bool;
     /// Whether the page at an address can be collected, alone, which splits the folio that it is of. Nothing if
     /// nothing is mapped there.
     fn collect(&self, address: usize) -> Option<bool>;
-}
-
-/// `rust/kernel/mm/virt.rs`.
-pub mod virt {
-    /// A VMA, and whether a page that was allocated without it may be mapped there.
-    pub struct VmaRef(pub bool);
 }
 
 /// An address space.

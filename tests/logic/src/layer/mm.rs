@@ -69,7 +69,13 @@ pub mod folio {
 
 /// For `rust/mm/fault.rs`.
 pub mod fault {
-    use kernel::mm::MmWithUser;
+    use kernel::{
+        mm::{
+            Mm,
+            MmWithUser, //
+        },
+        sync::aref::ARef, //
+    };
 
     /// A fault on a page.
     pub struct Fault<'a> {
@@ -79,15 +85,10 @@ pub mod fault {
         pub address: usize,
     }
 
-    impl<'a> Fault<'a> {
-        /// Its VMA, which is not needed for more than [`Fault::mm`].
-        pub fn vma(&self) -> &Self {
-            self
-        }
-
-        /// The address space of its VMA.
-        pub fn mm(&self) -> &'a MmWithUser {
-            self.mm
+    impl Fault<'_> {
+        /// The address space.
+        pub fn mm(&self) -> ARef<Mm> {
+            ARef::from(&**self.mm)
         }
 
         /// The address.
@@ -99,10 +100,11 @@ pub mod fault {
 
 /// For `rust/mm/lock.rs`.
 pub mod lock {
-    use kernel::{
-        mm::MmWithUser,
-        prelude::*, //
-    };
+    use kernel::mm::MmWithUser;
+
+    /// The VMA that new memory is for, by whether a huge page that was allocated without it may be mapped there.
+    #[derive(Clone, Copy)]
+    pub struct Beneficiary<'a>(pub &'a bool);
 
     /// Whether the thread is being killed.
     pub fn fatal_signal_pending() -> bool {
@@ -113,9 +115,9 @@ pub mod lock {
     pub struct MmapReadLock<'a>(&'a MmWithUser);
 
     impl<'a> MmapReadLock<'a> {
-        /// Locks it.
-        pub fn new(mm: &'a MmWithUser) -> Result<Self> {
-            Ok(MmapReadLock(mm))
+        /// Takes it, if nobody holds it for writing.
+        pub fn try_new(mm: &'a MmWithUser) -> Option<Self> {
+            (!mm.memory().is_locked()).then_some(MmapReadLock(mm))
         }
 
         /// The VMA of an address: one reaches to the end of all addresses, if something is mapped there.
@@ -259,14 +261,12 @@ pub mod shrinker {
 
 /// For `rust/mm/system.rs`.
 pub mod system {
+    use super::lock::Beneficiary;
     use core::cell::{
         Cell,
         RefCell, //
     };
-    use kernel::{
-        mm::virt::VmaRef,
-        prelude::*, //
-    };
+    use kernel::prelude::*;
     use std::collections::VecDeque;
 
     std::thread_local! {
@@ -307,8 +307,8 @@ pub mod system {
         }
 
         /// Whether one that was kept may be mapped there.
-        pub fn may_be_kept_for(vma: &VmaRef) -> bool {
-            vma.0
+        pub fn may_be_kept_for(vma: Beneficiary<'_>) -> bool {
+            *vma.0
         }
 
         /// Whether the current task may use it.

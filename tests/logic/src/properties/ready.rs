@@ -7,20 +7,20 @@ use super::{
     seeds_in, //
 };
 use crate::{
-    layer::mm::system::{
-        alive,
-        left,
-        set_next, //
+    layer::mm::{
+        lock::Beneficiary,
+        system::{
+            alive,
+            left,
+            set_next, //
+        }, //
     },
     ready::{
         Most,
         Ready, //
     }, //
 };
-use kernel::{
-    mm::virt::VmaRef,
-    prelude::*, //
-};
+use kernel::prelude::*;
 use proptest::prelude::*;
 
 #[derive(Clone, Debug)]
@@ -54,7 +54,7 @@ proptest! {
         for op in ops {
             match op {
                 Op::Take(may_be_kept) => {
-                    let taken = ready.take(&VmaRef(may_be_kept)).map(|folio| folio.is_fit());
+                    let taken = ready.take(Beneficiary(&may_be_kept)).map(|folio| folio.is_fit());
                     let mut expected = None;
                     if may_be_kept && most > 0 {
                         is_queued = true;

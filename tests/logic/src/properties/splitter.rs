@@ -8,7 +8,10 @@ use crate::{
         fault::Fault,
         pagemap::OwnerId, //
     },
-    migrate::splitter::Splitter, //
+    migrate::splitter::{
+        Asked,
+        Splitter, //
+    }, //
 };
 use kernel::{
     mm::{
@@ -22,6 +25,13 @@ use kernel::{
     }, //
 };
 use proptest::prelude::*;
+use std::sync::{
+    atomic::{
+        AtomicBool,
+        Ordering::Relaxed, //
+    },
+    Arc, //
+};
 
 /// What the worker finds when it comes for a folio.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -31,22 +41,36 @@ enum Found {
     Nothing,
     /// It can be split from then on, by the clock in milliseconds; whoever faulted may have its page by then.
     SplitFrom(u64, bool),
+    /// Somebody holds `mmap_lock` up to then; afterwards it can be split.
+    LockedTo(u64),
 }
 
 const ADDRESS: usize = 3 << 21;
 
-impl Memory for Found {
+/// Is there while it faults.
+#[derive(Clone)]
+struct Process {
+    is_faulting: Arc<AtomicBool>,
+    memory: Found,
+}
+
+impl Memory for Process {
     fn is_alive(&self) -> bool {
-        *self != Found::NoProcess
+        self.is_faulting.load(Relaxed) || self.memory != Found::NoProcess
+    }
+
+    fn is_locked(&self) -> bool {
+        matches!(self.memory, Found::LockedTo(ms) if clock() < ms * 1_000_000)
     }
 
     fn collect(&self, address: usize) -> Option<bool> {
-        match self {
+        match self.memory {
+            Found::NoProcess | Found::Nothing => None,
             Found::SplitFrom(ms, is_taken) => {
                 let is_there = !is_taken || address > ADDRESS;
-                Some(clock() >= *ms * 1_000_000 && is_there)
+                Some(clock() >= ms * 1_000_000 && is_there)
             }
-            _ => None,
+            Found::LockedTo(_) => Some(true),
         }
     }
 }
@@ -61,9 +85,10 @@ enum Op {
 #[derive(Clone, Copy)]
 struct Place {
     pfn: usize,
-    since: u64,
+    /// Since when it has failed.
+    failed: Option<u64>,
     found: Found,
-    is_failed: bool,
+    tries: u32,
 }
 
 struct Model {
@@ -72,62 +97,71 @@ struct Model {
 }
 
 impl Model {
-    fn find(&self, pfn: usize) -> Option<Place> {
-        self.places
-            .iter()
-            .flatten()
-            .find(|place| place.pfn == pfn)
-            .copied()
+    fn is_at(&self, pfn: usize) -> bool {
+        let is_it = |place: &Place| place.pfn == pfn && place.failed.is_none();
+        self.places.iter().flatten().any(is_it)
     }
 
-    fn is_at(&self, pfn: usize, ms: u64) -> bool {
-        self.find(pfn)
-            .is_some_and(|place| !place.is_failed && ms - place.since < 200)
-    }
-
-    fn ask(&mut self, pfn: usize, found: Found, ms: u64) -> bool {
-        for place in &mut self.places {
-            *place = place.filter(|place| !place.is_failed || ms - place.since < 1000);
+    fn ask(&mut self, pfn: usize, found: Found, ms: u64) -> Asked {
+        if self.is_at(pfn) {
+            return Asked::Pending;
         }
-        if self.find(pfn).is_some() {
-            return self.is_at(pfn, ms);
-        }
-        let Some(place) = self.places.iter_mut().find(|place| place.is_none()) else {
-            return false;
+        let is_its = |place: &Option<Place>| place.is_some_and(|place| place.pfn == pfn);
+        let is_free = |place: &Option<Place>| match place {
+            None => true,
+            Some(place) => place.failed.is_some_and(|since| ms - since >= 1000),
         };
-        *place = Some(Place {
-            pfn,
-            since: ms,
-            found,
-            is_failed: false,
-        });
-        true
+        let (at, answer) = match self.places.iter().position(is_its) {
+            Some(at) => (Some(at), Asked::Refused),
+            None => (self.places.iter().position(is_free), Asked::Pending),
+        };
+        if let Some(at) = at {
+            self.places[at] = Some(Place {
+                pfn,
+                failed: None,
+                found,
+                tries: 0,
+            });
+        }
+        answer
     }
 
-    /// The worker tries for fifty milliseconds; gives the time at its end.
+    /// The worker goes round, a millisecond apart, until nothing is left to try; gives the time at its end.
     fn flush(&mut self, mut ms: u64) -> u64 {
-        for slot in &mut self.places {
-            let Some(place) = slot.as_mut().filter(|place| !place.is_failed) else {
-                continue;
-            };
-            let is_done = match place.found {
-                Found::NoProcess | Found::Nothing => true,
-                Found::SplitFrom(from, _) => {
-                    let from = from.max(ms);
-                    let is_in_time = from < ms + 50;
-                    ms = from.min(ms + 50);
-                    is_in_time
-                }
-            };
-            match is_done {
-                true => {
+        loop {
+            let mut is_again = false;
+            for slot in &mut self.places {
+                let Some(place) = slot.as_mut().filter(|place| place.failed.is_none()) else {
+                    continue;
+                };
+                let is_split = match place.found {
+                    Found::NoProcess | Found::Nothing => {
+                        *slot = None;
+                        continue;
+                    }
+                    Found::SplitFrom(from, _) => ms >= from,
+                    Found::LockedTo(to) if ms < to => {
+                        is_again = true;
+                        continue;
+                    }
+                    Found::LockedTo(_) => true,
+                };
+                if is_split {
                     *slot = None;
                     self.done += 1;
+                    continue;
                 }
-                false => place.is_failed = true,
+                place.tries += 1;
+                match place.tries < 50 {
+                    true => is_again = true,
+                    false => place.failed = Some(ms),
+                }
             }
+            if !is_again {
+                return ms;
+            }
+            ms += 1;
         }
-        ms
     }
 }
 
@@ -136,6 +170,7 @@ fn ops() -> impl Strategy<Value = Vec<Op>> {
         1 => Just(Found::NoProcess),
         1 => Just(Found::Nothing),
         6 => (0..3000u64, any::<bool>()).prop_map(|(ms, is_taken)| Found::SplitFrom(ms, is_taken)),
+        1 => (0..100u64).prop_map(Found::LockedTo),
     ];
     let op = prop_oneof![
         8 => (0..24usize, found).prop_map(|(pfn, found)| Op::Ask(pfn, found)),
@@ -158,16 +193,19 @@ proptest! {
         for op in ops {
             match op {
                 Op::Ask(pfn, found) => {
-                    let memory = match found {
-                        Found::SplitFrom(from, is_taken) => Found::SplitFrom(begin + from, is_taken),
+                    let found = match found {
+                        Found::LockedTo(of) => Found::LockedTo(ms() + of),
                         other => other,
                     };
-                    let mm = Mm::new(match memory {
-                        Found::NoProcess => Found::Nothing,
+                    let memory = match found {
+                        Found::SplitFrom(from, is_taken) => Found::SplitFrom(begin + from, is_taken),
+                        Found::LockedTo(to) => Found::LockedTo(begin + to),
                         other => other,
-                    });
-                    // Who faults is there, then.
-                    let mm = mm.mmget_not_zero().unwrap();
+                    };
+                    let process = Process { is_faulting: Arc::default(), memory };
+                    process.is_faulting.store(true, Relaxed);
+                    let mm = Mm::new(process.clone()).mmget_not_zero().unwrap();
+                    process.is_faulting.store(false, Relaxed);
                     let fault = Fault { mm: &mm, address: ADDRESS };
                     let asked = splitter.ask(&fault, pfn, OwnerId(1));
                     prop_assert_eq!(asked, model.ask(pfn, found, ms()));
@@ -181,7 +219,7 @@ proptest! {
             }
             prop_assert_eq!(splitter.done(), model.done);
             for pfn in 0..24 {
-                prop_assert_eq!(splitter.is_at(pfn), model.is_at(pfn, ms()));
+                prop_assert_eq!(splitter.is_at(pfn), model.is_at(pfn));
             }
         }
     }

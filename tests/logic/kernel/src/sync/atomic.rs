@@ -96,6 +96,11 @@ impl<T: Word> Atomic<T> {
     pub fn store<O: Order>(&self, value: T, _: O) {
         self.word().store(value.to_word(), O::ORDER);
     }
+
+    /// Writes it and gives what it was.
+    pub fn xchg<O: Order>(&self, value: T, _: O) -> T {
+        T::from_word(self.word().swap(value.to_word(), O::ORDER))
+    }
 }
 
 impl Atomic<u64> {
