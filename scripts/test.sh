@@ -60,14 +60,29 @@ clippy_companion() {
 	companion_cargo clippy --release --locked --all-targets --target x86_64-unknown-linux-gnu -- -D warnings
 }
 
-# Counted as cargo counts them, or as one failure if it did not come that far.
-unit_tests() {
-	local bad=0 passed failed ignored
-	step "unit tests of the companion" companion-unit \
-		companion_cargo test --release --locked --target x86_64-unknown-linux-gnu || bad=1
-	read -r passed failed ignored <<<"$(awk '/^test result:/ { p += $4; f += $6; i += $8 } END { print p + 0, f + 0, i + 0 }' "$LOGS/companion-unit.log")"
+# tests/logic with and without loom. It includes the module's pure files, which so are linted twice.
+clippy_logic() {
+	local loom
+	for loom in '' yes; do
+		LOOM=$loom logic_cargo clippy --locked --all-targets --target x86_64-unknown-linux-gnu -- -D warnings || return
+	done
+}
+
+# cargo_tests TITLE ROW COMMAND...: counts the tests as cargo does; counts one failure if
+# none ran, or if cargo failed before them.
+cargo_tests() {
+	local row=$2 bad=0 passed failed ignored
+	step "$@" --locked --target x86_64-unknown-linux-gnu || bad=1
+	read -r passed failed ignored <<<"$(awk '/^test result:/ { p += $4; f += $6; i += $8 } END { print p + 0, f + 0, i + 0 }' "$LOGS/$row.log")"
+	[ "$passed" -gt 0 ] || bad=1
 	[ "$bad" = 0 ] || [ "$failed" -gt 0 ] || failed=1
-	count companion-unit "$passed" "$failed" "$ignored"
+	count "$row" "$passed" "$failed" "$ignored"
+}
+
+unit_tests() {
+	cargo_tests "unit tests of the companion" companion-unit companion_cargo test --release
+	cargo_tests "pure logic against models" logic logic_cargo test
+	LOOM=yes cargo_tests "races in the pure logic" logic-loom logic_cargo test
 }
 
 shellcheck_all() {
@@ -82,6 +97,7 @@ test_everything() {
 	check "shellcheck" shellcheck shellcheck_all
 	check "clippy, module" clippy-module clippy_module
 	check "clippy, companion" clippy-companion clippy_companion
+	check "clippy, pure logic" clippy-logic clippy_logic
 	unit_tests
 	"$TOP/scripts/selftest.sh" || failed "runner: its own test" "ended before its end"
 	run_guests "$STRESS_FAST" "${GUESTS_TEST[@]}"

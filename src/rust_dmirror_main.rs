@@ -8,7 +8,8 @@
 //!
 //! # Lock order
 //!
-//! 1. `dmirror_growing`: held while a chunk is made, which waits for memory hotplug; with nothing held
+//! 1. with nothing held: `dmirror_growing`, held while a chunk is made, which waits for memory hotplug, and
+//!    `dmirror_ledger_switch`, held while a static key is switched
 //! 2. the layer's (`rust/mm/mod.rs`): `mmap_lock`, a mirror's table
 //! 3. `dmirror_chunks`: the list of chunks, held to copy it or to change it; no chunk is made or freed below it
 //! 4. leaves, below which nothing is taken but the layer's spinlock: `DEVICES`, `dmirror_reserve`, `dmirror_ready`, `dmirror_stuck`,

@@ -14,6 +14,7 @@ use super::{
     Size,
     HUGE_PAGES, //
 };
+use core::ops::Range;
 use kernel::prelude::*;
 
 const WORD: usize = u64::BITS as usize;
@@ -57,13 +58,12 @@ impl Bitmap {
         self.words[page / WORD] & (1 << (page % WORD)) != 0
     }
 
-    fn put(&mut self, page: usize) -> bool {
-        let was = self.contains(page);
-        if was {
+    /// Gives pages back that are all in use.
+    fn put(&mut self, pages: Range<usize>) {
+        self.used -= pages.len();
+        for page in pages {
             self.words[page / WORD] &= !(1 << (page % WORD));
-            self.used -= 1;
         }
-        was
     }
 }
 
@@ -183,7 +183,7 @@ impl<T: Clone + PartialEq> Slots<T> {
     ///
     /// # Errors
     ///
-    /// `EINVAL` if one of them is not in use like that. Those before it are given back.
+    /// `EINVAL` if one of them is not in use like that. Then none is given back.
     pub fn put(&mut self, first: usize, nr: usize) -> Result<Option<T>> {
         let at = first / HUGE_PAGES;
         let block = self.blocks.get_mut(at).ok_or(EINVAL)?;
@@ -198,12 +198,13 @@ impl<T: Clone + PartialEq> Slots<T> {
                 if nr > HUGE_PAGES - start {
                     return Err(EINVAL);
                 }
-                for page in start..start + nr {
-                    if !map.put(page) {
-                        return Err(EINVAL);
-                    }
-                    self.used -= 1;
+                let pages = start..start + nr;
+                // Before any goes: a block without pages would keep an owner.
+                if !pages.clone().all(|page| map.contains(page)) {
+                    return Err(EINVAL);
                 }
+                map.put(pages);
+                self.used -= nr;
                 self.hint = self.hint.min(at);
                 if map.used > 0 {
                     return Ok(None);
@@ -386,6 +387,10 @@ mod tests {
         let page = slots.take(Size::Page, &ME).ok_or(ENOENT)?;
         assert_eq!(slots.put(page + 1, 1), Err(EINVAL));
         assert_eq!(slots.put(page, HUGE_PAGES + 1), Err(EINVAL));
+        // None of those before it is given back, either.
+        assert_eq!(slots.put(page, 2), Err(EINVAL));
+        assert_eq!(slots.put(page, 1)?, Some(ME));
+        assert!(slots.is_free(0));
         Ok(())
     }
 

@@ -97,7 +97,10 @@ impl Table {
             Leaf::Small(words) => {
                 let words = &words[offset..offset + most];
                 let word = (*words.first()?)?;
-                let follows = |(at, next): (usize, &Option<Word>)| *next == word.checked_add(at);
+                // Behind the last number there is no word, and no page without one follows it.
+                let follows = |(at, next): (usize, &Option<Word>)| {
+                    next.is_some() && *next == word.checked_add(at)
+                };
                 Some(Hit {
                     word,
                     offset: 0,
@@ -173,10 +176,12 @@ impl Table {
 
     /// Forgets `pages`, and the whole leaf where one is covered by one word.
     pub fn clear(&mut self, pages: Range<usize>) {
+        if pages.is_empty() {
+            return;
+        }
         let key = pages.start / HUGE_PAGES;
         let first = key * HUGE_PAGES;
-        let is_part =
-            pages.start < pages.end && pages.end <= first + HUGE_PAGES && pages.len() < HUGE_PAGES;
+        let is_part = pages.end <= first + HUGE_PAGES && pages.len() < HUGE_PAGES;
         if !is_part {
             return self.clear_leaves(pages);
         }
@@ -267,6 +272,8 @@ mod tests {
         let mut table = Table::default();
         table.set_huge(0, word(5), &mut spare()?)?;
         table.set_huge(HUGE_PAGES, word(6), &mut spare()?)?;
+        table.clear(5..5);
+        assert_eq!(word_at(&table, 0), Some((5, 0)));
         table.clear(HUGE_PAGES - 1..HUGE_PAGES);
         assert_eq!(word_at(&table, 0), None);
         assert_eq!(word_at(&table, HUGE_PAGES), Some((6, 0)));
@@ -302,6 +309,7 @@ mod tests {
         table.clear(HUGE_PAGES - 1..HUGE_PAGES);
         // Nothing at all, and what has no leaf.
         table.clear(5..5);
+        table.clear(Range { start: 6, end: 4 });
         table.clear(3 * HUGE_PAGES + 1..3 * HUGE_PAGES + 2);
         let gone = (0..2 * HUGE_PAGES).filter(|page| word_at(&table, *page).is_none());
         assert!(gone.eq([1, 2, HUGE_PAGES - 1]));
@@ -331,6 +339,8 @@ mod tests {
         let mut table = Table::default();
         let words = [10, 11, 12, 14, 0, 16].map(Word::new);
         table.set_all(2, words.into_iter(), |_| false, &mut spare()?)?;
+        let last = [usize::MAX - 1, usize::MAX, 0, 1].map(Word::new);
+        table.set_all(20, last.into_iter(), |_| false, &mut None)?;
         let length = |page, most| table.run(page, most).map(|hit| hit.nr);
         assert_eq!(length(2, 9), Some(3));
         assert_eq!(length(3, 9), Some(2));
@@ -338,6 +348,7 @@ mod tests {
         assert_eq!(length(2, 0), None);
         assert_eq!(length(5, 9), Some(1));
         assert_eq!(length(6, 9), None);
+        assert_eq!(length(20, 9), Some(2));
         Ok(())
     }
 

@@ -3,7 +3,7 @@
 #
 # What runs in the guest beside our module: the kernel's own selftest and the C
 # driver, both built out of the source package and kept in the cache, and our
-# companion program.
+# companion program; and what runs without a guest, the module's pure logic.
 
 build_hmm_tests() {
 	in_root sh -e -c '
@@ -162,6 +162,14 @@ CARGO_TARGET=cargo-$(digest "$ROOT_KEY" "$TOP")
 companion_cargo() {
 	in_root CARGO_TARGET_DIR="/cache/$CARGO_TARGET" RUSTFLAGS="-C target-feature=+crt-static" \
 		CARGO_TERM_COLOR=never sh -e -c 'cd tests/selftests && exec cargo "$@"' sh "$@"
+}
+
+# logic_cargo COMMAND [ARGUMENT...] for tests/logic; LOOM=yes selects the tests that loom
+# runs. Two target directories, since other flags would rebuild everything.
+logic_cargo() {
+	in_root CARGO_TARGET_DIR="/cache/$CARGO_TARGET/logic${LOOM:+-loom}" RUSTFLAGS="${LOOM:+--cfg loom}" \
+		${PROPTEST_CASES:+PROPTEST_CASES="$PROPTEST_CASES"} \
+		CARGO_TERM_COLOR=never sh -e -c 'cd tests/logic && exec cargo "$@"' sh "$@"
 }
 
 # Sets COMPANION to the static program that demonstrates and tests the driver.

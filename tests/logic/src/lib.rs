@@ -1,0 +1,40 @@
+// SPDX-License-Identifier: GPL-2.0
+
+//! Compiles the module's pure logic for the host, from the module's own files, and tests it.
+//!
+//! The tree of modules is the module's. Files that call into the kernel are replaced by stubs with the
+//! few items that the pure files use. Three kinds of tests run:
+//!
+//! - the KUnit suites of the files;
+//! - `properties` and `inside`: random sequences of operations; a naive model predicts each result;
+//! - `races`, with `--cfg loom`: all interleavings of a few threads.
+//!
+//! `rust/queue.rs` is not explored: its only shared state is the kernel's workqueue. `layer/queue.rs`
+//! stands for it, with the guarantees that `include/linux/workqueue.h` gives.
+
+#![cfg_attr(any(loom, not(test)), allow(dead_code))]
+
+#[path = "../../../src/coherent.rs"]
+pub mod coherent;
+#[path = "../../../src/inject.rs"]
+pub mod inject;
+pub mod layer;
+#[path = "../../../src/ledger.rs"]
+pub mod ledger;
+pub mod migrate;
+#[path = "../../../src/pause.rs"]
+pub mod pause;
+#[path = "../../../src/range.rs"]
+pub mod range;
+#[path = "../../../src/ready.rs"]
+pub mod ready;
+#[path = "../../../src/stats.rs"]
+pub mod stats;
+pub mod trace;
+#[path = "../../../src/uapi.rs"]
+pub mod uapi;
+
+#[cfg(all(test, not(loom)))]
+mod properties;
+#[cfg(all(test, loom))]
+mod races;
