@@ -97,8 +97,7 @@ impl Cell {
     pub fn races(&self) -> bool {
         self.way.is_eviction()
             || matches!(self.way, Way::FaultSplit | Way::FaultMappedSmall)
-            || self.action == Action::Release
-            || self.action == Action::Fork
+            || matches!(self.action, Action::Release | Action::Fork | Action::Collapse)
             || self.action.needs_page()
     }
 
