@@ -51,7 +51,7 @@ prepare_guest() {
 	MM_TESTS=()
 	[[ " $steps " != *' mm-selftests '* ]] || provide_mm_selftests
 	# The companion is built once for all guests of a run.
-	[ -n "${COMPANION:-}" ] || [[ ! " $steps " =~ ' '(demo|companion|interleave|interleave-sample|good-parameters|mm-selftests|races|stress|bench[a-z-]*)' ' && $steps != shell ]] ||
+	[ -n "${COMPANION:-}" ] || [[ ! " $steps " =~ ' '(demo|companion|interleave[a-z-]*|good-parameters|mm-selftests|races|stress|bench[a-z-]*)' ' && $steps != shell ]] ||
 		provide_companion
 	SWAP_DISK=''
 	[[ " $steps " != *' stress '* ]] || provide_swap_disk
@@ -148,7 +148,7 @@ judge_ktap() {
 	fi
 	case $step in
 	hmm-tests | hmm-tests-quick) judge_hmm_tests "$name" "$step" "$file" "$PASSED" ;;
-	companion | interleave | interleave-sample | defects | stress) judge_companion "$name" "$step" "$file" ;;
+	companion | interleave* | defects | stress) judge_companion "$name" "$step" "$file" ;;
 	esac
 }
 

@@ -53,6 +53,9 @@ pub struct Options {
     /// Of the interleavings every Nth only, spread over the table
     #[arg(long, value_name = "N", default_value_t = 1, value_parser = value_parser!(u16).range(1..=1000))]
     sample: u16,
+    /// All but those that --sample chooses
+    #[arg(long, requires = "sample")]
+    but: bool,
     /// Also cases that the kernel is known not to survive: with the C driver, or for a bug of the core
     #[arg(long)]
     destructive: bool,
@@ -88,7 +91,7 @@ pub fn run(options: &Options) -> Result<u8> {
     let suite: Vec<&Case> = match options.suite {
         Suite::Cases => cases::all().collect(),
         Suite::Interleavings => {
-            interleave::cases(options.sample.into(), options.destructive).collect()
+            interleave::cases(options.sample.into(), options.but, options.destructive).collect()
         }
     };
     let chosen: Vec<_> = suite

@@ -79,7 +79,7 @@ mod tests {
     #[test]
     fn names_are_unique_and_plain() {
         let mut seen = HashSet::new();
-        for case in super::all().chain(super::interleave::cases(1, false)) {
+        for case in super::all().chain(super::interleave::cases(1, false, false)) {
             assert!(seen.insert(case.name), "{} twice", case.name);
             assert!(case
                 .name

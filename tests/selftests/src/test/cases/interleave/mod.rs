@@ -19,9 +19,9 @@ use crate::test::case::Case;
 
 pub use markdown::print;
 
-/// Every `sample`th of the cells, spread over the table; with `destructive`, those that this kernel does not
-/// survive are not skipped.
-pub fn cases(sample: usize, destructive: bool) -> impl Iterator<Item = &'static Case> {
+/// Every `sample`th of the cells, spread over the table, or all but these; with `destructive`, those that this
+/// kernel does not survive are not skipped.
+pub fn cases(sample: usize, but: bool, destructive: bool) -> impl Iterator<Item = &'static Case> {
     static CASES: OnceLock<Vec<(usize, Case)>> = OnceLock::new();
     let cases = CASES.get_or_init(|| {
         let case = |cell: table::Cell| {
@@ -38,6 +38,6 @@ pub fn cases(sample: usize, destructive: bool) -> impl Iterator<Item = &'static 
     });
     cases
         .iter()
-        .filter(move |(number, _)| number % sample == 0)
+        .filter(move |(number, _)| (number % sample == 0) != but)
         .map(|(_, case)| case)
 }

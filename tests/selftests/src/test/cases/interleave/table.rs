@@ -97,7 +97,10 @@ impl Cell {
     pub fn races(&self) -> bool {
         self.way.is_eviction()
             || matches!(self.way, Way::FaultSplit | Way::FaultMappedSmall)
-            || matches!(self.action, Action::Release | Action::Fork | Action::Collapse)
+            || matches!(
+                self.action,
+                Action::Release | Action::Fork | Action::Collapse
+            )
             || self.action.needs_page()
     }
 
