@@ -9,7 +9,7 @@ mod lists;
 mod worker;
 
 use std::{
-    sync::atomic::{AtomicBool, Ordering},
+    sync::atomic::{AtomicBool, AtomicUsize, Ordering},
     thread,
     time::{Duration, Instant},
 };
@@ -60,6 +60,9 @@ pub fn run(options: &Options) -> Result<u8> {
     Ok(0)
 }
 
+/// How much longer it may take until each worker has come round once.
+const OVERTIME: Duration = Duration::from_secs(30);
+
 /// Lets the workers with these numbers loose on one huge page, and looks whether all is well afterwards.
 pub fn race(numbers: &[u8], duration: Duration) -> Result<()> {
     let workers = numbers
@@ -76,7 +79,14 @@ pub fn race(numbers: &[u8], duration: Duration) -> Result<()> {
         area: &area,
     };
     let (stop, end) = (AtomicBool::new(false), Instant::now() + duration);
-    let running = || !stop.load(Ordering::Relaxed) && Instant::now() < end;
+    // On a busy machine, somebody may come round only later.
+    let missing = AtomicUsize::new(workers.len());
+    let running = |times| {
+        missing.fetch_sub(usize::from(times == 1), Ordering::Relaxed);
+        let now = Instant::now();
+        let is_on = now < end || missing.load(Ordering::Relaxed) > 0 && now < end + OVERTIME;
+        is_on && !stop.load(Ordering::Relaxed)
+    };
     let counts = thread::scope(|scope| {
         let threads: Vec<_> = workers
             .iter()

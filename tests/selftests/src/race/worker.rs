@@ -85,11 +85,11 @@ impl Worker {
         }
     }
 
-    /// Until `running` says no; gives how often.
-    pub fn work(self, page: &Page<'_>, running: &dyn Fn() -> bool) -> Result<u64> {
+    /// Until `running`, which is told how often it has been, says no; gives how often.
+    pub fn work(self, page: &Page<'_>, running: &dyn Fn(u64) -> bool) -> Result<u64> {
         let mut times = 0;
         let mut data = vec![0u8; HUGE * PAGE_SIZE];
-        while running() {
+        while running(times) {
             self.once(page, &mut data)
                 .with_context(|| self.about().to_string())?;
             times += 1;
