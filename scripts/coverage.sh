@@ -47,7 +47,7 @@ provide_lcov() {
 }
 
 pages() {
-	in_root genhtml --quiet --legend --title rust_dmirror --prefix /repo --prefix "/cache/${OWN_SOURCE##*/}" \
+	in_root genhtml --quiet --rc derive_function_end_line=0 --legend --title rust_dmirror --prefix /repo --prefix "/cache/${OWN_SOURCE##*/}" \
 		--output-directory /repo/build/coverage/html /repo/build/coverage/lcov.info
 }
 

@@ -2,11 +2,10 @@
 
 //! A QEMU TCG plugin that records which instructions of the guest's kernel were executed.
 //!
-//! QEMU translates a block of instructions when it is about to run it for the first time, so an instruction
-//! counts as executed when it is translated, and execution itself is not slowed down. A block ends at each
-//! jump, call or return, and at each instruction that always traps. What it can hold too much is what follows
-//! an instruction that faults in the middle of it: an access to user memory, to an entry of a page table
-//! that is not mapped, and the like. Of the kernel's code, only what has an entry in `__ex_table` may do so.
+//! QEMU translates a block of instructions when it is about to run it for the first time. The plugin records the
+//! block then, which does not slow down its execution. A block ends at each jump, call or return, and at
+//! each instruction that always traps. If an instruction in the middle of a block faults, those behind it are
+//! recorded although they did not run. In the kernel, only instructions with an entry in `__ex_table` may fault.
 //!
 //! `-plugin FILE.so,out=FILE`: the addresses go to that file when QEMU ends, also by SIGTERM.
 //!

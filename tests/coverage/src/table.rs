@@ -10,15 +10,23 @@ use std::fmt::{self, Write};
 
 const HEAD: &str = "\
 <!-- SPDX-License-Identifier: GPL-2.0 -->
-<!-- Written by make coverage; the reasons are in tests/coverage/reasons.toml. -->
+<!-- Written by make coverage. Reasons come from tests/coverage/reasons.toml. -->
 
 # Lines that the suites execute
 
-A line counts if it has code in the module of the kernel `coverage` (`own` with debug information) or of Debian's
-kernel; it is executed if any instruction of it was, in any guest. Tests are not counted: modules with `#[kunit_tests]`, and
-what KUnit cases need. A QEMU plugin records the instructions when they are translated, which is when they are about to run
-(`tests/coverage/src/plugin.rs`): what follows an instruction that faults in the middle of a block counts, and of two lines that the
-compiler made one instruction of, without a jump, each does. A generic function that nobody uses has no code.
+`make coverage` boots the guests of `make test` and `make test-all` under a QEMU plugin
+(`tests/coverage/src/plugin.rs`), which records the address of each instruction that runs. Debug information maps
+addresses to lines.
+
+- A line counts if the module has an instruction for it: on the kernel `coverage`, which is `own` with debug
+  information, or on Debian's kernel. A generic function that nothing instantiates has none.
+- A line is executed if any of its instructions ran in any guest. No line says whether a condition was both true and false.
+- For `coverage`, rustc runs no LLVM passes. With them, half of the lines have no instruction of their own,
+  among them most that return an error. Debian's kernel runs the module as it is built for use.
+- Tests do not count: modules with `#[kunit_tests]`, and the helpers of KUnit cases.
+- QEMU translates a block of instructions when it is about to run, and the plugin records the block then. If an
+  instruction in the middle of a block faults, those behind it count although they did not run. In the
+  kernel only accesses with an exception table entry may fault, and user accesses are in their own helpers.
 ";
 
 /// `conditions` says in a line what ran.
