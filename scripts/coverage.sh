@@ -1,11 +1,11 @@
 #!/bin/bash
 # SPDX-License-Identifier: GPL-2.0
 #
-# make coverage: the guests of make test and make test-all that run our driver, under a QEMU plugin that
-# records what they execute, and from that the lines of rust/, src/ and the core that no guest executed.
-# Where a guest has the kernel own, it has the same with debug information here; Debian's has none, but
-# the module that is built for it has. Left out are the kernel debug, which executes nothing else of ours, what
-# measures, and all interleavings: a third of them is in another guest.
+# make coverage: boots the guests of make test and make test-all that run our driver under a QEMU plugin that
+# records what they execute, and reports which lines of rust/, src/ and the core no guest executed. The kernel
+# coverage, which has debug information, takes the place of own. Debian's kernel has none, but the module has.
+# Left out: the kernel debug, which runs the same cases; benchmarks; the guests with all interleavings, of which
+# "own" runs a third.
 set -euo pipefail
 # shellcheck source=scripts/lib/all.sh
 . "$(dirname "${BASH_SOURCE[0]}")/lib/all.sh"
@@ -28,7 +28,7 @@ coverage_guests() {
 	done
 }
 
-# report_on GUEST...: its arguments for them.
+# report_arguments GUEST...: one argument of the report a line.
 report_arguments() {
 	local entry name kernel rest
 	for entry; do
@@ -38,7 +38,7 @@ report_arguments() {
 	done
 }
 
-# genhtml is not in the build root, which everything in the cache is keyed by.
+# lcov is not among ROOT_PACKAGES: those are the key of everything in the cache.
 provide_lcov() {
 	in_root sh -c 'command -v genhtml' >/dev/null ||
 		step "installing lcov in the build root" lcov \
@@ -51,7 +51,7 @@ pages() {
 		--output-directory /repo/build/coverage/html /repo/build/coverage/lcov.info
 }
 
-# KVM executes what no plugin sees.
+# Plugins need TCG.
 export DMIRROR_ACCEL=tcg
 # As make test-all takes them.
 export RACES=${RACES:-15} RACE_SECONDS=${RACE_SECONDS:-4}

@@ -1,8 +1,9 @@
 // SPDX-License-Identifier: GPL-2.0
 
-//! What one guest executed: the addresses that the plugin wrote, and where the guest's modules were.
+//! A guest: the addresses that the plugin wrote for it, and where its modules were loaded.
 //!
-//! Steps of the guest print, after each `insmod`, `section MODULE SECTION ADDRESS` for all modules there are.
+//! After each `insmod`, the guest's steps print `section MODULE SECTION ADDRESS` for each code section of each module
+//! (`sections` in `scripts/guest/ktap.sh`).
 
 use crate::image;
 use anyhow::{Context as _, Result};
@@ -11,7 +12,7 @@ use std::{
     path::PathBuf,
 };
 
-/// Where modules are, if the kernel is where it was linked to be: above its image, below the fixed mappings.
+/// Where x86-64 loads modules without KASLR: above the kernel image, below the fixed mappings.
 const MODULES: std::ops::Range<u64> = 0xffff_ffff_a000_0000..0xffff_ffff_ff00_0000;
 
 /// A guest, as the command line names it.
@@ -41,7 +42,7 @@ impl std::str::FromStr for Guest {
     }
 }
 
-/// A section of a module that a guest had somewhere, at least for a while.
+/// Where a section of a module was, at least for a while.
 #[derive(Debug, PartialEq, Eq, PartialOrd, Ord)]
 struct Place {
     start: u64,
@@ -50,14 +51,14 @@ struct Place {
     section: String,
 }
 
-/// Addresses of a module, as offsets in its sections.
+/// Executed addresses of the module area, by the module that they are of.
 #[derive(Default, Debug, PartialEq)]
 pub struct InModules {
-    /// Of the module that was asked for: section, offset in it.
+    /// Section and offset of each address in the module that was asked for.
     pub executed: Vec<(String, u64)>,
-    /// Addresses where at different times different things were: these count for none.
+    /// Number of addresses that were of two places at different times. They count for neither.
     pub ambiguous: usize,
-    /// Addresses where nothing was that a step told of.
+    /// Number of addresses that are of no place: trampolines, or a module whose `insmod` no step reported.
     pub unknown: usize,
 }
 
@@ -70,7 +71,7 @@ impl Guest {
             .into_owned()
     }
 
-    /// All executed addresses, ascending.
+    /// Returns all executed addresses, ascending.
     pub fn addresses(&self) -> Result<Vec<u64>> {
         let path = self.dir.join("executed");
         let bytes = std::fs::read(&path).with_context(|| path.display().to_string())?;
@@ -83,7 +84,7 @@ impl Guest {
         Ok(addresses)
     }
 
-    /// Which of `addresses` were of the module.
+    /// Sorts `addresses` by module, with what the guest's steps printed.
     pub fn in_modules(&self, addresses: &[u64]) -> Result<InModules> {
         let path = self.dir.join("output.log");
         let log = std::fs::read(&path).with_context(|| path.display().to_string())?;
@@ -106,7 +107,7 @@ impl Guest {
     }
 }
 
-/// What `Pages::write` wrote.
+/// Decodes what `Pages::write` wrote.
 fn addresses(bytes: &[u8]) -> Result<Vec<u64>> {
     let words = bytes.chunks_exact(8);
     anyhow::ensure!(words.remainder().is_empty(), "the file was cut off");
@@ -116,7 +117,7 @@ fn addresses(bytes: &[u8]) -> Result<Vec<u64>> {
         .collect())
 }
 
-/// All places that a log tells of, each once.
+/// Collects the places that a guest's output reports, each once.
 fn places(
     log: &str,
     sizes: impl Fn(&str) -> Result<HashMap<String, u64>>,

@@ -1,9 +1,9 @@
 // SPDX-License-Identifier: GPL-2.0
 
-//! What was executed, `vmlinux` or a module: its sections, and which addresses are of which line.
+//! An ELF file with debug information, `vmlinux` or a module: its code sections, and the line of each address.
 //!
-//! A module is a relocatable file. Its sections are laid out here one after the other, as no kernel has them,
-//! and what the debug sections say is relocated to that; [`Image::section`] translates.
+//! A module is a relocatable file, whose sections have no addresses. Each code section gets an invented one here,
+//! and the debug sections are relocated to those. [`Image::section`] returns it.
 
 use anyhow::{Context as _, Result};
 use gimli::{EndianArcSlice, LittleEndian, Reader as _, SectionId};
@@ -20,22 +20,22 @@ use std::{
 
 type Reader = EndianArcSlice<LittleEndian>;
 
-/// Where the first section of a module is put, and how far the next one is from it.
+/// The invented address of a module's first section, and the distance of the others.
 const FIRST: u64 = 1 << 40;
 const STRIDE: u64 = 1 << 32;
 
-/// A section with code.
+/// A code section.
 pub struct Section {
     pub name: String,
     pub start: u64,
     pub size: u64,
 }
 
-/// Addresses, `start` to `end`, of one line. A line has many of them.
+/// An address range of one line. A line may have many.
 pub struct Row {
     pub start: u64,
     pub end: u64,
-    /// Absolute, where the compiler saw it.
+    /// Absolute path, as the compiler saw it.
     pub file: Rc<str>,
     pub line: u32,
 }
@@ -61,13 +61,13 @@ impl Image {
         })
     }
 
-    /// Where a section with code is here.
+    /// The code section of this name, with its address.
     pub fn section(&self, name: &str) -> Option<&Section> {
         self.sections.iter().find(|section| section.name == name)
     }
 
-    /// The rows of all units whose name `wanted` says yes to, without those of line 0 and those that no section
-    /// has: the linker drops sections, but not what is said about them.
+    /// The rows of all units for whose name `wanted` is true. Without rows of line 0, and without those outside of
+    /// all sections: the linker drops sections, but not their debug information.
     pub fn rows(&self, wanted: impl Fn(&str) -> bool) -> Result<Vec<Row>> {
         let mut rows = Vec::new();
         let mut units = self.dwarf.units();
@@ -147,7 +147,7 @@ impl Image {
         Ok(without_dots(&path))
     }
 
-    /// The function that the code at an address is of: if it was inlined, the inlined one.
+    /// The name of the function at an address; of the innermost one if functions were inlined there.
     pub fn function(&self, address: u64) -> Option<String> {
         let mut frames = self.names.find_frames(address).skip_all_loads().ok()?;
         let name = frames.next().ok()??.function?;
@@ -155,7 +155,7 @@ impl Image {
     }
 }
 
-/// `/repo/src/../rust/lib.rs` is `/repo/rust/lib.rs`.
+/// Resolves `..`: `/repo/src/../rust/lib.rs` is `/repo/rust/lib.rs`.
 fn without_dots(path: &Path) -> String {
     let mut whole = PathBuf::new();
     for part in path.components() {
@@ -196,7 +196,7 @@ fn code_sections(file: &object::File<'_>) -> HashMap<SectionIndex, Section> {
         .collect()
 }
 
-/// The names and sizes of the sections with code, for a file of which nothing else is wanted.
+/// The names and sizes of a file's code sections. It needs no debug information.
 pub fn sizes(path: &Path) -> Result<HashMap<String, u64>> {
     let data = std::fs::read(path).with_context(|| path.display().to_string())?;
     let file = object::File::parse(&*data).with_context(|| path.display().to_string())?;
@@ -206,7 +206,7 @@ pub fn sizes(path: &Path) -> Result<HashMap<String, u64>> {
         .collect())
 }
 
-/// The contents of a debug section, relocated; empty if there is none.
+/// Returns the contents of a debug section, relocated; empty if there is none.
 fn debug_section(
     file: &object::File<'_>,
     code: &HashMap<SectionIndex, Section>,
@@ -222,7 +222,7 @@ fn debug_section(
     Ok(EndianArcSlice::new(data.into(), LittleEndian))
 }
 
-/// What a debug section refers to is a symbol, or a section as one, and a distance from it.
+/// Applies the relocations of a debug section. On x86-64 all of them are symbol plus addend.
 fn relocate(
     file: &object::File<'_>,
     code: &HashMap<SectionIndex, Section>,

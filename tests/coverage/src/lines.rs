@@ -23,7 +23,7 @@ pub struct Line {
     pub function: String,
     /// How many guests executed it.
     pub guests: usize,
-    /// Why it is not executed; from a file.
+    /// Why it is not executed, from `reasons.toml`.
     pub reason: Option<String>,
 }
 
@@ -49,7 +49,7 @@ struct Seen {
     functions: BTreeSet<String>,
 }
 
-/// What all guests of all kernels have executed.
+/// The lines of all images, and the guests that executed each.
 #[derive(Default)]
 pub struct Gathered(BTreeMap<String, BTreeMap<u32, Seen>>);
 
@@ -60,8 +60,8 @@ pub struct Rows<'a> {
 }
 
 impl<'a> Rows<'a> {
-    /// All rows of files of which `wanted` says so. `units` says which units have them; to read all of those
-    /// of a kernel takes time.
+    /// Returns the rows of files for which `wanted` is true. Only units for which `units` is true are read: those of
+    /// a whole kernel take time.
     pub fn of(
         image: &'a Image,
         top: &Path,
@@ -92,7 +92,7 @@ impl<'a> Rows<'a> {
 }
 
 impl Gathered {
-    /// Lines of the rows, executed by nobody until now.
+    /// Adds the lines of the rows, as not executed.
     pub fn declare(&mut self, rows: &Rows<'_>) {
         for (file, row) in &rows.rows {
             let seen = self
@@ -108,7 +108,7 @@ impl Gathered {
         }
     }
 
-    /// A line is executed if anything of it is. `addresses` are ascending.
+    /// Marks the lines of which any instruction is at one of `addresses`, which are ascending.
     pub fn execute(&mut self, rows: &Rows<'_>, addresses: &[u64], guest: usize) {
         for (file, row) in &rows.rows {
             let first = addresses.partition_point(|&address| address < row.start);
@@ -127,7 +127,7 @@ impl Gathered {
         }
     }
 
-    /// The files of a tree with their text, without tests, and without what is not in the scope.
+    /// Returns the files of a tree, with their text. Tests, and functions outside of the scope, are left out.
     pub fn files(self, top: &Path, core: bool, scope: &Scope) -> Result<Vec<File>> {
         let mut files = Vec::new();
         for (path, seen) in self.0 {
@@ -171,7 +171,7 @@ impl Gathered {
     }
 }
 
-/// How much of something was executed.
+/// Sums over files.
 #[derive(Default, Clone, Copy, Debug, PartialEq)]
 pub struct Total {
     pub lines: usize,

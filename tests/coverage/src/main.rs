@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: GPL-2.0
 
-//! Which lines of the module, and of the core below it, the guests executed: from the addresses that the plugin
-//! (`plugin.rs`) wrote for each of them, and the debug information of what they ran.
+//! Reports which lines of the module and of the core the guests executed. Input are the addresses that the plugin
+//! (`plugin.rs`) wrote for each guest, and the debug information of the module and the kernel that it ran.
 
 mod guest;
 mod image;
@@ -59,14 +59,14 @@ fn main() -> Result<()> {
     let scope = Scope::read(&here.join("scope.toml"))?;
     let mut files = module_files(&arguments, &scope)?;
     files.extend(core_files(&arguments, &scope)?);
-    // What can be shown is shown, also if a reason is wrong.
+    // A wrong reason fails the run, but the report is written all the same.
     let reasons = reasons::apply(&here.join("reasons.toml"), &mut files);
     write(&arguments, &files, &scope)?;
     summary(&files, &scope);
     reasons
 }
 
-/// The guests that ran the same image.
+/// Groups guests by the image that they ran.
 fn by_image<'a>(
     guests: &'a [Guest],
     image: impl Fn(&'a Guest) -> Option<&'a Path>,
@@ -104,7 +104,7 @@ fn module_files(arguments: &Arguments, scope: &Scope) -> Result<Vec<File>> {
             executed.sort_unstable();
             gathered.execute(&rows, &executed, number);
             println!(
-                "{}: {} instructions of the module; of none that a step told of {}; of what shared its place {}",
+                "{}: {} instructions of the module executed; {} in no module that a step reported, {} dropped as ambiguous",
                 guest.name(),
                 executed.len(),
                 found.unknown,

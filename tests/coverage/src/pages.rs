@@ -1,9 +1,8 @@
 // SPDX-License-Identifier: GPL-2.0
 
-//! A set of executed addresses: a bit for each byte of each page that has any, and a file of it.
+//! A set of executed addresses: a bitmap for each page, with a bit for each byte.
 //!
-//! The file is the addresses in ascending order, eight bytes each,
-//! little endian.
+//! In a file it is the addresses in ascending order, eight bytes each, little endian.
 
 use std::{
     collections::BTreeMap,
@@ -17,7 +16,7 @@ const WORDS: usize = PAGE as usize / 64;
 pub struct Pages(BTreeMap<u64, Box<[u64; WORDS]>>);
 
 impl Pages {
-    /// Empty, in a constant as well.
+    /// Returns an empty set.
     pub const fn new() -> Self {
         Self(BTreeMap::new())
     }
@@ -31,7 +30,7 @@ impl Pages {
         page[bit / 64] |= 1 << (bit % 64);
     }
 
-    /// Ascending.
+    /// Iterates over the addresses, ascending.
     pub fn iter(&self) -> impl Iterator<Item = u64> + '_ {
         self.0.iter().flat_map(|(page, words)| {
             (0..PAGE)

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: GPL-2.0
 
-//! Why lines are not executed, from `reasons.toml`, which people write.
+//! The reasons why lines are not executed, from `reasons.toml`, which is written by hand.
 
 use crate::lines::{File, Line};
 use anyhow::{Context as _, Result};
@@ -14,7 +14,7 @@ struct All {
     reason: Vec<Reason>,
 }
 
-/// For the lines of a file that are not executed, in a function, with a text, or both.
+/// A reason for lines of a file that are not executed: those of a function, those with a text, or those with both.
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
 struct Reason {
@@ -24,7 +24,7 @@ struct Reason {
     /// Part of the line.
     line: Option<String>,
     why: String,
-    /// In some runs the line is executed: what is raced for.
+    /// The line is executed in some runs, for example because it takes a race.
     #[serde(default)]
     sometimes: bool,
 }
@@ -52,11 +52,11 @@ impl Reason {
     }
 }
 
-/// Gives the lines their reasons; the first that is of a line counts.
+/// Sets the reason of each line; the first entry that matches counts.
 ///
 /// # Errors
 ///
-/// An entry is of no line: it is executed now, or was changed.
+/// An entry matches no line: the line is executed now, or was changed.
 pub fn apply(path: &Path, files: &mut [File]) -> Result<()> {
     let text = std::fs::read_to_string(path).with_context(|| path.display().to_string())?;
     give(&text, files).with_context(|| path.display().to_string())
@@ -68,7 +68,7 @@ fn give(text: &str, files: &mut [File]) -> Result<()> {
     for reason in &all.reason {
         anyhow::ensure!(
             reason.function.is_some() || reason.line.is_some(),
-            "a reason for all of {}; which function or line?",
+            "an entry for all of {}; add function = or line =",
             reason.file
         );
         let mut found = false;
@@ -88,7 +88,7 @@ fn give(text: &str, files: &mut [File]) -> Result<()> {
     }
     anyhow::ensure!(
         idle.is_empty(),
-        "these are reasons for nothing; executed now, or changed? Remove or mend them:\n{}",
+        "entries that match no line (executed now, or changed?); remove or correct them:\n{}",
         idle.join("\n")
     );
     Ok(())

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: GPL-2.0
 
-//! What is reported on, from `scope.toml`.
+//! The files and functions to report on, from `scope.toml`.
 
 use crate::lines::File;
 use anyhow::{Context as _, Result};
@@ -21,7 +21,7 @@ pub struct Scope {
 #[serde(deny_unknown_fields)]
 struct Core {
     file: String,
-    /// All of them, if none is named.
+    /// Empty means all.
     #[serde(default)]
     functions: Vec<String>,
 }
@@ -32,12 +32,12 @@ impl Scope {
         toml::from_str(&text).with_context(|| path.display().to_string())
     }
 
-    /// A file of the repository.
+    /// Whether to report on a file of the repository.
     pub fn has_file(&self, path: &str) -> bool {
         self.directory(path).is_some() && !self.tests.iter().any(|test| test == path)
     }
 
-    /// The directory of the repository that a file is in.
+    /// Returns the directory of `directories` that a file is below.
     pub fn directory(&self, path: &str) -> Option<&str> {
         let below = |directory: &&String| Path::new(path).starts_with(directory);
         self.directories.iter().find(below).map(String::as_str)
@@ -47,12 +47,12 @@ impl Scope {
         self.directories.iter().map(String::as_str)
     }
 
-    /// A file of the kernel.
+    /// Whether to report on a file of the kernel.
     pub fn has_core_file(&self, path: &str) -> bool {
         self.core.iter().any(|core| core.file == path)
     }
 
-    /// Whether a function of a file that is reported on is, too.
+    /// Whether to report on a function of a file.
     pub fn has(&self, path: &str, function: &str) -> bool {
         match self.core.iter().find(|core| core.file == path) {
             Some(core) => {
@@ -62,8 +62,7 @@ impl Scope {
         }
     }
 
-    /// Fails if something that is named has no code: it has another name by now, or all of it was inlined
-    /// into nothing.
+    /// Checks that each named file and function of the kernel has code, under that name.
     pub fn check(&self, files: &[File]) -> Result<()> {
         for core in &self.core {
             let file = files

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: GPL-2.0
 
-//! What source files say about their lines: which function each is of, and which are tests.
+//! The functions and tests of a Rust source file, by line.
 
 use anyhow::{Context as _, Result};
 use proc_macro2::Span;
@@ -12,7 +12,7 @@ use syn::{
 
 /// A function of a Rust file.
 pub struct Function {
-    /// With the type or trait that it is of.
+    /// With its module, type and trait.
     pub name: String,
     pub lines: RangeInclusive<u32>,
 }
@@ -36,7 +36,7 @@ impl Source {
         self.tests.iter().any(|lines| lines.contains(&line))
     }
 
-    /// The innermost function that a line is in.
+    /// Returns the innermost function around a line.
     pub fn function(&self, line: u32) -> Option<&Function> {
         self.functions
             .iter()
