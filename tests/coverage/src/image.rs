@@ -254,6 +254,72 @@ fn relocate(
 mod tests {
     use super::*;
 
+    /// A module with two code sections, and a `.debug_addr` that refers to 4 bytes behind `init` in the second.
+    fn module() -> Vec<u8> {
+        use object::write::{Object, Relocation, Symbol, SymbolSection};
+        let mut file = Object::new(
+            object::BinaryFormat::Elf,
+            object::Architecture::X86_64,
+            object::Endianness::Little,
+        );
+        let text = file.section_id(object::write::StandardSection::Text);
+        file.append_section_data(text, &[0x90; 16], 16);
+        let init = file.add_section(
+            Vec::new(),
+            b".init.text".to_vec(),
+            object::SectionKind::Text,
+        );
+        file.append_section_data(init, &[0x90; 8], 1);
+        let symbol = file.add_symbol(Symbol {
+            name: b"init".to_vec(),
+            value: 2,
+            size: 4,
+            kind: object::SymbolKind::Text,
+            scope: object::SymbolScope::Compilation,
+            weak: false,
+            section: SymbolSection::Section(init),
+            flags: object::SymbolFlags::None,
+        });
+        let debug = file.add_section(
+            Vec::new(),
+            b".debug_addr".to_vec(),
+            object::SectionKind::Debug,
+        );
+        file.append_section_data(debug, &[0; 16], 1);
+        let flags = object::RelocationFlags::Elf {
+            r_type: elf::R_X86_64_64,
+        };
+        file.add_relocation(
+            debug,
+            Relocation {
+                offset: 8,
+                symbol,
+                addend: 4,
+                flags,
+            },
+        )
+        .unwrap();
+        file.write().unwrap()
+    }
+
+    #[test]
+    fn debug_sections_are_relocated_to_the_invented_addresses() {
+        let data = module();
+        let file = object::File::parse(&*data).unwrap();
+        let code = code_sections(&file);
+        let init = code
+            .values()
+            .find(|section| section.name == ".init.text")
+            .unwrap();
+        assert_eq!(init.size, 8);
+        assert!(code
+            .values()
+            .all(|section| section.name == init.name || section.start != init.start));
+        let mut debug = debug_section(&file, &code, SectionId::DebugAddr).unwrap();
+        assert_eq!(debug.read_u64().unwrap(), 0);
+        assert_eq!(debug.read_u64().unwrap(), init.start + 2 + 4);
+    }
+
     #[test]
     fn paths_of_one_file_are_one() {
         assert_eq!(
