@@ -2,7 +2,7 @@
 #
 # Doors to scripts/, no more. Kbuild, beside this file, builds the module.
 
-.PHONY: module run test test-all experiment defects mm-selftests races stress bench shell format update clean clean-cache help
+.PHONY: module run test test-all experiment defects mm-selftests races coverage stress bench shell format update clean clean-cache help
 
 module:
 	@scripts/module.sh
@@ -27,6 +27,9 @@ mm-selftests:
 
 races:
 	@scripts/races.sh
+
+coverage:
+	@scripts/coverage.sh
 
 stress:
 	@scripts/stress.sh

@@ -42,7 +42,8 @@ impl Spare {
     pub fn new() -> Result<Self> {
         Ok(Spare {
             node: charged(RBTreeNodeReservation::new)?,
-            small: charged(|flags| KBox::new([None; HUGE_PAGES], flags))?,
+            // In place, whatever the compiler makes of it: a page is much of a stack.
+            small: charged(|flags| KBox::init(pin_init::init_array_from_fn(|_| None), flags))?,
         })
     }
 }

@@ -28,4 +28,13 @@ check() {
 	echo "$ktap_result $ktap_number - $ktap_name"
 }
 
+# sections: where the code of all modules is, which make coverage must know. After each insmod: the next
+# one may be put elsewhere.
+sections() {
+	[ -n "${COVERAGE:-}" ] || return 0
+	for ktap_file in /sys/module/*/sections/.*text*; do
+		[ ! -f "$ktap_file" ] || echo "# $ktap_file $(cat "$ktap_file")"
+	done | sed 's|/sys/module/\([^/]*\)/sections/|section \1 |'
+}
+
 not() { ! "$@"; }

@@ -158,6 +158,21 @@ provide_driver() {
 # checkout is /repo: each has a directory of its own.
 CARGO_TARGET=cargo-$(digest "$ROOT_KEY" "$TOP")
 
+# cargo COMMAND [ARGUMENT...] for the plugin and the report of make coverage.
+coverage_cargo() {
+	in_root CARGO_TARGET_DIR="/cache/$CARGO_TARGET/coverage" CARGO_TERM_COLOR=never \
+		sh -e -c 'cd tests/coverage && exec cargo "$@"' sh "$@"
+}
+
+# Sets COVERAGE_PLUGIN, for QEMU, and COVERAGE_REPORT, which reads what the plugin wrote; both as seen
+# inside the build root.
+provide_coverage() {
+	COVERAGE_PLUGIN=/cache/$CARGO_TARGET/coverage/release/libdmirror_coverage_plugin.so
+	COVERAGE_REPORT=/cache/$CARGO_TARGET/coverage/release/dmirror-coverage
+	step "building the plugin and the report" coverage-build coverage_cargo build --release --locked ||
+		die "tests/coverage could not be built" "look at $LOGS/coverage-build.log; is the crate registry reachable?"
+}
+
 # cargo COMMAND [ARGUMENT...] for the companion, in the build root.
 companion_cargo() {
 	in_root CARGO_TARGET_DIR="/cache/$CARGO_TARGET" RUSTFLAGS="-C target-feature=+crt-static" \

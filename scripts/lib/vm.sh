@@ -37,6 +37,7 @@ make_initramfs() {
 		echo "RACE_SECONDS='${RACE_SECONDS:-}'"
 		echo "RACE_SEED='${RACE_SEED:-}'"
 		echo "HMM_TESTS_SECONDS='${HMM_TESTS_SECONDS:-0}'"
+		echo "COVERAGE='${COVERAGE_PLUGIN:+yes}'"
 		echo "HAS_KUNIT='$(! kernel_has KUNIT || echo yes)'"
 	} >"$dir/etc/run"
 	in_root sh -e -c '
@@ -67,6 +68,12 @@ qemu() {
 	[ -z "${VM_NUMA:-}" ] || machine+=(
 		-object "memory-backend-ram,id=node0,size=$(half_of "${VM_MEMORY:-2G}")M" -numa "node,nodeid=0,cpus=0,memdev=node0"
 		-object "memory-backend-ram,id=node1,size=$(half_of "${VM_MEMORY:-2G}")M" -numa "node,nodeid=1,cpus=1,memdev=node1")
+	# What the guest executes goes to build/vm/NAME/executed; where that is in files is known if the kernel
+	# does not move itself.
+	[ -z "${COVERAGE_PLUGIN:-}" ] || {
+		machine+=(-plugin "file=$COVERAGE_PLUGIN,out=/repo/build/vm/$name/executed")
+		append+=' nokaslr'
+	}
 	[ -z "${PREALLOC:-}" ] || machine+=(-object "memory-backend-ram,id=memory,prealloc=on,size=${VM_MEMORY:-2G}" -machine memory-backend=memory)
 	in_root timeout --foreground --kill-after=5 "$limit" qemu-system-x86_64 -nodefaults -no-user-config -no-reboot -display none \
 		-machine pc -accel "$accel" -cpu "${VM_CPU:-Nehalem}" "${machine[@]}" -m "${VM_MEMORY:-2G}" \
@@ -111,7 +118,7 @@ choose_accel() {
 # build/vm/NAME and says, line by line, how far the guest is.
 boot_once() {
 	local name=$1 dir=$VM/$1 limit=$2 pid rc=0 line last=''
-	rm -f "$dir/console.log" "$dir/output.log"
+	rm -f "$dir/console.log" "$dir/output.log" "$dir/executed"
 	touch "$dir/console.log" "$dir/output.log"
 	qemu "$@" -serial "file:/repo/build/vm/$name/console.log" -serial "file:/repo/build/vm/$name/output.log" &
 	pid=$!

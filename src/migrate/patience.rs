@@ -59,24 +59,35 @@ pub enum Verdict {
     Over,
 }
 
-struct Refusals([Option<Refusal>; PLACES]);
+struct Refusals {
+    places: [Option<Refusal>; PLACES],
+}
 
 impl Refusals {
+    /// None yet. They are more than a stack should hold.
+    fn new() -> impl Init<Self> {
+        init!(Refusals {
+            places <- pin_init::init_array_from_fn(|_| None),
+        })
+    }
+
     fn refused(&mut self, pfn: usize, ms: u64) -> Verdict {
         let is_known = |slot: &Option<Refusal>| {
             slot.is_some_and(|one| one.pfn == pfn && ms.saturating_sub(one.last) < FORGET_MS)
         };
-        let at = match self.0.iter().position(is_known) {
+        let at = match self.places.iter().position(is_known) {
             Some(at) => at,
             None => {
                 // An empty place, or the one that was not asked for longest.
                 let age = |slot: &Option<Refusal>| slot.map_or(0, |one| one.last + 1);
-                let oldest = (0..PLACES).min_by_key(|at| age(&self.0[*at])).unwrap_or(0);
-                self.0[oldest] = None;
+                let oldest = (0..PLACES)
+                    .min_by_key(|at| age(&self.places[*at]))
+                    .unwrap_or(0);
+                self.places[oldest] = None;
                 oldest
             }
         };
-        let one = self.0[at].get_or_insert(Refusal {
+        let one = self.places[at].get_or_insert(Refusal {
             pfn,
             since: ms,
             last: ms,
@@ -85,20 +96,20 @@ impl Refusals {
         one.last = ms;
         one.times = one.times.saturating_add(1);
         if one.times >= LIMIT_TIMES && ms - one.since >= LIMIT_MS {
-            self.0[at] = None;
+            self.places[at] = None;
             return Verdict::Over;
         }
         Verdict::Again(LONGEST_PAUSE_MS.min(1 << (one.times - 1).min(16)))
     }
 
     fn settled(&mut self, pfn: usize) {
-        for slot in &mut self.0 {
+        for slot in &mut self.places {
             *slot = slot.filter(|one| one.pfn != pfn);
         }
     }
 
     fn is_empty(&self) -> bool {
-        self.0.iter().all(Option::is_none)
+        self.places.iter().all(Option::is_none)
     }
 }
 
@@ -118,7 +129,7 @@ impl Patience {
         pin_init!(Patience {
             begin: now(),
             any: Atomic::new(false),
-            refusals <- new_spinlock!(Refusals([None; PLACES]), "dmirror_patience"),
+            refusals <- new_spinlock!(Refusals::new(), "dmirror_patience"),
         })
     }
 
@@ -150,7 +161,9 @@ impl Patience {
 mod tests {
     use super::*;
 
-    const NONE: Refusals = Refusals([None; PLACES]);
+    const NONE: Refusals = Refusals {
+        places: [None; PLACES],
+    };
 
     /// When a folio that is refused every so many milliseconds is given up, if ever.
     fn end(every: u64) -> Option<u64> {

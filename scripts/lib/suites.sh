@@ -1,0 +1,47 @@
+# SPDX-License-Identifier: GPL-2.0
+# shellcheck shell=bash
+#
+# The guests that make test, make test-all and make coverage boot.
+
+# What is booted: name, kernel, driver, steps, and the kernel reports that are
+# expected, COUNT:REGEX; "coherent" gives it coherent devices; its limit in seconds,
+# where it needs more than the others; what the kernel's command line has besides; and
+# "numa" gives it two nodes, and hugetlb pages of 1 GiB.
+# Kernels are in provide_kernel (lib/kernel.sh), steps in guest/steps; two guests of a list run side by side.
+GUESTS_TEST=(
+	"own-hmm|own|rust|load hmm-tests stress unload||coherent"
+	"own|own|rust|load demo companion interleave-sample unload bad-parameters rmmod-busy||coherent|1200"
+	"stock|stock|rust|load demo companion hmm-tests bench-smoke unload bench-memory-smoke good-parameters rmmod-busy|||1200"
+)
+# The C driver, for the record: where it is known wrong, cases fail as expected,
+# and three of them make it warn (K8, T19). The kernel "debug" takes its time: the
+# benchmark of the selftest must end in two minutes, which it does without what
+# notes, poisons or looks for each page.
+GUESTS_ALL=(
+	"debug|debug|rust|load companion unload rmmod-busy kmemleak||coherent|1800"
+	"debug-hmm|debug|rust|load hmm-tests-quick unload kmemleak||coherent|1200"
+	"debug-hmm-whole|debug|rust|load hmm-tests unload|||1200|page_owner=off page_poison=0 kmemleak=off mitigations=off"
+	"debug-stress|debug|rust|load stress unload kmemleak||coherent|1200"
+	"interleave|own|rust|load interleave-rest unload|||2400"
+	"stock-interleave|stock|rust|load interleave unload|||2400"
+	"c|stock|c|load companion unload|3:WARNING: .*dmirror_do_fault"
+	"stress|own|rust|load split-before stress unload"
+	"races|own|rust|races||||kunit.enable=0"
+	"movable|own|rust|load companion unload|||1200|movablecore=1G"
+	"numa|own|rust|load companion unload|||1200||numa"
+)
+
+# run_guests SECONDS-OF-STRESS GUEST...
+run_guests() {
+	local entry name kernel driver steps allowed coherent limit append hardware seconds=$1
+	shift
+	for entry; do
+		IFS='|' read -r name kernel driver steps allowed coherent limit append hardware <<<"$entry"
+		# Two at a time, the long ones first: more would fight for two processors, and tests for their time.
+		LEAVE=1 finish || true
+		STRESS=$(stress_options "$seconds") LIMIT=$((${limit:-600} + seconds)) ALLOWED=$allowed COHERENT=$coherent APPEND=$append HARDWARE=$hardware \
+			guest "$name" "$kernel" "$driver" "$steps"
+	done
+	finish || true
+	judge_guests
+}
