@@ -6,7 +6,7 @@ use std::{collections::BTreeMap, ops::Range};
 
 use serde::Deserialize;
 
-use crate::weave::Woven;
+use crate::{candidate::Kind, weave::Woven};
 
 #[derive(Deserialize)]
 struct Diagnostic {
@@ -72,7 +72,8 @@ pub fn blame(log: &str, woven: &[Woven]) -> Blamed {
 }
 
 /// What an error is about, the most likely first: text that was written for a mutant at the error's
-/// place; at another place that the compiler shows; the innermost mutant around it.
+/// place, or at another place that the compiler shows; a `return` that may be left out between those, so
+/// that a value is used after it was moved; the innermost mutant around it.
 fn guilty(diagnostic: &Diagnostic, woven: &[Woven]) -> Vec<usize> {
     let mut primary = Vec::new();
     let mut others = Vec::new();
@@ -86,6 +87,10 @@ fn guilty(diagnostic: &Diagnostic, woven: &[Woven]) -> Vec<usize> {
         if !within.is_empty() {
             return within;
         }
+    }
+    let leaving = leaving(&all, woven);
+    if !leaving.is_empty() {
+        return leaving;
     }
     let around = all
         .iter()
@@ -104,6 +109,25 @@ fn guilty(diagnostic: &Diagnostic, woven: &[Woven]) -> Vec<usize> {
             .collect::<Vec<_>>()
     };
     all.iter().flat_map(inside).collect()
+}
+
+/// Statements between the places of an error that end a function or a round of a loop, unless they are
+/// left out.
+fn leaving(spans: &[&Span], woven: &[Woven]) -> Vec<usize> {
+    let leaves = |woven: &&Woven| {
+        let words = ["return", "break", "continue"];
+        let is_one = |word: &&str| woven.candidate.original.starts_with(*word);
+        woven.candidate.kind == Kind::Statement && words.iter().any(|word| is_one(&word))
+    };
+    let is_between = |woven: &&Woven| {
+        let of_file = spans.iter().filter(|span| is_of(woven, span));
+        let first = of_file.clone().map(|span| span.byte_start).min();
+        let last = of_file.map(|span| span.byte_end).max();
+        first.is_some_and(|first| first <= woven.whole.start)
+            && last.is_some_and(|last| woven.whole.end <= last)
+    };
+    let between = woven.iter().filter(leaves).filter(is_between);
+    between.map(|woven| woven.number).collect()
 }
 
 fn collect<'d>(
