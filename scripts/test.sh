@@ -60,14 +60,18 @@ clippy_companion() {
 	companion_cargo clippy --release --locked --all-targets --target x86_64-unknown-linux-gnu -- -D warnings
 }
 
-# Counted as cargo counts them, or as one failure if it did not come that far.
+clippy_mutants() {
+	mutants_cargo clippy --release --locked --all-targets -- -D warnings
+}
+
+# unit_tests NAME COMMAND...: counted as cargo counts them, or as one failure if it did not come that far.
 unit_tests() {
-	local bad=0 passed failed ignored
-	step "unit tests of the companion" companion-unit \
-		companion_cargo test --release --locked --target x86_64-unknown-linux-gnu || bad=1
-	read -r passed failed ignored <<<"$(awk '/^test result:/ { p += $4; f += $6; i += $8 } END { print p + 0, f + 0, i + 0 }' "$LOGS/companion-unit.log")"
+	local name=$1 bad=0 passed failed ignored
+	shift
+	step "unit tests: $name" "$name-unit" "$@" || bad=1
+	read -r passed failed ignored <<<"$(awk '/^test result:/ { p += $4; f += $6; i += $8 } END { print p + 0, f + 0, i + 0 }' "$LOGS/$name-unit.log")"
 	[ "$bad" = 0 ] || [ "$failed" -gt 0 ] || failed=1
-	count companion-unit "$passed" "$failed" "$ignored"
+	count "$name-unit" "$passed" "$failed" "$ignored"
 }
 
 shellcheck_all() {
@@ -82,7 +86,9 @@ test_everything() {
 	check "shellcheck" shellcheck shellcheck_all
 	check "clippy, module" clippy-module clippy_module
 	check "clippy, companion" clippy-companion clippy_companion
-	unit_tests
+	check "clippy, mutants" clippy-mutants clippy_mutants
+	unit_tests companion companion_cargo test --release --locked --target x86_64-unknown-linux-gnu
+	unit_tests mutants mutants_cargo test --release --locked
 	"$TOP/scripts/selftest.sh" || failed "runner: its own test" "ended before its end"
 	run_guests "$STRESS_FAST" "${GUESTS_TEST[@]}"
 }

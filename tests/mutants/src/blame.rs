@@ -116,8 +116,8 @@ fn guilty(diagnostic: &Diagnostic, woven: &[Woven]) -> Vec<usize> {
 fn leaving(spans: &[&Span], woven: &[Woven]) -> Vec<usize> {
     let leaves = |woven: &&Woven| {
         let words = ["return", "break", "continue"];
-        let is_one = |word: &&str| woven.candidate.original.starts_with(*word);
-        woven.candidate.kind == Kind::Statement && words.iter().any(|word| is_one(&word))
+        let original = &woven.candidate.original;
+        woven.candidate.kind == Kind::Statement && words.iter().any(|w| original.starts_with(w))
     };
     let is_between = |woven: &&Woven| {
         let of_file = spans.iter().filter(|span| is_of(woven, span));

@@ -71,6 +71,8 @@ pub struct Output {
     pub unfinished: Option<(usize, String)>,
     /// Why the guest ended on purpose.
     pub last: Option<String>,
+    /// Came to its own end.
+    pub is_finished: bool,
 }
 
 /// Reads it; lines that are no events are not ours.
@@ -79,6 +81,7 @@ pub fn read(output: &str) -> (Output, Vec<Reach>) {
     let mut reach = BTreeMap::new();
     let mut order = 0;
     for line in output.lines() {
+        all.is_finished |= line.starts_with("#@ finished");
         let Ok(event) = serde_json::from_str(line.trim_end()) else {
             continue;
         };

@@ -83,16 +83,14 @@ enum Command {
     Collect {
         output: PathBuf,
         console: PathBuf,
-        /// What a kernel that is wrong says: extended regular expressions, joined by |, of which only literal parts are used
-        #[arg(
-            long,
-            env = "REPORTS",
-            default_value = "BUG:|WARNING:|Oops|Kernel panic"
-        )]
-        reports: String,
+        /// What a kernel that is wrong says: regular expressions, of which those are used that are plain text
+        #[arg(long, value_delimiter = '|')]
+        reports: Vec<String>,
     },
     /// Write the table, and print a summary
     Report {
+        #[arg(long)]
+        mutants: usize,
         #[arg(long)]
         seed: u64,
         table: PathBuf,
@@ -323,15 +321,18 @@ fn plan(
     Ok(())
 }
 
-fn collect(work: &Work<'_>, output: &Path, console: &Path, reports: &str) -> Result<()> {
+fn collect(work: &Work<'_>, output: &Path, console: &Path, reports: &[String]) -> Result<()> {
     let (output, _) = guest::read(&read(output)?);
+    ensure!(
+        !output.is_finished || output.unfinished.is_none(),
+        "the guest ended without a verdict of mutant {:?}",
+        output.unfinished
+    );
     // Of a console anything may be left.
     let console = String::from_utf8_lossy(&std::fs::read(console)?).into_owned();
-    let words: Vec<&str> = reports
-        .split('|')
-        .filter(|word| !word.contains(['(', ')', '[', '*']))
-        .collect();
-    let is_report = |line: &str| words.iter().any(|word| line.contains(word));
+    let is_plain = |word: &&String| !word.contains(['(', ')', '[', '*']);
+    let words: Vec<&String> = reports.iter().filter(is_plain).collect();
+    let is_report = |line: &str| words.iter().any(|word| line.contains(*word));
     let mut verdicts = output.verdicts;
     if let Some((number, doing)) = output.unfinished {
         let verdict = guest::died(number, &doing, &console, is_report);
@@ -345,12 +346,30 @@ fn collect(work: &Work<'_>, output: &Path, console: &Path, reports: &str) -> Res
     work.add_results(verdicts, &work.woven()?)
 }
 
-fn write_report(top: &Path, work: &Work<'_>, seed: u64, table: &Path) -> Result<()> {
+fn write_report(
+    top: &Path,
+    work: &Work<'_>,
+    (mutants, seed): (usize, u64),
+    table: &Path,
+) -> Result<()> {
     let reasons = read(&top.join("tests/mutants/equivalent.toml"))?;
     let reasons: BTreeMap<String, String> =
         toml::from_str(&reasons).context("tests/mutants/equivalent.toml")?;
     report::check_reasons(&reasons, &candidates(top)?)?;
-    let tried = work.results()?;
+    let all: Vec<_> = work.woven()?.into_iter().map(|w| w.candidate).collect();
+    let wanted: HashSet<&str> = pick::order(&all, seed)
+        .into_iter()
+        .take(mutants)
+        .map(|candidate| &*candidate.id)
+        .collect();
+    let mut tried = work.results()?;
+    tried.retain(|tried| wanted.contains(&*tried.candidate.id));
+    ensure!(
+        tried.len() == wanted.len(),
+        "{} of {} mutants were tried",
+        tried.len(),
+        wanted.len()
+    );
     write(table, &report::markdown(&tried, &reasons, seed)?)?;
     let figures = report::figures(&tried, &reasons);
     let survivors = tried
@@ -393,7 +412,11 @@ fn run(cli: Cli) -> Result<()> {
             console,
             reports,
         } => collect(work, &output, &console, &reports),
-        Command::Report { seed, table } => write_report(top, work, seed, &table),
+        Command::Report {
+            mutants,
+            seed,
+            table,
+        } => write_report(top, work, (mutants, seed), &table),
     }
 }
 

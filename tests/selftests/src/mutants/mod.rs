@@ -52,6 +52,10 @@ pub fn run(options: &Options) -> Result<u8> {
     };
     let text = fs::read_to_string(path).with_context(|| format!("{}", path.display()))?;
     let plan: Plan = serde_json::from_str(&text).context("the plan cannot be read")?;
+    // What the plan has wrong is not the fault of a mutant.
+    for planned in plan.mutants.iter().flat_map(|entry| &entry.cases) {
+        case(&planned.name)?;
+    }
     for entry in &plan.mutants {
         if Instant::now() > end {
             Event::Last("its time is over").print();

@@ -39,6 +39,7 @@ impl Module {
             "no {REACHED}: insmod dmirror_mutant.ko first"
         );
         let name = path.file_stem().context("the module has no name")?;
+        fs::write(SUITES, "none").context("this kernel has no KUnit")?;
         let _ = fs::write(KUNIT_TIMEOUT, "20");
         Ok(Module {
             path: path.into(),
@@ -50,7 +51,7 @@ impl Module {
     /// Loads it, with its KUnit suites or without; what failed is the error. Gives the log since.
     pub fn load(&self, with_kunit: bool) -> Result<Kmsg> {
         let suites = if with_kunit { "*" } else { "none" };
-        fs::write(SUITES, suites).context("this kernel has no KUnit")?;
+        fs::write(SUITES, suites).context(SUITES)?;
         let mut log = Kmsg::open().context("the kernel's log cannot be read")?;
         let insmod = Command::new("insmod")
             .arg(&self.path)

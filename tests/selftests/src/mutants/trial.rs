@@ -38,9 +38,10 @@ pub fn run(module: &Module, entry: &Entry, seconds: u64) -> Result<Option<String
     let number = entry.number;
     kmsg::mark(&format!("mutant {number} begins"));
     println!("# progress: mutant {number}, {}", entry.text);
-    Event::Begin(number).print();
     let mut whole = Kmsg::open().context("the kernel's log cannot be read")?;
     activate(number)?;
+    // What fails from here on is the mutant's fault.
+    Event::Begin(number).print();
     let mut noticed = attempt(module, entry, seconds);
     doing("unload");
     let gone = module.unload();
