@@ -182,3 +182,30 @@ fn hash(text: &str) -> u64 {
         (hash ^ u64::from(byte)).wrapping_mul(0x100_0000_01b3)
     })
 }
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeSet;
+
+    use super::*;
+    use crate::{fields::Fields, find::find};
+
+    fn ids(text: &str, function: &str) -> BTreeSet<String> {
+        let mut all = find("a.rs", text, &Fields::default()).unwrap();
+        identify(&mut all).unwrap();
+        let of = all.into_iter().filter(|c| c.function == function);
+        of.map(|candidate| candidate.id).collect()
+    }
+
+    #[test]
+    fn ids_outlive_what_changes_elsewhere() {
+        let text = "fn f() { if a < b { g(1); g(1); } k(); }";
+        let before = ids(text, "f");
+        // The same text twice is two mutants.
+        assert_eq!(before.iter().filter(|id| !id.is_empty()).count(), 10);
+        assert_eq!(ids(&format!("fn e() {{ g(1); }}\n\n{text}"), "f"), before);
+        let more = ids(&text.replace("{ if", "{ h(); if"), "f");
+        assert!(before.is_subset(&more) && more.len() == before.len() + 1);
+        assert!(before.is_disjoint(&ids(&text.replace("fn f", "fn e"), "e")));
+    }
+}

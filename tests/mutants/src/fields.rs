@@ -8,6 +8,7 @@ use crate::text::tokens;
 
 /// A structure: its fields in order, with their types.
 struct Structure {
+    file: String,
     name: String,
     fields: Vec<(String, String)>,
 }
@@ -17,31 +18,46 @@ struct Structure {
 pub struct Fields(Vec<Structure>);
 
 impl Fields {
-    pub fn add(&mut self, file: &syn::File, text: &str) {
-        Collect { all: self, text }.visit_file(file);
+    pub fn add(&mut self, name: &str, file: &syn::File, text: &str) {
+        let collect = &mut Collect {
+            all: self,
+            name,
+            text,
+        };
+        collect.visit_file(file);
     }
 
-    /// The field after `field` of the same type, in `preferred` or whatever structure has one;
-    /// `counts` says which types are meant.
+    /// The field after `field` of the same type, where `counts` knows that type. The structure is the
+    /// one of that name, or else one in that file, or else any that has the field.
     pub fn sibling(
         &self,
-        preferred: Option<&str>,
+        name: Option<&str>,
+        file: &str,
         field: &str,
         counts: fn(&str) -> bool,
     ) -> Option<String> {
-        let sibling = |structure: &Structure| {
-            let at = structure.fields.iter().position(|(f, _)| f == field)?;
-            let kind = &structure.fields[at].1;
-            let (before, behind) = structure.fields.split_at(at);
-            let mut others = behind[1..].iter().chain(before);
-            let next = others.find(|(_, other)| other == kind)?;
-            counts(kind).then(|| next.0.clone())
-        };
-        let named = self.0.iter().filter(|s| Some(&*s.name) == preferred);
-        named
-            .filter_map(sibling)
-            .next()
-            .or_else(|| self.0.iter().filter_map(sibling).next())
+        let having: Vec<_> = self.0.iter().filter(|s| s.kind(field).is_some()).collect();
+        let find = |is_it: &dyn Fn(&Structure) -> bool| having.iter().find(|s| is_it(s));
+        let structure = find(&|s| Some(&*s.name) == name)
+            .or_else(|| find(&|s| s.file == file))
+            .or_else(|| find(&|s| s.sibling(field).is_some()))?;
+        let sibling = structure.sibling(field)?;
+        counts(structure.kind(field)?).then(|| sibling.to_string())
+    }
+}
+
+impl Structure {
+    fn kind(&self, field: &str) -> Option<&str> {
+        let (_, kind) = self.fields.iter().find(|(name, _)| name == field)?;
+        Some(kind)
+    }
+
+    fn sibling(&self, field: &str) -> Option<&str> {
+        let at = self.fields.iter().position(|(name, _)| name == field)?;
+        let (before, behind) = self.fields.split_at(at);
+        let mut others = behind[1..].iter().chain(before);
+        let (name, _) = others.find(|(_, kind)| *kind == self.fields[at].1)?;
+        Some(name)
     }
 }
 
@@ -71,6 +87,7 @@ pub fn is_counter(kind: &str) -> bool {
 
 struct Collect<'a> {
     all: &'a mut Fields,
+    name: &'a str,
     text: &'a str,
 }
 
@@ -83,6 +100,7 @@ impl<'ast> Visit<'ast> for Collect<'_> {
             |field: &syn::Field| Some((field.ident.as_ref()?.to_string(), self.of(&field.ty)));
         let fields = fields.named.iter().filter_map(one).collect();
         self.all.0.push(Structure {
+            file: self.name.to_string(),
             name: item.ident.to_string(),
             fields,
         });

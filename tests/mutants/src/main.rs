@@ -109,7 +109,7 @@ fn candidates(top: &Path) -> Result<Vec<Candidate>> {
     for name in files {
         let text = read(&top.join(&name))?;
         let file = syn::parse_file(&text).with_context(|| format!("{name} cannot be parsed"))?;
-        fields.add(&file, &text);
+        fields.add(&name, &file, &text);
         texts.push((name, text));
     }
     let mut all = Vec::new();

@@ -189,7 +189,7 @@ mod tests {
     /// A function woven with those of its candidates that `choose` wants, spaces apart.
     fn woven(text: &str, choose: impl Fn(&Candidate) -> bool) -> String {
         let mut fields = Fields::default();
-        fields.add(&syn::parse_file(text).unwrap(), text);
+        fields.add("a.rs", &syn::parse_file(text).unwrap(), text);
         let mut candidates = find("a.rs", text, &fields).unwrap();
         candidates.retain(choose);
         let woven = file(text, &candidates, 1).0;

@@ -237,7 +237,9 @@ impl Finder<'_> {
         };
         let base = self.text(&field.base);
         let preferred = self.of.as_deref().filter(|_| base == "self");
-        let sibling = self.fields.sibling(preferred, &name.to_string(), counts)?;
+        let sibling = self
+            .fields
+            .sibling(preferred, self.file, &name.to_string(), counts)?;
         Some((base, sibling))
     }
 

@@ -49,6 +49,8 @@ impl Returned {
         match &*last.ident.to_string() {
             "bool" => Returned::Bool,
             "Option" => Returned::Option,
+            // Of `core::fmt`, whose error says nothing.
+            "Result" if tokens(path, text).starts_with("fmt::") => Returned::Unknown,
             "Result" => Returned::Result {
                 of_unit: arguments
                     .first()
