@@ -333,17 +333,23 @@ fn collect(work: &Work<'_>, output: &Path, console: &Path, reports: &[String]) -
     let is_plain = |word: &&String| !word.contains(['(', ')', '[', '*']);
     let words: Vec<&String> = reports.iter().filter(is_plain).collect();
     let is_report = |line: &str| words.iter().any(|word| line.contains(*word));
+    let woven = work.woven()?;
     let mut verdicts = output.verdicts;
     if let Some((number, doing)) = output.unfinished {
         let verdict = guest::died(number, &doing, &console, is_report);
-        println!("# mutant {number}: noticed by {doing}, {}", verdict.what);
+        let of = woven.iter().find(|woven| woven.number == number);
+        let of = of.map_or(String::new(), |woven| woven.candidate.describe());
+        println!(
+            "# mutant {number}: noticed by {doing}, {}: {of}",
+            verdict.what
+        );
         verdicts.push(verdict);
     }
     if let Some(why) = output.last {
         println!("# the guest ends: {why}");
     }
     println!("{}", verdicts.len());
-    work.add_results(verdicts, &work.woven()?)
+    work.add_results(verdicts, &woven)
 }
 
 fn write_report(
