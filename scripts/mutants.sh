@@ -127,7 +127,7 @@ HMM_TESTS='' MM_TESTS=()
 provide_woven
 provide_reach
 if [ "$(cat "$WORK/run.stamp" 2>/dev/null)" != "$RUN_STAMP" ]; then
-	rm -f "$WORK/results.jsonl"
+	rm -f "$WORK/results.jsonl" "$WORK/hung"
 	echo "$RUN_STAMP" >"$WORK/run.stamp"
 fi
 say "$MUTANTS mutants, seed $SEED"

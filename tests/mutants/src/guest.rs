@@ -147,6 +147,9 @@ fn limit(usual: f64) -> u64 {
     (usual * 10.0 + 5.0).ceil().min(90.0) as u64
 }
 
+/// What is said of a guest that ended without a report of its kernel.
+pub const HUNG: &str = "the kernel hung";
+
 /// What a mutant that ended its guest is called, by what the kernel said last.
 pub fn died(
     number: usize,
@@ -159,7 +162,7 @@ pub fn died(
     let report = since.lines().skip(1).find(|line| is_report(line));
     let what = match report {
         Some(line) => format!("the kernel died: {}", without_time(line)),
-        None => "the kernel hung".into(),
+        None => HUNG.into(),
     };
     Verdict {
         number,

@@ -160,6 +160,18 @@ impl Work<'_> {
         }
     }
 
+    /// Notes that a mutant's guest hung; whether that is the first time.
+    fn hangs_anew(&self, id: &str) -> Result<bool> {
+        let path = self.0.join("hung");
+        let before = std::fs::read_to_string(&path).unwrap_or_default();
+        if before.lines().any(|line| line == id) {
+            return Ok(false);
+        }
+        let mut file = OpenOptions::new().create(true).append(true).open(path)?;
+        writeln!(file, "{id}")?;
+        Ok(true)
+    }
+
     fn results(&self) -> Result<Vec<Tried>> {
         let path = self.0.join("results.jsonl");
         if !path.exists() {
@@ -338,12 +350,18 @@ fn collect(work: &Work<'_>, output: &Path, console: &Path, reports: &[String]) -
     if let Some((number, doing)) = output.unfinished {
         let verdict = guest::died(number, &doing, &console, is_report);
         let of = woven.iter().find(|woven| woven.number == number);
-        let of = of.map_or(String::new(), |woven| woven.candidate.describe());
-        println!(
-            "# mutant {number}: noticed by {doing}, {}: {of}",
-            verdict.what
-        );
-        verdicts.push(verdict);
+        let of = of.context("a guest told of a mutant that is not woven")?;
+        let text = of.candidate.describe();
+        // A machine that stands still looks the same, so that is tried again.
+        if verdict.what == guest::HUNG && work.hangs_anew(&of.candidate.id)? {
+            println!("# the guest hung, or was held up: mutant {number} is tried again: {text}");
+        } else {
+            println!(
+                "# mutant {number}: noticed by {doing}, {}: {text}",
+                verdict.what
+            );
+            verdicts.push(verdict);
+        }
     }
     if let Some(why) = output.last {
         println!("# the guest ends: {why}");
