@@ -17,11 +17,10 @@ mod pick;
 mod report;
 mod text;
 mod weave;
+mod work;
 
 use std::{
     collections::{BTreeMap, HashSet},
-    fs::OpenOptions,
-    io::Write,
     path::{Path, PathBuf},
     process::ExitCode,
 };
@@ -29,9 +28,9 @@ use std::{
 use anyhow::{ensure, Context, Result};
 use clap::{Parser, Subcommand};
 
-use candidate::Candidate;
-use report::Tried;
-use weave::{read, write, Woven};
+use find::tree::candidates;
+use weave::{read, write};
+use work::{json, Work};
 
 /// Finds, weaves, picks and reports mutants of rust_dmirror
 #[derive(Parser)]
@@ -55,13 +54,7 @@ enum Command {
         json: bool,
     },
     /// Write the tree with the mutants in it: WORK/woven
-    Weave {
-        /// Only so many, chosen by the seed
-        #[arg(long)]
-        most: Option<usize>,
-        #[arg(long, default_value_t = 0)]
-        seed: u64,
-    },
+    Weave,
     /// Drop the mutants that the compiler's errors in a log are about
     Blame { log: PathBuf },
     /// Note what the suites reach, from the output of a guest: WORK/reach.json
@@ -97,112 +90,6 @@ enum Command {
     },
 }
 
-/// All candidates of the tree, with their ids.
-fn candidates(top: &Path) -> Result<Vec<Candidate>> {
-    let mut files = Vec::new();
-    for part in ["rust", "src"] {
-        rust_files(top, Path::new(part), &mut files)?;
-    }
-    files.sort();
-    let mut fields = fields::Fields::default();
-    let mut texts = Vec::new();
-    for name in files {
-        let text = read(&top.join(&name))?;
-        let file = syn::parse_file(&text).with_context(|| format!("{name} cannot be parsed"))?;
-        fields.add(&name, &file, &text);
-        texts.push((name, text));
-    }
-    let mut all = Vec::new();
-    for (name, text) in &texts {
-        all.extend(find::find(name, text, &fields)?);
-    }
-    candidate::identify(&mut all)?;
-    Ok(all)
-}
-
-fn rust_files(top: &Path, part: &Path, files: &mut Vec<String>) -> Result<()> {
-    let directory = top.join(part);
-    let entries = std::fs::read_dir(&directory)
-        .with_context(|| format!("{} cannot be read", directory.display()))?;
-    for entry in entries {
-        let entry = entry?;
-        let path = part.join(entry.file_name());
-        if entry.file_type()?.is_dir() {
-            rust_files(top, &path, files)?;
-        } else if path.extension().is_some_and(|e| e == "rs") {
-            files.push(path.to_string_lossy().into_owned());
-        }
-    }
-    Ok(())
-}
-
-/// Where everything is.
-struct Work<'a>(&'a Path);
-
-impl Work<'_> {
-    fn dropped(&self) -> PathBuf {
-        self.0.join("dropped.json")
-    }
-
-    fn tree(&self) -> PathBuf {
-        self.0.join("woven")
-    }
-
-    fn woven(&self) -> Result<Vec<Woven>> {
-        json(&self.0.join("woven.json"))
-    }
-
-    /// Ids of what does not compile, with the reasons.
-    fn read_dropped(&self) -> Result<BTreeMap<String, String>> {
-        match self.dropped().exists() {
-            true => json(&self.dropped()),
-            false => Ok(BTreeMap::new()),
-        }
-    }
-
-    /// Notes that a mutant's guest hung; whether that is the first time.
-    fn hangs_anew(&self, id: &str) -> Result<bool> {
-        let path = self.0.join("hung");
-        let before = std::fs::read_to_string(&path).unwrap_or_default();
-        if before.lines().any(|line| line == id) {
-            return Ok(false);
-        }
-        let mut file = OpenOptions::new().create(true).append(true).open(path)?;
-        writeln!(file, "{id}")?;
-        Ok(true)
-    }
-
-    fn results(&self) -> Result<Vec<Tried>> {
-        let path = self.0.join("results.jsonl");
-        if !path.exists() {
-            return Ok(Vec::new());
-        }
-        let lines = read(&path)?;
-        let parse = |line| serde_json::from_str(line).context("results.jsonl is damaged");
-        lines.lines().map(parse).collect()
-    }
-
-    fn add_results(&self, verdicts: Vec<guest::Verdict>, woven: &[Woven]) -> Result<()> {
-        let path = self.0.join("results.jsonl");
-        let mut file = OpenOptions::new().create(true).append(true).open(path)?;
-        for verdict in verdicts {
-            let of = woven.iter().find(|woven| woven.number == verdict.number);
-            let candidate = of.context("a guest told of a mutant that is not woven")?;
-            let tried = Tried {
-                candidate: candidate.candidate.clone(),
-                verdict,
-            };
-            // One write a line: guests are collected side by side.
-            file.write_all(format!("{}\n", serde_json::to_string(&tried)?).as_bytes())?;
-        }
-        Ok(())
-    }
-}
-
-fn json<T: serde::de::DeserializeOwned>(path: &Path) -> Result<T> {
-    serde_json::from_str(&read(path)?).with_context(|| format!("{} is damaged", path.display()))
-}
-
 fn list(top: &Path, as_json: bool) -> Result<()> {
     for candidate in candidates(top)? {
         match as_json {
@@ -213,18 +100,10 @@ fn list(top: &Path, as_json: bool) -> Result<()> {
     Ok(())
 }
 
-fn weave_tree(top: &Path, work: &Work<'_>, most: Option<usize>, seed: u64) -> Result<()> {
+fn weave_tree(top: &Path, work: &Work<'_>) -> Result<()> {
     let dropped = work.read_dropped()?;
-    let all = candidates(top)?;
-    let chosen: HashSet<&str> = pick::order(&all, seed)
+    let (chosen, rest): (Vec<_>, Vec<_>) = candidates(top)?
         .into_iter()
-        .take(most.unwrap_or(usize::MAX))
-        .map(|candidate| &*candidate.id)
-        .collect();
-    let (chosen, rest): (Vec<_>, Vec<_>) = all
-        .iter()
-        .filter(|candidate| chosen.contains(&*candidate.id))
-        .cloned()
         .partition(|candidate| !dropped.contains_key(&candidate.id));
     ensure!(
         chosen.len() <= weave::MOST,
@@ -237,7 +116,7 @@ fn weave_tree(top: &Path, work: &Work<'_>, most: Option<usize>, seed: u64) -> Re
     println!(
         "{} of {} mutants are woven in; {} do not compile",
         woven.len(),
-        all.len(),
+        chosen.len() + rest.len(),
         rest.len()
     );
     Ok(())
@@ -421,7 +300,7 @@ fn run(cli: Cli) -> Result<()> {
     let (top, work) = (&*cli.top, &Work(&cli.work));
     match cli.command {
         Command::List { json } => list(top, json),
-        Command::Weave { most, seed } => weave_tree(top, work, most, seed),
+        Command::Weave => weave_tree(top, work),
         Command::Blame { log } => blame_log(work, &log),
         Command::Reach { output } => reach(work, &output),
         Command::Plan {

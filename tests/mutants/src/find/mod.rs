@@ -5,6 +5,7 @@
 mod expressions;
 mod returns;
 mod statements;
+pub mod tree;
 
 use std::{collections::HashSet, ops::Range};
 
