@@ -15,6 +15,8 @@ make races        threads on one huge page that is zapped, in every combination,
                   RACE_SECONDS=15 RACE_SEED=N KERNEL=own
 make coverage     which lines of rust/, src/ and the core the suites execute: build/coverage; the table that
                   was made last is tests/coverage.md
+make mutants      small changes of src/ and rust/, one at a time, and whether KUnit, the companion or stress
+                  notices: MUTANTS=300 SEED=N|random MUTANT_GUESTS=2 (guests side by side)
 make bench        both drivers in one boot, in turns, and what the kernel's copies alone take: build/bench
                   BENCH_SECONDS=720 BENCH=time|cpus|nopti|memory|icount|unzeroed|unobserved BENCH_OPTIONS="--filter exclusive"
 make shell        a shell in the guest with the module loaded (DRIVER=c, KERNEL=own)

@@ -195,3 +195,8 @@ provide_companion() {
 		companion_cargo build --release --locked --target x86_64-unknown-linux-gnu ||
 		die "the companion could not be built" "look at $LOGS/companion.log; is the crate registry reachable?"
 }
+
+# cargo COMMAND [ARGUMENT...] for the host's half of make mutants, in the build root.
+mutants_cargo() {
+	in_root CARGO_TARGET_DIR="/cache/$CARGO_TARGET" CARGO_TERM_COLOR=never sh -e -c 'cd tests/mutants && exec cargo "$@"' sh "$@"
+}

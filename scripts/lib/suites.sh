@@ -22,6 +22,7 @@ GUESTS_ALL=(
 	"debug-hmm|debug|rust|load hmm-tests-quick unload kmemleak||coherent|1200"
 	"debug-hmm-whole|debug|rust|load hmm-tests unload|||1200|page_owner=off page_poison=0 kmemleak=off mitigations=off"
 	"debug-stress|debug|rust|load stress unload kmemleak||coherent|1200"
+	"debug-interleave|debug|rust|load interleave-sample unload kmemleak|||1800"
 	"interleave|own|rust|load interleave-rest unload|||2400"
 	"stock-interleave|stock|rust|load interleave unload|||2400"
 	"c|stock|c|load companion unload|3:WARNING: .*dmirror_do_fault"

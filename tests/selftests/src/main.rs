@@ -16,6 +16,7 @@ mod demo;
 mod device;
 mod experiment;
 mod ledger;
+mod mutants;
 mod parameters;
 mod proc;
 mod race;
@@ -92,6 +93,9 @@ enum Command {
     /// The guests of `make defects`, and the table of what was seen in them
     #[command(hide = true)]
     Defects(defects::Options),
+    /// The guest's half of `make mutants`
+    #[command(hide = true)]
+    Mutants(mutants::Options),
 }
 
 fn run(command: Command) -> Result<u8> {
@@ -117,6 +121,7 @@ fn run(command: Command) -> Result<u8> {
         Command::Experiment(options) => experiment::run(&options),
         Command::Interleavings => Ok(test::interleave::print()),
         Command::Defects(options) => defects::run(&options),
+        Command::Mutants(options) => mutants::run(&options),
     }
 }
 

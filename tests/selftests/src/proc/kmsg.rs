@@ -95,12 +95,19 @@ impl Kmsg {
 
     /// What the kernel complained of since the last call.
     pub fn complaints(&mut self) -> Vec<String> {
+        let mut lines = self.lines();
+        lines.retain(|line| complains(line));
+        lines
+    }
+
+    /// The first line of each message since the last call.
+    pub fn lines(&mut self) -> Vec<String> {
         let mut found = Vec::new();
         let mut record = [0; 8192];
         loop {
             match self.file.read(&mut record) {
                 Ok(0) => break,
-                Ok(length) => found.extend(complaint(&String::from_utf8_lossy(&record[..length]))),
+                Ok(length) => found.extend(message(&String::from_utf8_lossy(&record[..length]))),
                 // Overwritten before it was read: go on with what is there.
                 Err(e) if e.raw_os_error() == Some(libc::EPIPE) => continue,
                 Err(_) => break,
@@ -133,15 +140,19 @@ pub fn complains(line: &str) -> bool {
     !line.contains("dmirror: case ") && COMPLAINTS.iter().any(|c| filter::matches(c, line))
 }
 
-/// The message of a record, if it is a complaint.
-fn complaint(record: &str) -> Option<String> {
+/// The message of a record, without its properties.
+fn message(record: &str) -> Option<String> {
     let message = record.split_once(';')?.1.lines().next()?;
-    complains(message).then(|| message.to_string())
+    Some(message.to_string())
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    fn complaint(record: &str) -> Option<String> {
+        message(record).filter(|message| complains(message))
+    }
 
     #[test]
     fn complaints_are_told_from_news() {

@@ -11,7 +11,7 @@ pub mod ktap;
 pub mod shown;
 
 pub use case::{Case, OnC};
-pub use cases::{defects::all as defects, interleave};
+pub use cases::{all as all_cases, defects::all as defects, interleave};
 pub use child::{pipe, Skip};
 
 use std::{
@@ -146,7 +146,7 @@ pub fn run(options: &Options) -> Result<u8> {
 }
 
 /// Runs one case and judges it; the text says why.
-fn run_case(
+pub fn run_case(
     case: &Case,
     driver: Driver,
     limit: Duration,

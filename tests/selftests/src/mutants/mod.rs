@@ -1,0 +1,85 @@
+// SPDX-License-Identifier: GPL-2.0
+
+//! The guest's half of `make mutants`: loads the woven module again and again, each time with another
+//! mutant, and says which were noticed.
+//!
+//! What it prints are events, JSON in a line each, for `tests/mutants`; an event is there before what it
+//! announces begins, so that a kernel that dies leaves behind of what.
+
+mod module;
+mod plan;
+mod reach;
+mod trial;
+
+use std::{
+    fs,
+    path::PathBuf,
+    time::{Duration, Instant},
+};
+
+use anyhow::{bail, Context, Result};
+
+use crate::{proc::khugepaged, test};
+use module::Module;
+use plan::{Event, Plan};
+
+#[derive(clap::Args)]
+pub struct Options {
+    /// The woven module
+    #[arg(long)]
+    module: PathBuf,
+    /// Its parameters
+    #[arg(long, default_value = "")]
+    parameters: String,
+    /// What to try; without it, note which part of the suites reaches which mutant
+    #[arg(long)]
+    plan: Option<PathBuf>,
+    /// Begin no other mutant after so long
+    #[arg(long, default_value_t = 1800)]
+    seconds: u64,
+    /// How long the stress is
+    #[arg(long, default_value_t = 10)]
+    stress: u64,
+}
+
+pub fn run(options: &Options) -> Result<u8> {
+    let end = Instant::now() + Duration::from_secs(options.seconds);
+    let module = Module::new(&options.module, &options.parameters)?;
+    let _asleep = khugepaged::Asleep::now()?;
+    let Some(path) = &options.plan else {
+        reach::run(&module, options.stress)?;
+        return Ok(0);
+    };
+    let text = fs::read_to_string(path).with_context(|| format!("{}", path.display()))?;
+    let plan: Plan = serde_json::from_str(&text).context("the plan cannot be read")?;
+    // What the plan has wrong is not the fault of a mutant.
+    for planned in plan.mutants.iter().flat_map(|entry| &entry.cases) {
+        case(&planned.name)?;
+    }
+    for entry in &plan.mutants {
+        if Instant::now() > end {
+            Event::Last("its time is over").print();
+            break;
+        }
+        if let Some(why) = trial::run(&module, entry, options.stress)? {
+            Event::Last(&why).print();
+            break;
+        }
+    }
+    Ok(0)
+}
+
+/// Every Nth of the interleavings. A survivor costs all that reach it: a quarter of those that `make test`
+/// has take a minute, beside three and a half for the cases.
+const SAMPLE: usize = 12;
+
+fn cases() -> impl Iterator<Item = &'static test::Case> {
+    test::all_cases().chain(test::interleave::cases(SAMPLE))
+}
+
+fn case(name: &str) -> Result<&'static test::Case> {
+    match cases().find(|case| case.name == name) {
+        Some(case) => Ok(case),
+        None => bail!("the plan has a case {name:?}, which there is not"),
+    }
+}
