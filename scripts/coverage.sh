@@ -11,7 +11,7 @@ set -euo pipefail
 . "$(dirname "${BASH_SOURCE[0]}")/lib/all.sh"
 
 WORK=$BUILD/coverage
-LEFT_OUT=' bench-smoke bench-memory-smoke kmemleak interleave '
+LEFT_OUT=' bench-smoke bench-memory-smoke kmemleak interleave interleave-rest '
 
 # The guests of this run: entries as in suites.sh.
 coverage_guests() {
