@@ -65,7 +65,7 @@ struct Refusals {
 
 impl Refusals {
     /// None yet. They are more than a stack should hold.
-    fn new() -> impl Init<Self> {
+    fn new() -> impl pin_init::Init<Self> {
         init!(Refusals {
             places <- pin_init::init_array_from_fn(|_| None),
         })

@@ -14,6 +14,9 @@
 
 #![cfg_attr(any(loom, not(test)), allow(dead_code))]
 
+// By the name that the kernel's crate has.
+extern crate pinned_init as pin_init;
+
 #[path = "../../../src/coherent.rs"]
 pub mod coherent;
 #[path = "../../../src/inject.rs"]

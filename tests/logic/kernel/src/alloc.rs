@@ -18,7 +18,10 @@ use core::{
     },
     pin::Pin,
 };
-use pinned_init::PinInit;
+use pinned_init::{
+    Init,
+    PinInit, //
+};
 use std::boxed::Box;
 
 /// What an allocation may do, `gfp_t`.
@@ -195,6 +198,15 @@ impl<T> KBox<T> {
     pub fn new(value: T, flags: Flags) -> Result<Self, AllocError> {
         allocate(flags)?;
         Ok(KBox(Box::new(value)))
+    }
+
+    /// Makes a value in a new one.
+    pub fn init<E>(init: impl Init<T, E>, flags: Flags) -> Result<Self>
+    where
+        Error: From<E>,
+    {
+        allocate(flags)?;
+        Ok(KBox(in_place(init)?))
     }
 
     /// Makes a value in a new one, where it stays.

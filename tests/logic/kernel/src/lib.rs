@@ -47,6 +47,7 @@ pub mod prelude {
     pub use core::pin::Pin;
     pub use kernel_macros::kunit_tests;
     pub use pinned_init::{
+        init,
         pin_data,
         pin_init,
         pinned_drop,

@@ -20,7 +20,10 @@ use crate::{
 use core::ops::Deref;
 #[cfg(loom)]
 use loom::sync as threads;
-use pinned_init::PinInit;
+use pinned_init::{
+    Init,
+    PinInit, //
+};
 #[cfg(not(loom))]
 use std::sync as threads;
 
@@ -32,8 +35,11 @@ pub type Guard<'a, T> = threads::MutexGuard<'a, T>;
 
 impl<T> SpinLock<T> {
     /// See [`crate::new_spinlock`].
-    pub fn new(value: T, _name: &'static str) -> Self {
-        SpinLock(threads::Mutex::new(value))
+    pub fn new(value: impl Init<T>, _name: &'static str) -> Self {
+        match in_place(value) {
+            Ok(value) => SpinLock(threads::Mutex::new(*value)),
+            Err(_) => unreachable!("it cannot fail"),
+        }
     }
 
     /// Waits for it.
