@@ -13,8 +13,7 @@ make stress       everything races, all data compared with a model: STRESS_SECON
                   STRESS_SEED=N STRESS_OPTIONS="--without fork" KERNEL=stock
 make races        threads on one huge page that is zapped, in every combination, 75 minutes: RACES=20
                   RACE_SECONDS=15 RACE_SEED=N KERNEL=own
-make coverage     which lines of rust/, src/ and the core the suites execute: build/coverage; the table that
-                  was made last is tests/coverage.md
+make coverage     which lines of rust/, src/ and the core the suites execute: build/coverage
 make mutants      small changes of src/ and rust/, one at a time, and whether KUnit, the companion or stress
                   notices: MUTANTS=300 SEED=N|random MUTANT_GUESTS=2 (guests side by side)
 make bench        both drivers in one boot, in turns, and what the kernel's copies alone take: build/bench
