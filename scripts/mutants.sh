@@ -104,8 +104,8 @@ worker() {
 	done
 }
 
-# Says what becomes of each mutant, from what the guests print and what is found out about those that
-# ended early. Both kinds of files are written anew now and then, so a line may come twice.
+# Prints the verdict on each mutant: from the output of the guests, and where a guest ended early, from
+# what "collect" found. Both kinds of files are written anew now and then, so a line may come twice.
 show_verdicts() {
 	local files=() number
 	for number in $(seq 0 $((GUESTS_AT_A_TIME - 1))); do

@@ -185,7 +185,7 @@ impl Ledger {
 
     /// Switches it on or off. Sleeps.
     pub fn enable(&self, on: bool) {
-        // The key in the code counts: what is switched off must have been switched on there before.
+        // The static key is a counter: it must be incremented before it is decremented.
         let _switch = self.switch.lock();
         if self.enabled.xchg(on, Relaxed) != on {
             trace::enable_ledger(on);

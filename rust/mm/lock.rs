@@ -113,10 +113,10 @@ impl Deref for Vma<'_> {
 
 /// The VMA that new memory is for: its memory policy decides where that comes from.
 ///
-/// Nothing else can be had by it. A CPU fault shows its VMA as this and no more: whoever had a [`VmaRef`] could come by
-/// the address space to a [`Vma`], and have [`super::migrate::Batch::setup`] collect what the fault holds locked; to
-/// split a huge folio, the core waits for its lock, for ever. Only [`super::migrate::Batch::setup_fault`] collects
-/// inside a fault. The types say so; a test could only hang.
+/// It gives access to nothing else. A CPU fault hands out its VMA only as this type. From a [`VmaRef`] one could reach the
+/// address space, from there a [`Vma`], and have [`super::migrate::Batch::setup`] collect the folio that the fault has
+/// locked; to split it, the core would wait for that lock for ever. Only [`super::migrate::Batch::setup_fault`] collects
+/// inside a fault. The types enforce it; a test could only hang.
 #[derive(Clone, Copy)]
 pub struct Beneficiary<'a>(&'a VmaRef);
 

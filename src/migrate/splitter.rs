@@ -158,7 +158,7 @@ impl Shared {
         })
     }
 
-    /// Takes what was asked for in one place, to work on it.
+    /// Takes the request in one place, to work on it.
     fn take(&self, at: usize) -> Option<Request> {
         let mut places = self.places.lock();
         let place = places.get_mut(at)?.as_mut()?;
@@ -171,7 +171,7 @@ impl Shared {
         }
     }
 
-    /// Notes what came of it. True if it is to be tried again.
+    /// Records the result of an attempt. True if it is to be tried again.
     fn put(&self, at: usize, mut request: Request, attempt: Attempt) -> bool {
         // Once more would not help a folio that nobody lets go.
         request.tries += u32::from(attempt == Attempt::Refused);

@@ -221,7 +221,7 @@ impl<T> KBox<T> {
 
 impl<T> From<KBox<T>> for Pin<KBox<T>> {
     fn from(value: KBox<T>) -> Self {
-        // SAFETY: A box does not move what is in it, and ours offers no way to take it out.
+        // SAFETY: A box does not move its contents, and this type has no method that takes them out.
         unsafe { Pin::new_unchecked(value) }
     }
 }

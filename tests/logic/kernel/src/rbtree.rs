@@ -60,7 +60,7 @@ impl<K: Ord + Copy, V> RBTree<K, V> {
         self.0.get_mut(key)
     }
 
-    /// Removes what has a key.
+    /// Removes the entry with a key.
     pub fn remove(&mut self, key: &K) -> Option<V> {
         self.0.remove(key)
     }
