@@ -2,7 +2,7 @@
 #
 # Doors to scripts/, no more. Kbuild, beside this file, builds the module.
 
-.PHONY: module run test test-all experiment defects mm-selftests races coverage mutants stress bench shell format update clean clean-cache help
+.PHONY: module run test test-all experiment defects mm-selftests interleavings races coverage mutants stress bench shell format update clean clean-cache help
 
 module:
 	@scripts/module.sh
@@ -24,6 +24,9 @@ defects:
 
 mm-selftests:
 	@scripts/test.sh --mm
+
+interleavings:
+	@scripts/interleavings.sh
 
 races:
 	@scripts/races.sh
@@ -58,4 +61,4 @@ clean-cache:
 help:
 	@scripts/help.sh
 
-export KDIR DRIVER KERNEL STRESS_SECONDS STRESS_SEED STRESS_OPTIONS RACES RACE_SECONDS RACE_SEED MUTANTS SEED MUTANT_GUESTS BENCH BENCH_SECONDS BENCH_OPTIONS
+export KDIR DRIVER KERNEL CORE_BUGS STRESS_SECONDS STRESS_SEED STRESS_OPTIONS RACES RACE_SECONDS RACE_SEED MUTANTS SEED MUTANT_GUESTS BENCH BENCH_SECONDS BENCH_OPTIONS

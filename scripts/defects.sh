@@ -2,9 +2,11 @@
 # SPDX-License-Identifier: GPL-2.0
 #
 # make defects: what is known to be wrong with the C driver, done to both
-# drivers, and what came of it side by side. A case that its kernel does not
-# survive has a guest of its own. The C driver must do exactly what is recorded
-# with the case (tests/selftests/src/test/cases/defects), ours must pass.
+# drivers, and what came of it side by side; and what no driver can avoid on a
+# kernel without our patches. A case that its kernel does not survive has a guest
+# of its own. The C driver, and that kernel, must do exactly what is recorded
+# with the case (tests/selftests/src/test: cases/defects, core_bug.rs), our driver
+# and our kernel must pass. CORE_BUGS=all does all of the second kind, not a sample.
 set -euo pipefail
 # shellcheck source=scripts/lib/all.sh
 . "$(dirname "${BASH_SOURCE[0]}")/lib/all.sh"
@@ -14,18 +16,23 @@ TABLE=$BUILD/defects.md
 KNOWN=$TOP/tests/defects.md
 ALL='t?.*,t??.*,k?.*,k??.*'
 
-# c_guest NAME KERNEL COHERENT OOPS CASES ARGUMENTS: with the C driver; nothing of
-# it is judged but its cases, by the table.
-c_guest() {
-	local name=$1 kernel=$2 coherent=$3 oops=$4 cases=$5 append="$6 CASES=$5 kunit.enable=0" limit=75
+# broken_guest NAME DRIVER KERNEL COHERENT OOPS CASES ARGUMENTS: nothing of it is
+# judged but its cases, by the table.
+broken_guest() {
+	local name=$1 driver=$2 kernel=$3 coherent=$4 oops=$5 cases=$6 append="$7 CASES=$6 kunit.enable=0" limit=75
 	# After an oops there is nothing more to be learnt, and no end is certain.
 	[ "$oops" = no ] || append+=' oops=panic'
 	[[ $cases != *,* ]] || limit=240
 	[ "$coherent" = yes ] || coherent=''
-	COHERENT=$coherent prepare_guest "$name" "$kernel" c "load defects" >/dev/null
-	COHERENT=$coherent APPEND=$append LIMIT=$limit boot_guest "$name" "$kernel" c
+	COHERENT=$coherent prepare_guest "$name" "$kernel" "$driver" "load defects" >/dev/null
+	COHERENT=$coherent APPEND=$append LIMIT=$limit boot_guest "$name" "$kernel" "$driver"
 	unset 'GUESTS[-1]'
 }
+
+case ${CORE_BUGS:=sample} in
+sample | all) ;;
+*) die "CORE_BUGS is '$CORE_BUGS'" "sample or all" ;;
+esac
 
 lock_cache
 open_results
@@ -34,7 +41,7 @@ provide_packages
 provide_companion
 rm -rf "$WORK" "$TABLE"
 mkdir -p "$WORK"
-"$COMPANION" defects plan >"$WORK/plan"
+"$COMPANION" defects --core-bugs "$CORE_BUGS" plan >"$WORK/plan"
 for kernel in stock own; do
 	provide_kernel "$kernel"
 	provide_c_driver
@@ -42,9 +49,11 @@ done
 
 # Ours, all cases in one guest, on the kernel that looks hardest.
 COHERENT=yes APPEND="CASES=$ALL" LIMIT=400 guest defects-rust own rust "load defects unload"
+[ "$CORE_BUGS" = sample ] || LIMIT=600
+APPEND="CORE_BUGS=$CORE_BUGS kunit.enable=0" LIMIT=${LIMIT:-200} guest defects-mended own rust "load core-bugs unload"
 # Two guests at a time: the machine may have no more CPUs, and the races want two.
-while IFS=$'\t' read -r name kernel coherent oops cases append <&3; do
-	c_guest "$name" "$kernel" "$coherent" "$oops" "$cases" "$append"
+while IFS=$'\t' read -r name driver kernel coherent oops cases append <&3; do
+	broken_guest "$name" "$driver" "$kernel" "$coherent" "$oops" "$cases" "$append"
 	LEAVE=1 finish || true
 done 3<"$WORK/plan"
 finish || true
@@ -52,7 +61,7 @@ judge_guests
 
 say "what the drivers do"
 : >"$WORK/verdicts"
-"$COMPANION" defects table --vm "$VM" --rust defects-rust --table "$TABLE" --verdicts "$WORK/verdicts" \
+"$COMPANION" defects --core-bugs "$CORE_BUGS" table --vm "$VM" --rust defects-rust --mended defects-mended --table "$TABLE" --verdicts "$WORK/verdicts" \
 	--kernels "Linux $KVERSION. The kernel \`stock\` is Debian's $KRELEASE, \`own\` our build of it with DEBUG_VM and fault injection." || true
 [ -s "$WORK/verdicts" ] || failed "defects: table" "was not made"
 while IFS=$'\t' read -r what ok seen; do

@@ -126,7 +126,7 @@ SKIPS_STOCK=(
 	'this kernel has no /sys/kernel/debug/fail_function'
 	'this kernel cannot hold a migration back'
 	'K12: this kernel would not survive'
-	'K13: this kernel may not survive'
+	'K13: this kernel would not survive'
 )
 
 # judge_ktap NAME STEP FILE: counts the cases, and what they do not say as rows
@@ -148,7 +148,7 @@ judge_ktap() {
 	fi
 	case $step in
 	hmm-tests | hmm-tests-quick) judge_hmm_tests "$name" "$step" "$file" "$PASSED" ;;
-	companion | interleave* | defects | stress) judge_companion "$name" "$step" "$file" ;;
+	companion | interleave* | core-bugs | defects | stress) judge_companion "$name" "$step" "$file" ;;
 	esac
 }
 

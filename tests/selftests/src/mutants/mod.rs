@@ -74,7 +74,7 @@ pub fn run(options: &Options) -> Result<u8> {
 const SAMPLE: usize = 12;
 
 fn cases() -> impl Iterator<Item = &'static test::Case> {
-    test::all_cases().chain(test::interleave::cases(SAMPLE, false, false))
+    test::all_cases().chain(test::interleave::cases(SAMPLE, false))
 }
 
 fn case(name: &str) -> Result<&'static test::Case> {

@@ -2,6 +2,8 @@
 
 //! What the kernel itself says of this process, whichever driver moved its pages.
 
+pub mod affinity;
+pub mod anon_vma;
 pub mod cgroup;
 pub mod fail;
 pub mod fail_nth;

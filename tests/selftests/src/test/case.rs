@@ -4,7 +4,7 @@
 
 use anyhow::{ensure, Context, Result};
 
-use super::shown::Shown;
+use super::{core_bug::CoreBug, shown::Shown};
 use crate::{
     abi::{self, Migrate},
     area::{verify_bytes, Area},
@@ -36,6 +36,8 @@ pub struct Case {
     pub name: &'static str,
     pub about: &'static str,
     pub on_c: OnC,
+    /// What a kernel without our patches does not survive here: it is not run there, unless that is asked for.
+    pub core_bug: Option<CoreBug>,
     /// Whether eviction may leave pages on the device here.
     pub may_stick: bool,
     /// Whether others fault on the pages while they move. A CPU that faults on a device page holds
@@ -65,6 +67,7 @@ impl Case {
             name,
             about,
             on_c,
+            core_bug: None,
             may_stick: false,
             races: false,
             run: Run::Function(run),
@@ -81,10 +84,16 @@ impl Case {
             name,
             about,
             on_c: NEW_ABI,
+            core_bug: None,
             may_stick: false,
             races: false,
             run: Run::Cell(run),
         }
+    }
+
+    pub const fn meets(mut self, bug: CoreBug) -> Case {
+        self.core_bug = Some(bug);
+        self
     }
 
     pub const fn may_stick(mut self) -> Case {

@@ -1,6 +1,26 @@
 // SPDX-License-Identifier: GPL-2.0
 
-//! Choosing cases by name: a part of it, or a glob with `*` and `?` over the whole of it.
+//! Choosing cases by name: the whole of it, a part of it, or a glob with `*` and `?` over the whole of it.
+
+/// The cases that any of `patterns` chooses, or all if there is none. A pattern that is the whole name of
+/// one chooses that one only, whichever others contain it.
+pub fn choose<T>(cases: Vec<T>, name: impl Fn(&T) -> &str, patterns: &[String]) -> Vec<T> {
+    let whole: Vec<_> = patterns
+        .iter()
+        .map(|pattern| cases.iter().any(|case| name(case) == pattern))
+        .collect();
+    let chosen = |case: &T| {
+        let mut all = patterns.iter().zip(&whole);
+        all.any(|(pattern, whole)| match whole {
+            true => pattern == name(case),
+            false => matches(pattern, name(case)),
+        })
+    };
+    cases
+        .into_iter()
+        .filter(|case| patterns.is_empty() || chosen(case))
+        .collect()
+}
 
 pub fn matches(pattern: &str, name: &str) -> bool {
     if pattern.contains(['*', '?']) {
@@ -33,5 +53,17 @@ mod tests {
         assert!(matches("t?_*.split*", "to_device.split_refused"));
         assert!(matches("*", ""));
         assert!(!matches("?", ""));
+    }
+
+    #[test]
+    fn a_whole_name_is_no_part() {
+        let chosen = |patterns: &[&str]| {
+            let patterns: Vec<_> = patterns.iter().map(ToString::to_string).collect();
+            choose(vec!["race.0", "race.0_1", "zap"], |name| name, &patterns)
+        };
+        assert_eq!(chosen(&["race.0"]), ["race.0"]);
+        assert_eq!(chosen(&["race"]), ["race.0", "race.0_1"]);
+        assert_eq!(chosen(&["race.0", "za"]), ["race.0", "zap"]);
+        assert_eq!(chosen(&[]).len(), 3);
     }
 }

@@ -63,12 +63,12 @@ impl<W: Write> Ktap<W> {
             Outcome::ExpectedFailure(why) => (
                 "ok",
                 &mut self.expected,
-                format!("XFAIL expected failure on C: {why}"),
+                format!("XFAIL expected failure: {why}"),
             ),
             Outcome::UnexpectedPass(why) => (
                 "not ok",
                 &mut self.failed,
-                format!("passes on C, where it should not: {why}"),
+                format!("passes, where it should not: {why}"),
             ),
             Outcome::Timeout(why) => ("not ok", &mut self.failed, format!("TIMEOUT {why}")),
         };
@@ -135,8 +135,8 @@ mod tests {
             ],
         );
         let wanted = "KTAP version 1\n1..5\nok 1 case\nok 2 case # SKIP no  huge pages\n\
-            ok 3 case # XFAIL expected failure on C: T15\nnot ok 4 case # TIMEOUT 60 s\n\
-            not ok 5 case # passes on C, where it should not: T16\n\
+            ok 3 case # XFAIL expected failure: T15\nnot ok 4 case # TIMEOUT 60 s\n\
+            not ok 5 case # passes, where it should not: T16\n\
             # Totals: pass:1 fail:2 skip:1 xfail:1\n";
         assert_eq!(text, wanted);
         assert_eq!(code, 1);

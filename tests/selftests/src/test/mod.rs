@@ -6,12 +6,15 @@ mod case;
 mod cases;
 mod check;
 mod child;
+mod core_bug;
 pub mod filter;
 pub mod ktap;
 pub mod shown;
 
 pub use case::{Case, OnC};
-pub use cases::{all as all_cases, defects::all as defects, interleave};
+pub use cases::{
+    all as all_cases, defects::all as defects, interleave, that_meet_core_bugs as core_bug_cases,
+};
 pub use child::{pipe, Skip};
 
 use std::{
@@ -30,7 +33,7 @@ use crate::{
     device::{self, Device, Driver},
     ledger::{self, Ledger},
     proc::{
-        khugepaged,
+        self, khugepaged,
         kmsg::{self, Kmsg},
     },
 };
@@ -56,6 +59,9 @@ pub struct Options {
     /// All but those that --sample chooses
     #[arg(long, requires = "sample")]
     but: bool,
+    /// Only cases that meet a bug of the core which the kernels built here have not
+    #[arg(long, value_enum)]
+    core_bugs: Option<CoreBugs>,
     /// Also cases that the kernel is known not to survive: with the C driver, or for a bug of the core
     #[arg(long)]
     destructive: bool,
@@ -77,6 +83,16 @@ enum Suite {
     Cases,
     /// The table of interleavings
     Interleavings,
+    /// Both
+    All,
+}
+
+/// How many of the cases that meet a bug of the core.
+#[derive(Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub enum CoreBugs {
+    /// Interleavings: one for each way of migration
+    Sample,
+    All,
 }
 
 #[derive(Clone, Copy, PartialEq, Eq, ValueEnum)]
@@ -88,19 +104,14 @@ enum Wanted {
 
 /// Runs what was asked for; returns the exit code.
 pub fn run(options: &Options) -> Result<u8> {
-    let suite: Vec<&Case> = match options.suite {
-        Suite::Cases => cases::all().collect(),
-        Suite::Interleavings => {
-            interleave::cases(options.sample.into(), options.but, options.destructive).collect()
-        }
+    let cells = || interleave::cases(options.sample.into(), options.but);
+    let suite: Vec<&Case> = match (options.core_bugs, options.suite) {
+        (Some(which), _) => cases::that_meet_core_bugs(which),
+        (None, Suite::Cases) => cases::all().collect(),
+        (None, Suite::Interleavings) => cells().collect(),
+        (None, Suite::All) => cases::all().chain(cells()).collect(),
     };
-    let chosen: Vec<_> = suite
-        .into_iter()
-        .filter(|case| {
-            let filter = &options.filter;
-            filter.is_empty() || filter.iter().any(|f| filter::matches(f, case.name))
-        })
-        .collect();
+    let chosen = filter::choose(suite, |case| case.name, &options.filter);
     if options.list {
         for case in chosen {
             println!("{:<32} {}", case.name, case.about);
@@ -153,14 +164,9 @@ pub fn run_case(
     log: Option<&mut Kmsg>,
     destructive: bool,
 ) -> Result<(Outcome, String)> {
-    let shown = match (driver, case.on_c) {
-        (Driver::C, OnC::Skip(why)) => return Ok((Outcome::Skip(why.into()), String::new())),
-        (Driver::C, OnC::Shows(shown)) if shown.destructive() && !destructive => {
-            let why = format!("the kernel does not survive it: {}", shown.text());
-            return Ok((Outcome::Skip(why), String::new()));
-        }
-        (Driver::C, OnC::Shows(shown)) => Some(shown),
-        _ => None,
+    let shown = match known(case, driver, destructive) {
+        Ok(shown) => shown,
+        Err(why) => return Ok((Outcome::Skip(why), String::new())),
     };
     let limit = match shown {
         Some(shown) if shown.destructive() => HANGS_AFTER,
@@ -215,13 +221,29 @@ pub fn run_case(
             kernel: complaints,
         };
         say(&mut remarks, format!("seen: {}", seen.end.word()));
-        outcome = on_c(&shown, &seen, outcome);
+        outcome = as_known(&shown, &seen, outcome);
     }
     let took = start.elapsed();
     if took > Duration::from_secs(5) {
         say(&mut remarks, format!("took {:.1} s", took.as_secs_f32()));
     }
     Ok((outcome, remarks))
+}
+
+/// How a case shows a bug of this driver, or of this kernel; or why it is not run.
+fn known(case: &Case, driver: Driver, destructive: bool) -> Result<Option<Shown>, String> {
+    match (driver, case.on_c) {
+        (Driver::C, OnC::Skip(why)) => Err(why.into()),
+        (Driver::C, OnC::Shows(shown)) if shown.destructive() && !destructive => {
+            Err(format!("the kernel does not survive it: {}", shown.text()))
+        }
+        (Driver::C, OnC::Shows(shown)) => Ok(Some(shown)),
+        (Driver::C, OnC::Passes) => Ok(None),
+        (Driver::Rust, _) => match case.core_bug.filter(|_| !proc::is_mended()) {
+            Some(bug) if !destructive => Err(format!("{}: this kernel would not survive", bug.id)),
+            bug => Ok(bug.and_then(|bug| bug.shown)),
+        },
+    }
 }
 
 fn say(remarks: &mut String, text: String) {
@@ -232,9 +254,9 @@ fn say(remarks: &mut String, text: String) {
 /// How long a case may take that the kernel is known not to survive.
 const HANGS_AFTER: Duration = Duration::from_secs(10);
 
-/// Holds what was seen of a case about a defect on C against what is known of it. A skipped case
+/// Holds what was seen of a case about a defect, on C or where the core has it, against what is known of it. A skipped case
 /// says nothing, and neither does a report whose trace only the console has.
-fn on_c(shown: &Shown, seen: &Seen, outcome: Outcome) -> Outcome {
+fn as_known(shown: &Shown, seen: &Seen, outcome: Outcome) -> Outcome {
     match (shown.how, &outcome) {
         (How::Passes, _) | (_, Outcome::Skip(_)) => outcome,
         (_, Outcome::Pass) => Outcome::UnexpectedPass(shown.text()),

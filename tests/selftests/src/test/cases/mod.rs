@@ -33,7 +33,7 @@ mod stress;
 mod thp_allowed;
 mod uffd;
 
-use super::case::Case;
+use super::{case::Case, CoreBugs};
 
 /// Every case, in the order in which they run: what others build on comes first.
 pub fn all() -> impl Iterator<Item = &'static Case> {
@@ -72,14 +72,42 @@ pub fn all() -> impl Iterator<Item = &'static Case> {
     .chain(defects::all())
 }
 
+/// The cases that a kernel without our patches does not survive, each time, for a bug of the core.
+pub fn that_meet_core_bugs(which: CoreBugs) -> Vec<&'static Case> {
+    let meets = |case: &&Case| case.core_bug.is_some_and(|bug| bug.shown.is_some());
+    match which {
+        CoreBugs::Sample => all()
+            .filter(meets)
+            .chain(interleave::one_core_bug_for_each_way())
+            .collect(),
+        CoreBugs::All => all()
+            .chain(interleave::cases(1, false))
+            .filter(meets)
+            .collect(),
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use std::collections::HashSet;
 
+    use super::{all, interleave, that_meet_core_bugs, CoreBugs};
+
+    #[test]
+    fn the_sample_of_core_bugs_is_one() {
+        let names = |which| -> HashSet<_> {
+            let cases = that_meet_core_bugs(which);
+            cases.iter().map(|case| case.name).collect()
+        };
+        let (all, sample) = (names(CoreBugs::All), names(CoreBugs::Sample));
+        assert!(sample.is_subset(&all) && sample.len() < all.len());
+        assert!(sample.contains("stress.zap"));
+    }
+
     #[test]
     fn names_are_unique_and_plain() {
         let mut seen = HashSet::new();
-        for case in super::all().chain(super::interleave::cases(1, false, false)) {
+        for case in all().chain(interleave::cases(1, false)) {
             assert!(seen.insert(case.name), "{} twice", case.name);
             assert!(case
                 .name

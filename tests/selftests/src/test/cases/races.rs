@@ -7,11 +7,10 @@ use std::time::Duration;
 use anyhow::Result;
 
 use crate::{
-    proc,
     race::{race, FAILED_BEFORE},
     test::{
         case::{Case, Ctx, OnC},
-        child::Skip,
+        core_bug::CoreBug,
     },
 };
 
@@ -20,7 +19,8 @@ const ON_C: OnC = OnC::Skip("K12, K19, K20, K24, T1, T6: the kernel does not sur
 macro_rules! cases {
     ($($index:literal $name:literal $about:literal;)*) => {
         pub const CASES: &[Case] = &[
-            $(Case::new($name, $about, ON_C, |ctx| failed_before(ctx, $index)).races(),)*
+            $(Case::new($name, $about, ON_C, |ctx| failed_before(ctx, $index))
+                .meets(CoreBug::ZAPPED_TWICE_BY_LUCK).races(),)*
         ];
     };
 }
@@ -44,8 +44,5 @@ cases! {
 const DURATION: Duration = Duration::from_millis(1500);
 
 fn failed_before(_ctx: &Ctx, index: usize) -> Result<()> {
-    if !proc::is_mended() {
-        return Err(Skip("K12: this kernel would not survive".into()).into());
-    }
     race(FAILED_BEFORE[index], DURATION)
 }

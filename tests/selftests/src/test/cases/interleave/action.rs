@@ -2,7 +2,7 @@
 
 //! What happens to the pages while their migration is stopped.
 
-use std::{fs::File, io::Read, os::fd::AsRawFd, ptr};
+use std::{fs::File, io::Read, mem::take, os::fd::AsRawFd, ptr};
 
 use anyhow::{bail, ensure, Context, Result};
 use nix::{
@@ -18,13 +18,14 @@ use nix::{
 
 use super::{
     view::{Holds, Span},
-    way::{protect_half, MayBe, World, HOT, SEED},
+    way::{protect_half, MayBe, Needs, Way, World, HOT, SEED},
 };
 use crate::{
     abi,
     area::{pattern, pattern_bytes, verify_bytes, HUGE},
     check_eq,
     device::PAGE_SIZE,
+    proc::anon_vma,
     test::{case::accounted, child::pipe},
 };
 
@@ -155,8 +156,12 @@ impl Action {
         self == Kill
     }
 
-    pub fn needs_bystander(self) -> bool {
-        self == CloseOther
+    pub fn needs(self, way: Way) -> Needs {
+        Needs {
+            bystander: self == CloseOther,
+            // Elsewhere the VMA cannot go before its pages are mapped again.
+            neighbours: self == UnmapAll && way.is_eviction(),
+        }
     }
 
     /// Whether it takes pages out of the page table at once.
@@ -240,7 +245,14 @@ impl Action {
                 area.set_word(HOT, WORD, VALUE);
             }
             Free => area.advise(MmapAdvise::MADV_FREE)?,
-            UnmapAll => area.unmap(0, HUGE)?,
+            UnmapAll => {
+                area.unmap(0, HUGE)?;
+                let neighbours = world.neighbours.lock().map(|mut n| take(&mut *n));
+                if neighbours.is_ok_and(|n| !n.is_empty()) {
+                    // The anon_vma went as well: nothing of it shall be left.
+                    anon_vma::free_pages();
+                }
+            }
             UnmapPart => area.unmap(0, PART)?,
             Move => mremap(world, 0, 0)?,
             MoveKeep => mremap(world, 0, libc::MREMAP_DONTUNMAP)?,

@@ -32,7 +32,8 @@ they should be, all device memory back, and a silent kernel log. What a cell say
 - *waits*: a lock or the page itself excludes that: the action has its effect after the migration
 - *ends*: it kills the thread that migrates, which ends the stop
 - *varies*: one or the other, depending on how the kernel lets the driver split
-- with a K number: not run on a kernel without our patches (`tests/kernel/patches`), which has that bug:
+- with a K number: a kernel without our patches (`tests/kernel/patches`) does not survive it, as `make
+  defects` shows, because it has that bug:
   K12, a zap of the migration entry of a huge device folio removes mapping and reference twice; K13,
   eviction holds no reference on the anon_vma. K20 and K24, a PMD that was zapped before it is split while
   migrating, are avoided there
@@ -52,9 +53,8 @@ impl When {
 
 /// What is to be seen at a stage.
 fn stage_text(cell: &Cell) -> String {
-    let bug = cell.breaks_stock().and_then(|why| why.split_once(':'));
-    match bug {
-        Some((id, _)) => format!("{} ({id})", cell.when().word()),
+    match cell.core_bug() {
+        Some(bug) => format!("{} ({})", cell.when().word(), bug.id),
         None => cell.when().word().to_string(),
     }
 }

@@ -16,28 +16,61 @@ mod way;
 use std::sync::OnceLock;
 
 use crate::test::case::Case;
+use table::Cell;
+use way::Way;
 
 pub use markdown::print;
 
-/// Every `sample`th of the cells, spread over the table, or all but these; with `destructive`, those that this
-/// kernel does not survive are not skipped.
-pub fn cases(sample: usize, but: bool, destructive: bool) -> impl Iterator<Item = &'static Case> {
-    static CASES: OnceLock<Vec<(usize, Case)>> = OnceLock::new();
-    let cases = CASES.get_or_init(|| {
-        let case = |cell: table::Cell| {
-            // Once, and for as long as the program runs.
-            let name = cell.name().leak();
-            let run = Box::leak(Box::new(move |ctx: &_| run::run(cell, destructive, ctx)));
-            let case = Case::cell(name, cell.action.words().1, run);
-            match cell.races() {
-                true => case.races(),
-                false => case,
-            }
+/// A cell as a case, once and for as long as the program runs.
+fn case(cell: Cell) -> Case {
+    let name = cell.name().leak();
+    let run = Box::leak(Box::new(move |ctx: &_| run::run(cell, ctx)));
+    let mut case = Case::cell(name, cell.action.words().1, run);
+    if let Some(bug) = cell.core_bug() {
+        case = case.meets(bug);
+    }
+    match cell.races() {
+        true => case.races(),
+        false => case,
+    }
+}
+
+struct Numbered {
+    number: usize,
+    cell: Cell,
+    case: Case,
+}
+
+fn table() -> &'static [Numbered] {
+    static TABLE: OnceLock<Vec<Numbered>> = OnceLock::new();
+    TABLE.get_or_init(|| {
+        let numbered = |(number, cell)| Numbered {
+            number,
+            cell,
+            case: case(cell),
         };
-        table::cells().map(|(n, cell)| (n, case(cell))).collect()
-    });
-    cases
+        table::cells().map(numbered).collect()
+    })
+}
+
+/// Every `sample`th of the cells, spread over the table, or all but these.
+pub fn cases(sample: usize, but: bool) -> impl Iterator<Item = &'static Case> {
+    table()
         .iter()
-        .filter(move |(number, _)| (number % sample == 0) != but)
-        .map(|(_, case)| case)
+        .filter(move |row| (row.number % sample == 0) != but)
+        .map(|row| &row.case)
+}
+
+/// Of the cells that meet a bug of the core, one for each way on which there are any: another stage and
+/// action each.
+pub fn one_core_bug_for_each_way() -> impl Iterator<Item = &'static Case> {
+    (0..).zip(Way::ALL).filter_map(|(nth, way)| {
+        let meets = |row: &&Numbered| row.cell.way == way && row.case.core_bug.is_some();
+        let count = table().iter().filter(meets).count();
+        table()
+            .iter()
+            .filter(meets)
+            .nth(nth * 3 % count.max(1))
+            .map(|row| &row.case)
+    })
 }

@@ -19,6 +19,7 @@ use nix::{
     errno::Errno,
     sys::{
         mman::{mlockall, munlockall, MlockAllFlags},
+        prctl,
         signal::Signal,
         wait::{waitpid, WaitStatus},
     },
@@ -33,7 +34,7 @@ use crate::{
     test::{
         case::{Ctx, Undo},
         cases::pause::{state, wait_device, DEBUGFS},
-        child::{Peer, PeerEnd, Skip},
+        child::{Peer, PeerEnd},
     },
 };
 
@@ -46,11 +47,10 @@ fn tell(word: &str) -> Result<()> {
     fs::write(DEBUGFS, word).context(DEBUGFS)
 }
 
-pub fn run(cell: Cell, destructive: bool, ctx: &Ctx) -> Result<()> {
-    if let Some(why) = cell.breaks_this_kernel().filter(|_| !destructive) {
-        return Err(Skip(why.into()).into());
-    }
+pub fn run(cell: Cell, ctx: &Ctx) -> Result<()> {
     let _undo = Undo(|| drop(tell("clear")));
+    // Who shares the pages may live longer than its parent.
+    prctl::set_child_subreaper(true).context("PR_SET_CHILD_SUBREAPER")?;
     let peer = Peer::start(|end| in_process(cell, end))?;
     let release = || match ctx.dev.command(abi::RELEASE, 0, 0, 1) {
         Ok(_) | Err(Errno::EBUSY) => Ok(()),
@@ -79,6 +79,13 @@ pub fn run(cell: Cell, destructive: bool, ctx: &Ctx) -> Result<()> {
         _ => false,
     };
     ensure!(is_right, "the process ended with {status:?}");
+    if cell.way.is_shared() && cell.action.ends_process() {
+        let status = waitpid(None, None).context("who shares the pages is gone")?;
+        ensure!(
+            matches!(status, WaitStatus::Exited(_, 0)),
+            "who shares the pages ended with {status:?}"
+        );
+    }
     Ok(())
 }
 
@@ -109,7 +116,7 @@ fn in_process(cell: Cell, end: &mut PeerEnd) -> Result<()> {
     // A page fault may need `mmap_lock` as well, and would wait behind an action that waits for it.
     mlockall(MlockAllFlags::MCL_CURRENT).context("mlockall")?;
     munlockall().context("munlockall")?;
-    let (world, sharer) = World::new(way, action.needs_bystander())?;
+    let (world, sharer) = World::new(way, action.needs(way))?;
     let world = Arc::new(world);
     drop(black_box(vec![1u8; HEAP]));
     let (acts, acted) = channel();

@@ -4,7 +4,7 @@
 //! our fixes does not survive.
 
 use super::{action::Action, way::Way};
-use crate::{abi::Stage, proc};
+use crate::{abi::Stage, test::core_bug::CoreBug};
 
 /// When an action has its effect, measured once and pinned: a change of it is to be seen.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -104,15 +104,10 @@ impl Cell {
             || self.action.needs_page()
     }
 
-    /// Why this kernel does not survive the cell, or loses memory, if it has not our fixes.
-    pub fn breaks_this_kernel(&self) -> Option<&'static str> {
-        self.breaks_stock().filter(|_| !proc::is_mended())
-    }
-
-    /// The bug of the core that a kernel has without our fixes, and that the driver cannot avoid: K19, K20 and
-    /// K24 it does.
-    pub fn breaks_stock(&self) -> Option<&'static str> {
+    /// The bug of the core that the cell meets, and that the driver cannot avoid: K19, K20 and K24 it does.
+    pub fn core_bug(&self) -> Option<CoreBug> {
         let Cell { way, stage, action } = *self;
+        // Only where the process is not the one that migrates can its memory go meanwhile.
         let unmaps = way.is_eviction() && action == Action::UnmapAll
             || way == Way::EvictRelease && action.ends_process();
         // The migration entry is that of a huge device folio.
@@ -125,16 +120,10 @@ impl Cell {
             _ => false,
         };
         let zaps_all = matches!(action, Action::ZapAll | Action::ZapTouch);
-        if is_huge && (zaps_all || unmaps) {
-            return Some("K12: this kernel would not survive");
+        match (is_huge, zaps_all || unmaps, unmaps) {
+            (true, true, _) => Some(CoreBug::ZAPPED_TWICE),
+            (_, _, true) => Some(CoreBug::WALKED_LATER),
+            _ => None,
         }
-        // Who shares the pages ends when the process does, beside the eviction by the close of its file.
-        if action.ends_process() && way == Way::ToSystemShared {
-            return Some("K12: this kernel would not survive");
-        }
-        if unmaps || action.ends_process() && way == Way::ToDeviceShared {
-            return Some("K13: this kernel may not survive");
-        }
-        None
     }
 }

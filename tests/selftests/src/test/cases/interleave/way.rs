@@ -2,13 +2,14 @@
 
 //! The ways on which a migration is stopped: where to, and in which shape.
 
-use std::{fs::File, mem::ManuallyDrop, os::fd::AsRawFd};
+use std::{fs::File, mem::ManuallyDrop, os::fd::AsRawFd, sync::Mutex, thread, time::Duration};
 
 use anyhow::{ensure, Context, Result};
 use nix::{
     errno::Errno,
     libc,
     sys::mman::{MmapAdvise, ProtFlags},
+    unistd::getppid,
 };
 
 use crate::{
@@ -16,6 +17,7 @@ use crate::{
     area::{pattern, Area, HUGE},
     check_eq,
     device::{Device, PAGE_SIZE},
+    proc::{affinity::Pinned, anon_vma::AnonVmas},
     test::{
         case::accounted,
         child::{pipe, Peer},
@@ -173,7 +175,7 @@ impl Way {
         matches!(self, FaultSmall | EvictSmall)
     }
 
-    fn is_shared(self) -> bool {
+    pub fn is_shared(self) -> bool {
         matches!(self, ToDeviceShared | ToSystemShared)
     }
 
@@ -188,6 +190,13 @@ impl Way {
     }
 }
 
+/// What an action needs besides.
+#[derive(Clone, Copy)]
+pub struct Needs {
+    pub bystander: bool,
+    pub neighbours: bool,
+}
+
 /// What a cell works with, in a process of its own.
 pub struct World {
     pub way: Way,
@@ -199,25 +208,39 @@ pub struct World {
     /// Another file of the same device and process.
     pub other: Device,
     /// A file with a page of its own on the device, to be closed.
-    pub bystander: std::sync::Mutex<Option<(Device, Area)>>,
+    pub bystander: Mutex<Option<(Device, Area)>>,
+    /// Made before and after what `area` needs of the kernel, where that is to go as a whole.
+    pub neighbours: Mutex<Vec<AnonVmas>>,
     fault: (File, File),
 }
 
 impl World {
     /// Everything is where it is before the migration that is to be stopped. The second process is the
     /// one that shares the pages, if any does; it looks at them when it is told to.
-    pub fn new(way: Way, has_bystander: bool) -> Result<(World, Option<Peer>)> {
+    pub fn new(way: Way, needs: Needs) -> Result<(World, Option<Peer>)> {
+        // What the kernel keeps free for this CPU is used up first.
+        let pinned = needs.neighbours.then(Pinned::here).transpose()?;
+        let neighbours = || needs.neighbours.then(AnonVmas::new).transpose();
+        let before = neighbours()?;
         let area = match way.is_small() {
             true => Area::filled_small(HUGE, SEED)?,
             false => Area::filled(1, SEED)?,
         };
         let sharer = match way.is_shared() {
             true => Some(Peer::start(|end| {
-                end.next()?;
+                let first = getppid();
+                if end.next().is_err() {
+                    // It has ended, and its files are about to be closed.
+                    while getppid() == first {
+                        thread::sleep(Duration::from_millis(5));
+                    }
+                }
                 area.verify(SEED)
             })?),
             false => None,
         };
+        let after = neighbours()?;
+        drop(pinned);
         let dev = ManuallyDrop::new(Device::open(0)?);
         if !way.is_to_device() {
             let result = dev.migrate(abi::TO_DEVICE, area.addr(), HUGE)?;
@@ -233,7 +256,7 @@ impl World {
         for &point in way.points() {
             dev.inject(point, 0, 1)?;
         }
-        let bystander = match has_bystander {
+        let bystander = match needs.bystander {
             true => {
                 let (file, own) = (Device::open(0)?, Area::filled_small(1, SEED)?);
                 let moved = file.migrate(abi::TO_DEVICE, own.addr(), 1)?.moved();
@@ -249,6 +272,11 @@ impl World {
             dev,
             other: Device::open(0)?,
             bystander: bystander.into(),
+            neighbours: [before, after]
+                .into_iter()
+                .flatten()
+                .collect::<Vec<_>>()
+                .into(),
             fault: pipe()?,
         };
         Ok((world, sharer))

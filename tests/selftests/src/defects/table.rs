@@ -1,0 +1,210 @@
+// SPDX-License-Identifier: GPL-2.0
+
+//! The table: what was seen, beside what is known.
+
+use std::{cmp::Reverse, collections::HashMap, path::Path};
+
+use anyhow::Result;
+
+use super::{
+    known::{kernel_name, of_c, of_core, Known},
+    log::{Results, RESULT_PASSED},
+};
+use crate::{
+    device::Driver,
+    test::{shown::Seen, CoreBugs},
+};
+
+/// What is known, what was seen of it, and how the case ended where it must pass: with our driver, and our
+/// patches.
+pub struct Row {
+    known: Known,
+    /// Nothing if it was not looked at: not all of the core's are, each time.
+    seen: Option<(Seen, String)>,
+}
+
+impl Row {
+    /// T1 to T29, then K1 to K18.
+    fn order(&self) -> (Reverse<char>, u32) {
+        let mut chars = self.known.id.chars();
+        let letter = chars.next().unwrap_or_default();
+        (Reverse(letter), chars.as_str().parse().unwrap_or(0))
+    }
+
+    fn is_as_known(&self) -> bool {
+        let is = |(seen, _): &(Seen, String)| self.known.shown.is(seen);
+        self.seen.as_ref().is_none_or(is)
+    }
+
+    /// What is known where that is what was seen: the table changes only if a result does.
+    fn text(&self) -> String {
+        match &self.seen {
+            Some((seen, _)) if !self.is_as_known() => seen.text(),
+            _ => self.known.shown.text(),
+        }
+    }
+}
+
+pub fn read(vm: &Path, rust: &str, mended: &str, which: CoreBugs) -> Result<Vec<Row>> {
+    let mut guests: HashMap<String, Results> = HashMap::new();
+    let (ours, patched) = (
+        Results::read(&vm.join(rust))?,
+        Results::read(&vm.join(mended))?,
+    );
+    let chosen: Vec<_> = of_core(which).map(|known| known.case.name).collect();
+    let mut rows = Vec::new();
+    for known in of_c().chain(of_core(CoreBugs::All)) {
+        let name = known.case.name;
+        let good = match known.driver {
+            Driver::C => &ours,
+            Driver::Rust => &patched,
+        };
+        let is_chosen = known.driver == Driver::C || chosen.contains(&name);
+        let seen = match is_chosen {
+            true => {
+                let guest = known.guest();
+                if !guests.contains_key(&guest) {
+                    guests.insert(guest.clone(), Results::read(&vm.join(&guest))?);
+                }
+                Some((guests[&guest].seen(name), good.verdict(name)))
+            }
+            false => None,
+        };
+        rows.push(Row { known, seen });
+    }
+    rows.sort_by_key(Row::order);
+    Ok(rows)
+}
+
+pub fn markdown(kernels: &str, rows: &[Row]) -> String {
+    let mut text = format!(
+        "<!-- SPDX-License-Identifier: GPL-2.0 -->\n\
+        <!-- Made by `make defects`; not to be edited. -->\n\n\
+        # What the C driver gets wrong, seen beside this one\n\n\
+        {kernels}\n\n\
+        | id | what is done | kernel | C driver, test_hmm | rust_dmirror |\n\
+        | --- | --- | --- | --- | --- |\n"
+    );
+    let mut last = "";
+    for row in rows.iter().filter(|row| row.known.driver == Driver::C) {
+        let Known {
+            id, case, shown, ..
+        } = &row.known;
+        let id_once = if *id == last { "" } else { id };
+        last = id;
+        let mut kernel = kernel_name(shown.kernel).to_string();
+        if shown.coherent {
+            kernel += ", coherent memory";
+        }
+        if !shown.append.is_empty() {
+            kernel = format!("{kernel}, {}", shown.append);
+        }
+        let ours = row.seen.as_ref().map_or("", |(_, verdict)| verdict);
+        text += &line(&[
+            &id_once.to_uppercase(),
+            case.about,
+            &kernel,
+            &row.text(),
+            ours,
+        ]);
+    }
+    text + &core(rows)
+}
+
+fn line(cells: &[&str]) -> String {
+    let cells: Vec<_> = cells.iter().map(|cell| cell.replace('|', "/")).collect();
+    format!("| {} |\n", cells.join(" | "))
+}
+
+/// The second table. Interleavings that differ by their stage only, and show the same, have one line.
+fn core(rows: &[Row]) -> String {
+    let mut groups: Vec<(String, Vec<&str>, &Row)> = Vec::new();
+    for row in rows.iter().filter(|row| row.known.driver == Driver::Rust) {
+        let (pattern, stage) = without_stage(row.known.case.name);
+        let same = |(known, _, first): &&mut (String, Vec<&str>, &Row)| {
+            *known == pattern && first.text() == row.text()
+        };
+        match groups.iter_mut().find(same) {
+            Some((_, stages, _)) => stages.push(stage),
+            None => groups.push((pattern, vec![stage], row)),
+        }
+    }
+    let mut text = String::from(
+        "\n# What the core gets wrong, whoever migrates\n\n\
+        Done with rust_dmirror on `stock`, each in a guest of its own; on `own`, whose patches mend it, each\n\
+        passes. `make defects CORE_BUGS=all` does all of it, without that it is a line for each way of\n\
+        migration. STAGE is one of those named.\n\n\
+        | id | case | stages | what is done | stock | kernel's arguments |\n\
+        | --- | --- | --- | --- | --- | --- |\n",
+    );
+    for (pattern, stages, row) in groups {
+        let Known {
+            id, case, shown, ..
+        } = &row.known;
+        let name = format!("`{pattern}`");
+        text += &line(&[
+            id,
+            &name,
+            &stages.join(", "),
+            case.about,
+            &row.text(),
+            shown.append,
+        ]);
+    }
+    text
+}
+
+/// The name of an interleaving without its stage, and that.
+fn without_stage(name: &str) -> (String, &str) {
+    let mut parts: Vec<_> = name.split('.').collect();
+    match parts.len() {
+        n if n > 3 && parts[0] == "pause" => {
+            let stage = std::mem::replace(&mut parts[n - 2], "STAGE");
+            (parts.join("."), stage)
+        }
+        _ => (name.into(), ""),
+    }
+}
+
+/// A line for each thing checked, and whether all are as they should be.
+pub fn judge(rows: &[Row]) -> (String, bool) {
+    let mut text = String::new();
+    let mut all = true;
+    for row in rows {
+        let Some((seen, verdict)) = &row.seen else {
+            continue;
+        };
+        let (bad, good) = match row.known.driver {
+            Driver::C => ("c", "rust"),
+            Driver::Rust => ("stock", "own"),
+        };
+        for (who, as_known, seen) in [
+            (bad, row.is_as_known(), seen.text()),
+            (good, verdict == RESULT_PASSED, verdict.clone()),
+        ] {
+            all &= as_known;
+            let known = match as_known || who == good {
+                false => format!("; known: {}", row.known.shown.text()),
+                true => String::new(),
+            };
+            let name = row.known.case.name;
+            text += &format!("{who}, {name}\t{}\t{seen}{known}\n", u8::from(as_known));
+        }
+    }
+    (text, all)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_interleavings_have_stages() {
+        let (pattern, stage) = without_stage("pause.to_system.whole.filled.zap_all");
+        assert_eq!(
+            (&*pattern, stage),
+            ("pause.to_system.whole.STAGE.zap_all", "filled")
+        );
+        assert_eq!(without_stage("race.0_1_5"), ("race.0_1_5".into(), ""));
+    }
+}
