@@ -2,10 +2,11 @@
 
 //! How long CPU faults are refused a folio before somebody gets a signal.
 //!
-//! A fault must not wait for a folio while it has its lock and a reference: who has taken a
-//! reference may be waiting for that very lock, as a collector does that is to split the folio, and
-//! two such faults would refuse each other. So a fault that is refused lets go of both and is taken
-//! again by the CPU. That this ends is what is kept here: by folio, since when and how often.
+//! A fault must not wait for a folio until it is free: the core has taken the folio's lock and a
+//! reference for it, and whoever holds another reference may need that very lock, as a collector does that
+//! splits the folio. A fault that is refused returns, which gives up both, and the CPU repeats the access.
+//! Before it returns it pauses for at most [`LONGEST_PAUSE_MS`], still with lock and reference: a driver has
+//! no say after `migrate_to_ram()`. This file bounds the repetitions: by folio, since when and how often.
 
 use super::{
     nanos_since,

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: GPL-2.0
 
-//! What to do when a huge folio cannot move whole. One place for all four ways that pages go: by an
-//! ioctl there and back, by a CPU fault, by eviction. Pure.
+//! Decides what to do when a huge folio cannot move whole: by an ioctl, in either direction, and in a CPU
+//! fault. Eviction has one answer, which is in the table for completeness. Pure.
 //!
 //! | who asks | huge destination | source | plan |
 //! | --- | --- | --- | --- |
@@ -31,7 +31,7 @@ pub enum CoreSplits {
 }
 
 impl CoreSplits {
-    /// What the kernel allows that the module was built for: Kbuild looks for a function that the fixes add.
+    /// What the kernel allows that the module was built for: Kbuild looks for a line of each fix.
     pub const DEFAULT: CoreSplits = match cfg!(dmirror_core_splits) {
         true => CoreSplits::Allowed,
         false => CoreSplits::Avoided,

@@ -16,7 +16,7 @@ use crate::{
     },
 };
 
-/// T25, which is not in the list of defects yet: nobody marks what the device writes to.
+/// T25: nobody marks what the device writes to.
 const NOT_DIRTY: OnC = OnC::Shows(Shown::fails(&["what the device wrote is lost"]));
 
 pub const CASES: &[Case] = &[

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: GPL-2.0
 
-//! What the C driver gets wrong (T1 to T29) and what in the core a driver must live with (K1 to
-//! K18), by its number in the project's list of defects: a case's name begins with it.
+//! What the C driver gets wrong (T…) and what in the core a driver must live with (K…), by its number in
+//! `docs/defects.md`: a case's name begins with it. Not all of them have a case here.
 //!
 //! They use the ioctls that both drivers have. Each says how the C driver shows it; `make defects`
 //! holds it to that.
