@@ -8,7 +8,7 @@ make test         everything that checks the project before a commit
 make test-all     that, and what takes longer
 make experiment   the refused split, stage by stage, with both drivers
 make defects      what is wrong with the C driver, done to both drivers, and with the core: tests/defects.md
-                  CORE_BUGS=all (each of these in a guest of its own, 15 minutes more)
+                  CORE_BUGS=all (of the latter not one for each way, but all)
 make mm-selftests other mm selftests of the kernel, without the driver and with it busy: the same results
 make stress       everything races, all data compared with a model: STRESS_SECONDS=7200
                   STRESS_SEED=N STRESS_OPTIONS="--without fork" KERNEL=stock

@@ -23,7 +23,7 @@ impl CoreBug {
         ),
     };
 
-    /// The same, where threads that race must meet for it.
+    /// The same, where the kernel lives on now and then.
     pub const ZAPPED_TWICE_BY_LUCK: CoreBug = CoreBug {
         shown: None,
         ..CoreBug::ZAPPED_TWICE

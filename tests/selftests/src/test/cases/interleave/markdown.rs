@@ -32,8 +32,8 @@ they should be, all device memory back, and a silent kernel log. What a cell say
 - *waits*: a lock or the page itself excludes that: the action has its effect after the migration
 - *ends*: it kills the thread that migrates, which ends the stop
 - *varies*: one or the other, depending on how the kernel lets the driver split
-- with a K number: a kernel without our patches (`tests/kernel/patches`) does not survive it, as `make
-  defects` shows, because it has that bug:
+- with a K number: not run on a kernel without our patches (`tests/kernel/patches`), which has that bug and
+  may not survive; `make defects` shows it there in some of them:
   K12, a zap of the migration entry of a huge device folio removes mapping and reference twice; K13,
   eviction holds no reference on the anon_vma. K20 and K24, a PMD that was zapped before it is split while
   migrating, are avoided there
