@@ -15,10 +15,10 @@ use super::{
 use crate::{
     inject::Point,
     layer::mm::HUGE_PAGES,
+    ledger::Direction,
     migrate::{
         self,
-        policy,
-        Direction, //
+        policy, //
     }, //
 };
 use kernel::prelude::*;
