@@ -16,10 +16,8 @@ use crate::{
     inject::Point,
     layer::mm::HUGE_PAGES,
     ledger::Direction,
-    migrate::{
-        self,
-        policy, //
-    }, //
+    migrate,
+    policy::plan, //
 };
 use kernel::prelude::*;
 
@@ -80,7 +78,7 @@ fn other_owner() -> Result<Log> {
 mod tests {
     use super::*;
 
-    const TRIES: usize = policy::PATIENT_RETRIES as usize + 1;
+    const TRIES: usize = plan::PATIENT_RETRIES as usize + 1;
 
     /// All stages of one attempt.
     fn stages(at: impl Fn(&'static str) -> Line) -> [Line; 4] {

@@ -48,9 +48,9 @@ use crate::{
     migrate::{
         self,
         origin::Origin,
-        policy::CoreSplits,
         Report, //
     },
+    policy::plan::CoreSplits,
     range::Pages, //
 };
 use core::ops::Range;
