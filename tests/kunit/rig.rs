@@ -11,9 +11,11 @@ use super::{
 };
 use crate::{
     device::{
-        Device,
-        Kind,
-        Settings, //
+        state::{
+            MemoryType,
+            Settings, //
+        },
+        Device, //
     },
     file::File,
     inject::Point,
@@ -92,8 +94,8 @@ impl Rig {
         };
         let ledger = Ledger::new()?;
         ledger.enable(true);
-        let device = Device::new(0, Kind::Private, Settings::DEFAULT, ledger.clone())?;
-        device.memory.make_room(device.core());
+        let device = Device::new(0, MemoryType::Private, Settings::DEFAULT, ledger.clone())?;
+        device.memory.make_room(device.state());
         let rig = Rig {
             file: File::new(device.clone(), &mm)?,
             watch: Watch::new(mm.clone(), device.memory.chunks()?)?,
@@ -110,7 +112,7 @@ impl Rig {
         log.check(rig.watch.rss() == 0, "no page is counted after unmap")?;
         // The worker that splits for faults collects pages beside them, and takes a reference on each before it
         // tries the lock: a count may be too high then.
-        let mismatches = match rig.device.core().core_splits() {
+        let mismatches = match rig.device.state().core_splits() {
             CoreSplits::Allowed => rig.ledger.totals().1,
             CoreSplits::Avoided => rig.ledger.too_low(),
         };
@@ -126,7 +128,10 @@ impl Rig {
         let is_free = device.memory.usage().1 == 0;
         log.check(is_free, "no folio is missing from the device")?;
         if is_free {
-            log.check(device.release().is_ok(), "the device gives its memory up")?;
+            log.check(
+                migrate::release(&device).is_ok(),
+                "the device gives its memory up",
+            )?;
         } else {
             // To wait for what was leaked would be to wait for ever.
             core::mem::forget(device);
@@ -233,7 +238,7 @@ impl Rig {
     ) -> Result<T> {
         let mmap = MmapReadLock::new(&self.mm)?;
         let vma = mmap.vma(range.start).ok_or(EFAULT)?;
-        let owner = self.device.core().owner();
+        let owner = self.device.state().pgmap_owner();
         let collected = batch.setup(vma, range, select, true, owner)?;
         then(collected, vma)
     }
