@@ -34,7 +34,7 @@ fn evict(arm: &[(Point, u64)], split: bool, is_done: bool) -> Result<Log> {
             rig.inject(*point, 0, *times);
         }
         let done = rig.watch(log, || {
-            Ok(migrate::evict(&rig.device, Some(rig.file().owner())))
+            Ok(migrate::evict(&rig.device, Some(rig.client().owner())))
         })?;
         log.check(done.is_ok() == is_done, "eviction says whether it is done")?;
         let used = rig.device.memory.usage().1;
@@ -53,7 +53,7 @@ fn evict(arm: &[(Point, u64)], split: bool, is_done: bool) -> Result<Log> {
             .map(|c| 1 << c.order)
             .sum();
         log.check(used == listed, "what is stuck is listed")?;
-        rig.file().owner().inject.clear();
+        rig.client().owner().inject.clear();
         rig.drain_lru(log);
         rig.note_mapped(log, "after", 0)?;
         log.check(rig.has_pattern(0..HUGE_PAGES)?, "the data are right")
