@@ -9,6 +9,7 @@
 mod module;
 mod plan;
 mod reach;
+mod suite;
 mod trial;
 
 use std::{
@@ -17,9 +18,9 @@ use std::{
     time::{Duration, Instant},
 };
 
-use anyhow::{bail, Context, Result};
+use anyhow::{Context, Result};
 
-use crate::{proc::khugepaged, test};
+use crate::proc::khugepaged;
 use module::Module;
 use plan::{Event, Plan};
 
@@ -54,7 +55,7 @@ pub fn run(options: &Options) -> Result<u8> {
     let plan: Plan = serde_json::from_str(&text).context("the plan cannot be read")?;
     // What the plan has wrong is not the fault of a mutant.
     for planned in plan.mutants.iter().flat_map(|entry| &entry.cases) {
-        case(&planned.name)?;
+        suite::case(&planned.name)?;
     }
     for entry in &plan.mutants {
         if Instant::now() > end {
@@ -67,19 +68,4 @@ pub fn run(options: &Options) -> Result<u8> {
         }
     }
     Ok(0)
-}
-
-/// Every Nth of the interleavings. A survivor costs all that reach it: a quarter of those that `make test`
-/// has take a minute, beside three and a half for the cases.
-const SAMPLE: usize = 12;
-
-fn cases() -> impl Iterator<Item = &'static test::Case> {
-    test::all_cases().chain(test::interleave::cases(SAMPLE, false))
-}
-
-fn case(name: &str) -> Result<&'static test::Case> {
-    match cases().find(|case| case.name == name) {
-        Some(case) => Ok(case),
-        None => bail!("the plan has a case {name:?}, which there is not"),
-    }
 }

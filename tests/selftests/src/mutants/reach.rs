@@ -7,9 +7,9 @@ use std::time::{Duration, Instant};
 use anyhow::{Context, Result};
 
 use super::{
-    cases,
     module::{activate, forget_reached, reached, Module},
     plan::Event,
+    suite::cases,
     trial::{stress, LIMIT},
 };
 use crate::{

@@ -12,9 +12,9 @@ use std::{
 use anyhow::{bail, Context, Result};
 
 use super::{
-    case,
     module::{activate, wait, Module},
     plan::{Entry, Event},
+    suite::case,
 };
 use crate::{
     device::Driver,

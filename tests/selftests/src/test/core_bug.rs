@@ -2,6 +2,8 @@
 
 //! Bugs of the core that no driver can avoid, and how they show on a kernel without our patches.
 
+use clap::ValueEnum;
+
 use super::shown::Shown;
 
 #[derive(Clone, Copy)]
@@ -37,4 +39,12 @@ impl CoreBug {
             Shown::breaks(&["BUG: kernel NULL pointer dereference"]).append("init_on_free=1"),
         ),
     };
+}
+
+/// How many of the cases that meet a bug of the core.
+#[derive(Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub enum CoreBugs {
+    /// Interleavings: one for each way of migration
+    Sample,
+    All,
 }

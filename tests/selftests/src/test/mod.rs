@@ -15,7 +15,8 @@ pub use case::{Case, OnC};
 pub use cases::{
     all as all_cases, defects::all as defects, interleave, that_meet_core_bugs as core_bug_cases,
 };
-pub use child::{pipe, Skip};
+pub use child::pipe;
+pub use core_bug::CoreBugs;
 
 use std::{
     io,
@@ -84,14 +85,6 @@ enum Suite {
     /// The table of interleavings
     Interleavings,
     /// Both
-    All,
-}
-
-/// How many of the cases that meet a bug of the core.
-#[derive(Clone, Copy, PartialEq, Eq, ValueEnum)]
-pub enum CoreBugs {
-    /// Interleavings: one for each way of migration
-    Sample,
     All,
 }
 

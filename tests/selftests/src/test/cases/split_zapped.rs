@@ -20,7 +20,7 @@ use crate::{
     proc::smaps,
     test::{
         case::{Case, Ctx, OnC, NEW_ABI},
-        Skip,
+        child::Skip,
     },
 };
 
