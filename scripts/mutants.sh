@@ -131,7 +131,7 @@ if [ "$(cat "$WORK/run.stamp" 2>/dev/null)" != "$RUN_STAMP" ]; then
 	echo "$RUN_STAMP" >"$WORK/run.stamp"
 fi
 say "$MUTANTS mutants, seed $SEED"
-show_verdicts &
+show_verdicts 6>&- 8>&- 9>&- &
 shown=$!
 for number in $(seq 0 $((GUESTS_AT_A_TIME - 1))); do
 	start "booting guests for mutants, $((number + 1)) of $GUESTS_AT_A_TIME" "mutants-$number" worker "$number"
