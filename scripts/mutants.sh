@@ -93,7 +93,7 @@ worker() {
 		printf '%s\n' "$text"
 		[ "$(tail -n 1 <<<"$text")" -gt 0 ] || return 0
 		boot_mutants "$name" 3600 "$WORK/guest-$number/plan.json" || true
-		text=$(mutants collect --reports "$(IFS='|'; echo "${GATE_REPORTS[*]}")" "build/vm/$name/output.log" "build/vm/$name/console.log") || return
+		text=$(mutants collect "build/vm/$name/output.log" "build/vm/$name/console.log") || return
 		printf '%s\n' "$text"
 		if [ "$(tail -n 1 <<<"$text")" -gt 0 ]; then
 			empty=0

@@ -27,6 +27,7 @@ use std::{
 
 use anyhow::{ensure, Context, Result};
 use clap::{Parser, Subcommand};
+use regex::RegexSet;
 
 use find::tree::candidates;
 use weave::{read, write};
@@ -73,13 +74,7 @@ enum Command {
         plan: PathBuf,
     },
     /// Note what became of mutants, from the output and the kernel log of a guest: WORK/results.jsonl
-    Collect {
-        output: PathBuf,
-        console: PathBuf,
-        /// What a kernel that is wrong says: regular expressions, of which those are used that are plain text
-        #[arg(long, value_delimiter = '|')]
-        reports: Vec<String>,
-    },
+    Collect { output: PathBuf, console: PathBuf },
     /// Write the table, and print a summary
     Report {
         #[arg(long)]
@@ -212,7 +207,7 @@ fn plan(
     Ok(())
 }
 
-fn collect(work: &Work<'_>, output: &Path, console: &Path, reports: &[String]) -> Result<()> {
+fn collect(top: &Path, work: &Work<'_>, output: &Path, console: &Path) -> Result<()> {
     let (output, _) = guest::read(&read(output)?);
     ensure!(
         !output.is_finished || output.unfinished.is_none(),
@@ -221,9 +216,12 @@ fn collect(work: &Work<'_>, output: &Path, console: &Path, reports: &[String]) -
     );
     // Of a console anything may be left.
     let console = String::from_utf8_lossy(&std::fs::read(console)?).into_owned();
-    let is_plain = |word: &&String| !word.contains(['(', ')', '[', '*']);
-    let words: Vec<&String> = reports.iter().filter(is_plain).collect();
-    let is_report = |line: &str| words.iter().any(|word| line.contains(*word));
+    let reports = read(&top.join("tests/kernel-reports"))?;
+    let reports = reports
+        .lines()
+        .filter(|line| !line.is_empty() && !line.starts_with('#'));
+    let reports = RegexSet::new(reports).context("tests/kernel-reports")?;
+    let is_report = |line: &str| reports.is_match(line);
     let woven = work.woven()?;
     let mut verdicts = output.verdicts;
     if let Some((number, doing)) = output.unfinished {
@@ -310,11 +308,7 @@ fn run(cli: Cli) -> Result<()> {
             guests,
             plan: to,
         } => plan(work, (mutants, seed), (guest, guests), &to),
-        Command::Collect {
-            output,
-            console,
-            reports,
-        } => collect(work, &output, &console, &reports),
+        Command::Collect { output, console } => collect(top, work, &output, &console),
         Command::Report {
             mutants,
             seed,
