@@ -7,12 +7,12 @@ make run DRIVER=c the same with the kernel's C driver, test_hmm
 make test         everything that checks the project before a commit
 make test-all     that, and what takes longer
 make experiment   the refused split, stage by stage, with both drivers
-make defects      what is wrong with the C driver, done to both drivers, and with the core: tests/defects.md
-                  CORE_BUGS=all (of the latter not one for each way, but all)
+make defects      known bugs of the C driver and of the core, shown, and shown to be absent here: tests/defects.md
+                  CORE_BUGS=all (all cases about the core; without it a sample)
 make mm-selftests other mm selftests of the kernel, without the driver and with it busy: the same results
 make stress       everything races, all data compared with a model: STRESS_SECONDS=7200
                   STRESS_SEED=N STRESS_OPTIONS="--without fork" KERNEL=stock
-make interleavings  all of tests/interleavings.md on one kernel: KERNEL=own|stock|debug (debug: an hour)
+make interleavings  all of tests/interleavings.md on one kernel: KERNEL=own|stock|debug
 make races        threads on one huge page that is zapped, in every combination, 75 minutes: RACES=20
                   RACE_SECONDS=15 RACE_SEED=N KERNEL=own
 make coverage     which lines of rust/, src/ and the core the suites execute: build/coverage

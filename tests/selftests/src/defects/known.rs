@@ -15,7 +15,7 @@ use crate::{
     },
 };
 
-/// A case that shows what is wrong with the C driver, or with the core where our patches are missing.
+/// A case that shows a defect: of the C driver, or of a core without our patches.
 pub struct Known {
     pub case: &'static Case,
     /// Its number in the project's list of defects.

@@ -131,9 +131,9 @@ fn core(rows: &[Row]) -> String {
     }
     let mut text = String::from(
         "\n# What the core gets wrong, whoever migrates\n\n\
-        Done with rust_dmirror on `stock`, each in a guest of its own; on `own`, whose patches mend it, each\n\
-        passes. `make defects CORE_BUGS=all` does all of it, without that it is a line for each way of\n\
-        migration. STAGE is one of those named.\n\n\
+        Each case runs with rust_dmirror: on `stock` in a guest of its own, and on `own`, whose patches fix\n\
+        the bug, where it must pass. By default `make defects` runs `stress.zap` and one interleaving for\n\
+        each way of migration; `CORE_BUGS=all` runs all. STAGE stands for each stage of the third column.\n\n\
         | id | case | stages | what is done | stock | kernel's arguments |\n\
         | --- | --- | --- | --- | --- | --- |\n",
     );

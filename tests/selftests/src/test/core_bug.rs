@@ -2,20 +2,30 @@
 
 //! Bugs of the core that no driver can avoid, and how they show on a kernel without our patches.
 
+use clap::ValueEnum;
+
 use super::shown::Shown;
+
+/// How many of the cases about bugs of the core.
+#[derive(Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub enum CoreBugs {
+    /// Interleavings: one for each way of migration
+    Sample,
+    All,
+}
 
 #[derive(Clone, Copy)]
 pub struct CoreBug {
     /// Its number in the project's list of defects.
     pub id: &'static str,
-    /// How it shows; nothing where that is luck.
+    /// How it shows, if it shows the same way each time.
     pub shown: Option<Shown>,
 }
 
 impl CoreBug {
-    /// A migration entry of a huge device folio is zapped: its mapping and its reference are given up a
-    /// second time. The folio is freed that is locked for its migration, and `__migrate_device_finalize()`
-    /// waits for the lock of its LRU list for ever.
+    /// A zap of the migration entry of a huge device folio removes mapping and reference a second time. That
+    /// frees the folio, which is locked for its migration. `__migrate_device_finalize()` then waits for the
+    /// lock of the folio's LRU list for ever.
     pub const ZAPPED_TWICE: CoreBug = CoreBug {
         id: "K12",
         shown: Some(
@@ -23,14 +33,14 @@ impl CoreBug {
         ),
     };
 
-    /// The same, where the kernel lives on now and then.
+    /// The same bug in cases in which the kernel survives now and then, or fails in another way.
     pub const ZAPPED_TWICE_BY_LUCK: CoreBug = CoreBug {
         shown: None,
         ..CoreBug::ZAPPED_TWICE
     };
 
-    /// A page is unmapped while it is evicted: its anon_vma is freed, and walked when the page is mapped
-    /// again. Only KASAN sees that, unless the memory is used for something else, or zeroed.
+    /// `munmap()` during an eviction frees the anon_vma that `remove_migration_ptes()` walks later. Only KASAN
+    /// sees that, unless the memory was zeroed or reused.
     pub const WALKED_LATER: CoreBug = CoreBug {
         id: "K13",
         shown: Some(

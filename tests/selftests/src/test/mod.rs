@@ -16,6 +16,7 @@ pub use cases::{
     all as all_cases, defects::all as defects, interleave, that_meet_core_bugs as core_bug_cases,
 };
 pub use child::{pipe, Skip};
+pub use core_bug::CoreBugs;
 
 use std::{
     io,
@@ -84,14 +85,6 @@ enum Suite {
     /// The table of interleavings
     Interleavings,
     /// Both
-    All,
-}
-
-/// How many of the cases that meet a bug of the core.
-#[derive(Clone, Copy, PartialEq, Eq, ValueEnum)]
-pub enum CoreBugs {
-    /// Interleavings: one for each way of migration
-    Sample,
     All,
 }
 
@@ -240,7 +233,7 @@ fn known(case: &Case, driver: Driver, destructive: bool) -> Result<Option<Shown>
         (Driver::C, OnC::Shows(shown)) => Ok(Some(shown)),
         (Driver::C, OnC::Passes) => Ok(None),
         (Driver::Rust, _) => match case.core_bug.filter(|_| !proc::is_mended()) {
-            Some(bug) if !destructive => Err(format!("{}: this kernel would not survive", bug.id)),
+            Some(bug) if !destructive => Err(format!("{}: this kernel may not survive", bug.id)),
             bug => Ok(bug.and_then(|bug| bug.shown)),
         },
     }
@@ -254,8 +247,8 @@ fn say(remarks: &mut String, text: String) {
 /// How long a case may take that the kernel is known not to survive.
 const HANGS_AFTER: Duration = Duration::from_secs(10);
 
-/// Holds what was seen of a case about a defect, on C or where the core has it, against what is known of it. A skipped case
-/// says nothing, and neither does a report whose trace only the console has.
+/// Compares what was seen of a case about a defect with what is known of it. A skipped case says nothing,
+/// and neither does a report whose trace only the console has.
 fn as_known(shown: &Shown, seen: &Seen, outcome: Outcome) -> Outcome {
     match (shown.how, &outcome) {
         (How::Passes, _) | (_, Outcome::Skip(_)) => outcome,

@@ -33,7 +33,7 @@ mod stress;
 mod thp_allowed;
 mod uffd;
 
-use super::{case::Case, CoreBugs};
+use super::{case::Case, core_bug::CoreBugs};
 
 /// Every case, in the order in which they run: what others build on comes first.
 pub fn all() -> impl Iterator<Item = &'static Case> {

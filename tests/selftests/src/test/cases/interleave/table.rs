@@ -104,8 +104,8 @@ impl Cell {
             || self.action.needs_page()
     }
 
-    /// Whether Debian's kernel was seen to end the same way each time. Elsewhere it lives on now and then, or
-    /// complains of other things.
+    /// Whether Debian's kernel showed K12 in the same way in every run. In other cells it survived, or failed
+    /// in another way.
     fn is_pinned(&self) -> bool {
         matches!(
             (self.way, self.stage, self.action),
