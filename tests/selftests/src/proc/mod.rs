@@ -7,6 +7,7 @@ pub mod anon_vma;
 pub mod cgroup;
 pub mod fail;
 pub mod fail_nth;
+pub mod heap;
 pub mod hugetlb;
 pub mod khugepaged;
 pub mod kmsg;

@@ -23,6 +23,7 @@ use crate::{
     check_eq,
     device::Device,
     ledger,
+    proc::heap,
     test::{
         case::{Case, Ctx, Undo, NEW_ABI},
         child::{pipe, Peer},
@@ -323,6 +324,7 @@ fn device(ctx: &Ctx) -> Result<()> {
     }
     let stopped = |work: &(dyn Fn() -> Result<()> + Sync), word: &str| -> Result<()> {
         let before = state()?.reached;
+        heap::reserve();
         thread::scope(|scope| {
             let worker = scope.spawn(work);
             wait_device(before)?;

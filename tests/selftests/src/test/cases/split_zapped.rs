@@ -5,6 +5,7 @@
 use std::{
     fs,
     path::Path,
+    sync::mpsc::channel,
     thread,
     time::{Duration, Instant},
 };
@@ -17,7 +18,7 @@ use crate::{
     area::{Area, HUGE},
     check_eq,
     core_splits::{CoreSplits, Splits},
-    proc::smaps,
+    proc::{heap, smaps},
     test::{
         case::{Case, Ctx, OnC, NEW_ABI},
         Skip,
@@ -55,7 +56,10 @@ struct Hold {
 impl Hold {
     const SWITCH: &str = "/sys/module/migrate_device/parameters/hold_ms";
     const COUNT: &str = "/sys/module/migrate_device/parameters/held";
-    /// For how long at most. Only a test that fails waits for the end of it.
+    /// For how many sleeps of a millisecond at most, each of which takes two ticks: ten seconds at HZ=250. Only a test
+    /// that fails waits for the end of them.
+    const SLEEPS: &str = "1250";
+    /// How long a migration may take until it is held.
     const LIMIT: Duration = Duration::from_secs(10);
 
     fn set() -> Result<Hold> {
@@ -63,7 +67,7 @@ impl Hold {
             return Err(Skip("this kernel cannot hold a migration back".into()).into());
         }
         let before = Hold::count()?;
-        fs::write(Hold::SWITCH, Hold::LIMIT.as_millis().to_string()).context("hold_ms")?;
+        fs::write(Hold::SWITCH, Hold::SLEEPS).context("hold_ms")?;
         Ok(Hold { before })
     }
 
@@ -102,11 +106,16 @@ fn split_while(
     };
     ctx.dev.set_flags(abi::FLAG_FAIL_ALLOC).context("FLAGS")?;
     let hold = Hold::set()?;
+    let (starts, started) = channel();
     thread::scope(|scope| {
         let other = scope.spawn(move || {
+            heap::reserve();
+            let _ = starts.send(());
             hold.wait()?;
             meanwhile()
         });
+        // Nothing is held before the thread runs and has its heap.
+        let _ = started.recv();
         // The C driver answers ENOENT where not all of the range has moved.
         let _ = ctx.dev.read_by(abi::MIGRATE_TO_DEV, area.addr(), HUGE);
         other.join().expect("the thread does not panic")
@@ -145,6 +154,7 @@ fn fault_zapped(ctx: &Ctx) -> Result<()> {
     let area = Area::filled(1, 27)?;
     ctx.to_device(&area, 27)?;
     area.protect_pages(0, HUGE / 2, ProtFlags::PROT_READ)?;
+    heap::reserve();
     let hold = Hold::set()?;
     thread::scope(|scope| {
         let area = &area;

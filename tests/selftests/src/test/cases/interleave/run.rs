@@ -5,7 +5,6 @@
 
 use std::{
     fs,
-    hint::black_box,
     sync::{
         mpsc::{channel, Receiver, RecvTimeoutError},
         Arc,
@@ -31,6 +30,7 @@ use super::{
 };
 use crate::{
     abi, check_eq,
+    proc::heap,
     test::{
         case::{Ctx, Undo},
         cases::pause::{state, wait_device, DEBUGFS},
@@ -89,10 +89,6 @@ pub fn run(cell: Cell, ctx: &Ctx) -> Result<()> {
     Ok(())
 }
 
-/// More than a thread allocates while the migration is stopped. To make its heap larger, or to start a
-/// thread, takes `mmap_lock`, which the migration holds.
-const HEAP: usize = 64 << 10;
-
 /// A thread's result, for which others do not wait for ever.
 fn spawn(
     world: &Arc<World>,
@@ -102,7 +98,7 @@ fn spawn(
     let (starts, started) = channel();
     let world = world.clone();
     thread::spawn(move || {
-        drop(black_box(vec![1u8; HEAP]));
+        heap::reserve();
         let _ = starts.send(());
         sender.send(work(&world))
     });
@@ -118,7 +114,7 @@ fn in_process(cell: Cell, end: &mut PeerEnd) -> Result<()> {
     munlockall().context("munlockall")?;
     let (world, sharer) = World::new(way, action.needs(way))?;
     let world = Arc::new(world);
-    drop(black_box(vec![1u8; HEAP]));
+    heap::reserve();
     let (acts, acted) = channel();
     let (go, gone) = channel();
     let ended = spawn(&world, move |world| {
