@@ -16,6 +16,7 @@ GATE_REPORTS=(
 	'soft lockup' 'hard LOCKUP' 'workqueue lockup' 'scheduling while atomic' 'sleeping function called'
 	'Bad page (state|map|cache)' 'Bad rss-counter' 'non-zero pgtables_bytes' 'page dumped because'
 	'refcount_t:' 'list_(add|del) corruption' 'double free' 'kmemleak: [0-9]+ new' 'unreferenced object'
+	'vmstat_refresh:'
 	'rust_kernel: panicked' 'panicked at' 'Out of memory:' 'segfault at' 'trap (int3|invalid opcode)'
 )
 

@@ -68,6 +68,8 @@ const COMPLAINTS: &[&str] = &[
     "double free",
     "*kmemleak: * new*",
     "unreferenced object",
+    // A counter of pages is negative: see [`super::refresh_counters`].
+    "vmstat_refresh:",
     "rust_kernel: panicked",
     "panicked at",
     "Out of memory:",

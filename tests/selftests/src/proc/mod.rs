@@ -30,6 +30,12 @@ fn field(text: &str, key: &str) -> Option<usize> {
         .and_then(|rest| rest.split_whitespace().next()?.parse().ok())
 }
 
+/// Has the kernel compare its counters of pages with zero, and say in its log which are negative: a mapping was
+/// removed once too often. `/proc/vmstat` shows those as zero. Does nothing without root.
+pub fn refresh_counters() {
+    let _ = fs::write("/proc/sys/vm/stat_refresh", "1");
+}
+
 /// Anonymous pages that this process is charged for, those on devices included.
 pub fn rss_anon() -> Result<usize> {
     status("RssAnon")

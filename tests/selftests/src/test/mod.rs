@@ -192,6 +192,7 @@ pub fn run_case(
         ),
         Err(error) => failed = Some(format!("after the case's end: {error:#}")),
     }
+    proc::refresh_counters();
     let complaints = log.map(Kmsg::complaints).unwrap_or_default();
     for line in &complaints {
         failed = Some(format!("the kernel says: {line}"));
