@@ -59,7 +59,8 @@ impl Known {
             shown.coherent,
             shown.kernel,
         ) {
-            (Driver::Rust, ..) => format!("defects-core-{name}"),
+            (Driver::Rust, true, ..) => format!("defects-core-{name}"),
+            (Driver::Rust, ..) => "defects-core".into(),
             (_, true, ..) => format!("defects-c-{name}"),
             (_, _, true, _) => "defects-c-coherent".into(),
             (_, _, _, Kernel::Stock) => "defects-c-stock".into(),

@@ -7,7 +7,7 @@ use std::{collections::HashMap, fs, path::Path};
 use anyhow::{Context, Result};
 
 use crate::{
-    proc::kmsg,
+    proc::kmsg::{self, Complaints},
     test::shown::{last_words, End, Seen},
 };
 
@@ -99,12 +99,13 @@ fn complaints(console: &str) -> HashMap<String, Vec<String>> {
     let mut found: HashMap<String, Vec<String>> = HashMap::new();
     let mut lines = console.lines();
     let mut case = None;
+    let mut complaints = Complaints::default();
     while let Some(line) = lines.next() {
         if line.contains("dmirror-guest: ") {
             case = None;
         } else if let Some(name) = kmsg::begun(line) {
             case = Some(name);
-        } else if let (Some(name), true) = (case, kmsg::complains(line)) {
+        } else if let (Some(name), true) = (case, complaints.are_more(line)) {
             let report = lines.clone().take_while(|l| kmsg::begun(l).is_none());
             let headline = headline(message(line), report.map(message));
             let all = found.entry(name.to_string()).or_default();

@@ -4,6 +4,7 @@
 //! provoked it.
 
 use std::{
+    collections::HashMap,
     fs::{File, OpenOptions},
     io::{Read, Seek, SeekFrom, Write},
     os::unix::fs::OpenOptionsExt,
@@ -78,9 +79,35 @@ const COMPLAINTS: &[&str] = &[
     "trap invalid opcode",
 ];
 
+/// What a kernel complains of, told from what it repeats.
+#[derive(Default)]
+pub struct Complaints {
+    /// The counters that are known to be negative, with their values: the kernel says so each time it is asked
+    /// ([`super::refresh_counters`]).
+    negative: HashMap<String, String>,
+}
+
+impl Complaints {
+    /// Whether a line of the log is a complaint that was not made before.
+    pub fn are_more(&mut self, line: &str) -> bool {
+        complains(line) && negative(line).is_none_or(|counter| self.has_changed(counter))
+    }
+
+    fn has_changed(&mut self, (name, value): (&str, &str)) -> bool {
+        let before = self.negative.insert(name.into(), value.into());
+        before.is_none_or(|before| before != value)
+    }
+}
+
+/// A counter that the kernel says is negative, and its value.
+fn negative(line: &str) -> Option<(&str, &str)> {
+    line.split_once("vmstat_refresh: ")?.1.split_once(' ')
+}
+
 /// A reader of the log that starts at its present end.
 pub struct Kmsg {
     file: File,
+    complaints: Complaints,
 }
 
 impl Kmsg {
@@ -92,13 +119,16 @@ impl Kmsg {
             .open("/dev/kmsg")
             .ok()?;
         file.seek(SeekFrom::End(0)).ok()?;
-        Some(Kmsg { file })
+        Some(Kmsg {
+            file,
+            complaints: Complaints::default(),
+        })
     }
 
     /// What the kernel complained of since the last call.
     pub fn complaints(&mut self) -> Vec<String> {
         let mut lines = self.lines();
-        lines.retain(|line| complains(line));
+        lines.retain(|line| self.complaints.are_more(line));
         lines
     }
 
@@ -166,6 +196,18 @@ mod tests {
         );
         assert_eq!(complaint("6,1,1,-;dmirror: case WARNING: begins\n"), None);
         assert_eq!(complaint("nonsense"), None);
+    }
+
+    #[test]
+    fn a_negative_counter_is_told_once_for_each_value() {
+        let mut complaints = Complaints::default();
+        let mut is_new =
+            |value| complaints.are_more(&format!("[ 1.0] vmstat_refresh: nr_x {value}"));
+        assert!(is_new(-512));
+        assert!(!is_new(-512));
+        assert!(is_new(-1024));
+        assert!(complaints.are_more("vmstat_refresh: nr_y -1024"));
+        assert!(complaints.are_more("BUG: x") && complaints.are_more("BUG: x"));
     }
 
     /// Lines that a pattern of the gate's is about; it has no more than these of regular expressions.

@@ -33,6 +33,22 @@ impl CoreBug {
         ),
     };
 
+    /// The same bug where another process maps the folio: the case hangs until it is killed, and then the counters of
+    /// its memory are wrong.
+    pub const ZAPPED_TWICE_HANGS: CoreBug = CoreBug {
+        shown: Some(Shown::breaks(&["BUG: Bad rss-counter"])),
+        ..CoreBug::ZAPPED_TWICE
+    };
+
+    /// The same bug where the migration puts the folio on no list: it ends, everybody has the right data, and the
+    /// kernel's counters of mapped pages are wrong from then on.
+    pub const ZAPPED_TWICE_MISCOUNTED: CoreBug = CoreBug {
+        shown: Some(Shown::warns(&[
+            "vmstat_refresh: nr_anon_transparent_hugepages -",
+        ])),
+        ..CoreBug::ZAPPED_TWICE
+    };
+
     /// The same bug in cases in which the kernel survives now and then, or fails in another way.
     pub const ZAPPED_TWICE_BY_LUCK: CoreBug = CoreBug {
         shown: None,

@@ -61,16 +61,17 @@ pub fn cases(sample: usize, but: bool) -> impl Iterator<Item = &'static Case> {
         .map(|row| &row.case)
 }
 
-/// Of the cells that show a bug of the core each time, one for each way on which there are any.
-pub fn one_core_bug_for_each_way() -> impl Iterator<Item = &'static Case> {
-    (0..).zip(Way::ALL).filter_map(|(nth, way)| {
-        let shows = |row: &Numbered| row.case.core_bug.is_some_and(|bug| bug.shown.is_some());
-        let meets = |row: &&Numbered| row.cell.way == way && shows(row);
+/// Of the cells that show a bug of the core each time, those that can share a kernel, and of the others one for each
+/// way on which there are any.
+pub fn sample_of_core_bugs() -> impl Iterator<Item = &'static Case> {
+    let shown = |row: &&Numbered| row.case.core_bug.and_then(|bug| bug.shown);
+    let breaks = move |row: &&Numbered| shown(row).is_some_and(|shown| shown.destructive());
+    let shares = move |row: &&Numbered| shown(row).is_some_and(|shown| !shown.destructive());
+    let others = (0..).zip(Way::ALL).filter_map(move |(nth, way)| {
+        let meets = move |row: &&Numbered| row.cell.way == way && breaks(row);
         let count = table().iter().filter(meets).count();
-        table()
-            .iter()
-            .filter(meets)
-            .nth(nth * 3 % count.max(1))
-            .map(|row| &row.case)
-    })
+        table().iter().filter(meets).nth(nth * 3 % count.max(1))
+    });
+    let shared = table().iter().filter(shares);
+    shared.chain(others).map(|row| &row.case)
 }

@@ -104,18 +104,16 @@ impl Cell {
             || self.action.needs_page()
     }
 
-    /// Whether Debian's kernel showed K12 in the same way in every run. In other cells it survived, or failed
-    /// in another way.
-    fn is_pinned(&self) -> bool {
-        matches!(
-            (self.way, self.stage, self.action),
-            (Way::ToSystemWhole, Stage::Collected, Action::ZapAll)
-                | (
-                    Way::EvictClose,
-                    Stage::Filled,
-                    Action::ZapTouch | Action::UnmapAll
-                )
-        )
+    /// How K12 shows, on Debian's kernel. The second removal puts the reference that the migration relies on, so the
+    /// folio is free where it goes on.
+    fn zapped_twice(&self) -> CoreBug {
+        match (self.way, self.stage) {
+            // It is copied, and mapped or put on a list afterwards.
+            (Way::EvictClose | Way::EvictRelease, Stage::Filled)
+            | (Way::ToSystemWhole, Stage::Collected | Stage::Filled) => CoreBug::ZAPPED_TWICE,
+            (Way::ToSystemShared, _) => CoreBug::ZAPPED_TWICE_HANGS,
+            _ => CoreBug::ZAPPED_TWICE_MISCOUNTED,
+        }
     }
 
     /// The bug of the core that the cell meets, and that the driver cannot avoid: K19, K20 and K24 it does.
@@ -126,17 +124,15 @@ impl Cell {
             || way == Way::EvictRelease && action.ends_process();
         // The migration entry is that of a huge device folio.
         let is_huge = match way {
-            Way::ToSystemWhole | Way::ToSystemNoMemory | Way::FaultHuge => true,
-            Way::EvictRelease | Way::EvictClose => true,
-            Way::ToSystemSplit => true,
-            // Later, a worker has split it, and the fault is one on a small page.
+            Way::ToSystemWhole | Way::FaultHuge | Way::EvictRelease | Way::EvictClose => true,
+            // Later, the driver has collected the pages again, one by one, or a worker has split the folio.
+            Way::ToSystemNoMemory | Way::ToSystemSplit => stage == Stage::Collected,
             Way::ToSystemShared | Way::FaultSplit => stage == Stage::Collected,
             _ => false,
         };
         let zaps_all = matches!(action, Action::ZapAll | Action::ZapTouch);
         match (is_huge, zaps_all || unmaps, unmaps) {
-            (true, true, _) if self.is_pinned() => Some(CoreBug::ZAPPED_TWICE),
-            (true, true, _) => Some(CoreBug::ZAPPED_TWICE_BY_LUCK),
+            (true, true, _) => Some(self.zapped_twice()),
             (_, _, true) => Some(CoreBug::WALKED_LATER),
             _ => None,
         }
