@@ -124,6 +124,19 @@ mod tests {
     }
 
     #[test]
+    fn each_error_has_its_reason() {
+        for (error, word) in [
+            (ENXIO, "memmap="),
+            (ENODEV, "bus"),
+            (EBUSY, "in use"),
+            (ENOMEM, "struct pages"),
+            (EINVAL, "refused"),
+        ] {
+            assert!(reason(error).contains(word));
+        }
+    }
+
+    #[test]
     fn nothing_wraps() {
         let last = u64::MAX - ((2 << 20) - 1);
         assert!(is_refused([last, GIB], 256));

@@ -324,6 +324,29 @@ mod tests {
         Ok(())
     }
 
+    /// What is written to it must be what comes next.
+    struct Expect(&'static str);
+
+    impl fmt::Write for Expect {
+        fn write_str(&mut self, part: &str) -> fmt::Result {
+            self.0 = self.0.strip_prefix(part).ok_or(fmt::Error)?;
+            Ok(())
+        }
+    }
+
+    #[test]
+    fn a_record_is_a_line() {
+        for (refs, line) in [
+            (1, "setup 0 to-device 1 9 1 0 0 1 ok"),
+            (2, "setup 0 to-device 1 9 2 0 0 1 MISMATCH"),
+        ] {
+            let mut rest = Expect(line);
+            let record = record(Stage::Setup, refs, 0, 1);
+            assert!(fmt::write(&mut rest, format_args!("{record}")).is_ok());
+            assert_eq!(rest.0, "");
+        }
+    }
+
     /// Nanoseconds for a thousand times what a stage of a migration does about the ledger.
     fn cost(ledger: &Ledger) -> i64 {
         let begin = Instant::<Monotonic>::now();

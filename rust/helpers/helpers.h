@@ -121,7 +121,7 @@ bool rust_dmirror_mm_is_alone(const struct mm_struct *mm);
 unsigned long rust_dmirror_mm_rss(struct mm_struct *mm, int member);
 
 /* For KUnit cases only; see testing.rs. */
-long rust_dmirror_test_mmap(unsigned long len);
+long rust_dmirror_test_mmap(unsigned long len, bool droppable);
 int rust_dmirror_test_munmap(unsigned long addr, unsigned long len);
 bool rust_dmirror_test_drain_lru(void);
 bool rust_dmirror_test_peek(unsigned long pfn, unsigned long offset, u64 *word);

@@ -72,7 +72,7 @@ void rust_dmirror_queue_flush(struct workqueue_struct *queue)
  */
 bool rust_dmirror_empty_tlb(void)
 {
-	void *memory = vmalloc(SZ_1M);
+	void *memory = __vmalloc(SZ_1M, GFP_KERNEL | __GFP_NOWARN);
 
 	if (!memory)
 		return false;

@@ -11,8 +11,8 @@
 #include "helpers.h"
 
 #if IS_BUILTIN(CONFIG_KUNIT)
-/* An anonymous private area in current->mm, which is made if there is none; or an errno. */
-long rust_dmirror_test_mmap(unsigned long len)
+/* An anonymous area in current->mm, which is made if there is none: private, or MAP_DROPPABLE; or an errno. */
+long rust_dmirror_test_mmap(unsigned long len, bool droppable)
 {
 	struct kunit *test = kunit_get_current_test();
 	unsigned long addr;
@@ -20,7 +20,7 @@ long rust_dmirror_test_mmap(unsigned long len)
 	if (!test)
 		return -EINVAL;
 	addr = kunit_vm_mmap(test, NULL, 0, len, PROT_READ | PROT_WRITE,
-			     MAP_PRIVATE | MAP_ANONYMOUS, 0);
+			     (droppable ? MAP_DROPPABLE : MAP_PRIVATE) | MAP_ANONYMOUS, 0);
 	return addr ? (long)addr : -ENOMEM;
 }
 

@@ -22,8 +22,17 @@ use kernel::{
 /// Maps `len` bytes of private anonymous memory into the address space of the test, which is made if
 /// there is none. It goes with the test. Only in a KUnit case; sleeps.
 pub fn map_anonymous(len: usize) -> Result<usize> {
+    map(len, false)
+}
+
+/// As [`map_anonymous`], memory that reclaim may drop: `MAP_DROPPABLE`.
+pub fn map_droppable(len: usize) -> Result<usize> {
+    map(len, true)
+}
+
+fn map(len: usize, is_droppable: bool) -> Result<usize> {
     // SAFETY: It checks by itself that a test is running.
-    let address = unsafe { bindings::rust_dmirror_test_mmap(len) };
+    let address = unsafe { bindings::rust_dmirror_test_mmap(len, is_droppable) };
     match address {
         1.. => Ok(address as usize),
         _ => Err(Error::from_errno(address as i32)),

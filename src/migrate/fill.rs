@@ -199,11 +199,7 @@ impl Filler<'_> {
         if self.faults.fires(Point::Copy) {
             return Err(Fate::CopyFailed);
         }
-        // What can fail here is memory to stand behind the device's.
-        let folio = folio.fill(source).map_err(|error| match error {
-            error if error == ENOMEM => Fate::NoMemory,
-            _ => Fate::CopyFailed,
-        })?;
+        let folio = folio.fill(source).map_err(|_| Fate::CopyFailed)?;
         Ok(Destination::Device(folio))
     }
 }

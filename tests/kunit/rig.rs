@@ -15,9 +15,11 @@ use crate::{
         Kind,
         Settings, //
     },
+    devmem::Memory,
     file::File,
     inject::Point,
     layer::mm::{
+        fault::Fault,
         folio::{
             Counts,
             LockedFolio, //
@@ -271,15 +273,27 @@ impl Rig {
 
     /// Has the driver handle a fault at a page, on an entry that was for `folio` when it was looked at.
     pub(super) fn fault(&self, page: usize, folio: &LockedFolio) -> Result {
-        let chunks = self.device.memory.chunks()?;
-        let memory = chunks.first().ok_or(ENODEV)?;
+        let memory = self.memory()?;
+        self.in_fault(page, folio, |fault| migrate::on_fault(&memory, fault))?
+            .map_err(|_| EFAULT)
+    }
+
+    /// Does some work in such a fault.
+    pub(super) fn in_fault<T>(
+        &self,
+        page: usize,
+        folio: &LockedFolio,
+        work: impl FnOnce(&Fault<'_>) -> T,
+    ) -> Result<T> {
         let address = self.base + page * PAGE_SIZE;
         let mmap = MmapReadLock::new(&self.mm)?;
         let vma = mmap.vma(address).ok_or(EFAULT)?;
-        testing::fault(vma, address, folio, |fault| {
-            migrate::on_fault(memory, fault)
-        })?
-        .map_err(|_| EFAULT)
+        testing::fault(vma, address, folio, work)
+    }
+
+    /// The memory of the device.
+    pub(super) fn memory(&self) -> Result<Arc<Memory>> {
+        self.device.memory.chunks()?.first().cloned().ok_or(ENODEV)
     }
 
     /// Migrates the huge page, or part of it, as the ioctl does.

@@ -1,26 +1,34 @@
 // SPDX-License-Identifier: GPL-2.0
 
 //! `dmirror strand`: pages that are on the device although no file is open any more, as after an
-//! eviction that had to leave them; then a command, `rmmod`, while threads fault on them.
+//! eviction that had to leave them; then a command, `rmmod`, while threads fault on them. With `--pinned`
+//! the device is coherent, and a pipe holds one of the pages for a while: the command has to wait.
 
 use std::{
     fs,
+    io::Read,
+    os::fd::AsRawFd,
     process::Command,
-    thread,
+    ptr, thread,
     time::{Duration, Instant},
 };
 
 use anyhow::{ensure, Context, Result};
+use nix::{errno::Errno, libc};
 
 use crate::{
     abi,
-    area::{Area, HUGE},
-    device::Device,
+    area::{verify_bytes, Area, HUGE},
+    device::{Device, COHERENT, PAGE_SIZE},
     proc::pagemap,
+    test::pipe,
 };
 
 #[derive(clap::Args)]
 pub struct Options {
+    /// Hold a page of a coherent device while the command runs
+    #[arg(long)]
+    pinned: bool,
     /// What to run while the pages are touched
     #[arg(required = true, trailing_var_arg = true)]
     command: Vec<String>,
@@ -36,6 +44,52 @@ const THREADS: usize = 2;
 const PAUSE: Duration = Duration::from_millis(2);
 
 pub fn run(options: &Options) -> Result<u8> {
+    match options.pinned {
+        true => pinned(&options.command),
+        false => stranded(&options.command),
+    }
+}
+
+/// How long the page is held.
+const HELD: Duration = Duration::from_secs(2);
+
+fn pinned(command: &[String]) -> Result<u8> {
+    let area = Area::filled_small(4, SEED)?;
+    let dev = Device::open(COHERENT)?;
+    let moved = dev.migrate(abi::TO_DEVICE, area.addr(), area.npages());
+    ensure!(moved.context("MIGRATE")?.moved() == 4, "pages stay");
+    let (mut read, write) = pipe()?;
+    let page = libc::iovec {
+        iov_base: ptr::with_exposed_provenance_mut(area.page(1)),
+        iov_len: PAGE_SIZE,
+    };
+    // SAFETY: the pipe holds a reference to the page, and nobody writes to it before it is read.
+    let spliced = unsafe { libc::vmsplice(write.as_raw_fd(), &page, 1, 0) };
+    let spliced = Errno::result(spliced).context("vmsplice")?;
+    ensure!(spliced as usize == PAGE_SIZE, "{spliced} bytes spliced");
+    // The others go home.
+    drop(dev);
+    let (name, arguments) = command.split_first().context("no command")?;
+    let mut child = Command::new(name)
+        .args(arguments)
+        .spawn()
+        .context("cannot be run")?;
+    thread::sleep(HELD);
+    let early = child.try_wait()?;
+    ensure!(early.is_none(), "{name} did not wait for the page");
+    let mut data = vec![0; PAGE_SIZE];
+    read.read_exact(&mut data).context("read")?;
+    drop((read, write));
+    let start = Instant::now();
+    let status = child.wait()?;
+    ensure!(status.success(), "{name}: {status}");
+    println!("{name} waited, and took {:.1?} more", start.elapsed());
+    verify_bytes(SEED, 1, &data)?;
+    area.verify(SEED)?;
+    Ok(0)
+}
+
+fn stranded(command: &[String]) -> Result<u8> {
     let area = Area::filled(4, SEED)?;
     let dev = Device::open(0)?;
     dev.migrate(abi::TO_DEVICE, area.addr(), area.npages())
@@ -59,7 +113,7 @@ pub fn run(options: &Options) -> Result<u8> {
     );
     println!("{stranded} pages on the device, and no file open");
 
-    let (name, arguments) = options.command.split_first().context("no command")?;
+    let (name, arguments) = command.split_first().context("no command")?;
     let start = Instant::now();
     let status = thread::scope(|scope| -> Result<_> {
         let threads: Vec<_> = (0..THREADS)

@@ -3,6 +3,7 @@
 //! Who has a limit gets an answer there: nobody is killed, and nothing is lost.
 
 use anyhow::{ensure, Context, Result};
+use nix::{errno::Errno, sys::mman::MapFlags};
 
 use crate::{
     abi,
@@ -29,6 +30,18 @@ pub const CASES: &[Case] = &[
         "T12: a cgroup at its limit: what still fits moves, the rest stays, nobody is killed",
         NEW_ABI,
         at_limit,
+    ),
+    Case::new(
+        "limit.cgroup_small",
+        "T12: the same without room for the memory behind one small page: none moves",
+        NEW_ABI,
+        at_limit_small,
+    ),
+    Case::new(
+        "limit.mmap",
+        "mapping more of the node than 16 MiB: ENOMEM",
+        NEW_ABI,
+        mmap,
     ),
     Case::new(
         "limit.device_memory",
@@ -115,6 +128,44 @@ fn at_limit(_: &Ctx) -> Result<()> {
     area.verify(301)?;
     check_eq!(group.events("oom_kill")?, kills, "killed in the cgroup");
     group.limit(None)
+}
+
+/// What stands behind the first page of a block is there for all of it.
+fn at_limit_small(_: &Ctx) -> Result<()> {
+    const PAGES: usize = 8;
+    Device::trim(0)?;
+    let group = group()?;
+    let dev = Device::open(0)?;
+    let area = Area::filled_small(PAGES, 305)?;
+    let migrate = || {
+        dev.migrate(abi::TO_DEVICE, area.addr(), PAGES)
+            .context("MIGRATE")
+    };
+    group.limit(Some(group.charged()? + HUGE_SIZE / 2))?;
+    let result = migrate()?;
+    check_eq!(
+        result.refused[abi::REFUSED_NO_MEMORY],
+        PAGES as u64,
+        "pages without memory behind them"
+    );
+    check_eq!(dev.stats()?.pages_used, 0, "pages in use");
+    area.verify(305)?;
+    group.limit(None)?;
+    check_eq!(migrate()?.moved(), PAGES as u64, "pages moved");
+    area.verify(305)
+}
+
+fn mmap(ctx: &Ctx) -> Result<()> {
+    const MOST: usize = 8 * HUGE;
+    let map = |npages| Area::file(npages, ctx.dev.file(), MapFlags::MAP_PRIVATE);
+    map(MOST).context("as much as there may be")?.touch();
+    let error = map(MOST + 1).err().context("more is mapped")?;
+    check_eq!(
+        error.downcast_ref::<Errno>(),
+        Some(&Errno::ENOMEM),
+        "more than there may be"
+    );
+    Ok(())
 }
 
 fn device_memory(ctx: &Ctx) -> Result<()> {

@@ -14,6 +14,7 @@ use crate::{
     area::{pattern_bytes, verify_bytes, Area, HUGE},
     check_eq,
     device::{Device, PAGE_SIZE},
+    ledger::Ledger,
     proc::fail_nth::FailNth,
     ready::Ready,
     test::{
@@ -66,6 +67,30 @@ pub const CASES: &[Case] = &[
         "PAGE, STATS, INJECT, CHECK_EXCLUSIVE, FLAGS",
         NEW_ABI,
         queries,
+    ),
+    Case::new(
+        "nth.copy",
+        "COPY that begins with an empty TLB",
+        NEW_ABI,
+        copy,
+    ),
+    Case::new(
+        "nth.ledger",
+        "MIGRATE while the ledger is on",
+        NEW_ABI,
+        with_ledger,
+    ),
+    Case::new(
+        "nth.locked",
+        "MIGRATE of a page that somebody has locked",
+        NEW_ABI,
+        locked,
+    ),
+    Case::new(
+        "nth.grow",
+        "MIGRATE to a device that has to make its memory first",
+        NEW_ABI,
+        grow,
     ),
     Case::new("nth.mmap", "mapping the node", NEW_ABI, map),
     Case::new("nth.open", "opening the node", NEW_ABI, open),
@@ -339,6 +364,70 @@ fn queries(ctx: &Ctx) -> Result<()> {
     fail.run(1, check)?.0.context("CHECK_EXCLUSIVE")?;
     fail.run(1, || ctx.dev.set_flags(0))?.0.context("FLAGS")?;
     area.verify(315)
+}
+
+fn copy(ctx: &Ctx) -> Result<()> {
+    let kind = abi::COPY_COLD | abi::COPY_PAGES;
+    sweep(
+        || ctx.dev.copy(kind, 0, 1),
+        |ns, failed| match answered(ns, failed)? {
+            Some(ns) => {
+                ensure!(ns > 0, "no time at all");
+                Ok(())
+            }
+            None => Ok(()),
+        },
+    )
+}
+
+/// Moves a single page to the device, which may stay, and home again.
+fn single(ctx: &Ctx, area: &Area, seed: u64) -> Result<()> {
+    sweep(
+        || ctx.dev.migrate(abi::TO_DEVICE, area.addr(), 1),
+        |result, failed| {
+            if let Some(counts) = answered(result, failed)? {
+                check_eq!(counts.accounted(), 1, "pages accounted for");
+            }
+            area.verify(seed)
+        },
+    )
+}
+
+fn with_ledger(ctx: &Ctx) -> Result<()> {
+    let area = Area::filled_small(1, 319)?;
+    let ledger = Ledger::enable()?;
+    single(ctx, &area, 319)?;
+    check_eq!(ledger.too_low()?, 0, "counts that were too low");
+    Ok(())
+}
+
+fn locked(ctx: &Ctx) -> Result<()> {
+    let area = Area::filled_small(1, 320)?;
+    ctx.dev.inject(Point::FolioLock, 0, u64::MAX)?;
+    single(ctx, &area, 320)?;
+    ctx.dev.inject(Point::FolioLock, 0, 0)?;
+    single(ctx, &area, 320)
+}
+
+/// The first allocations only: each attempt that gets further makes 256 MiB of memory.
+fn grow(ctx: &Ctx) -> Result<()> {
+    const ATTEMPTS: u64 = 8;
+    let fail = FailNth::new()?.ok_or_else(|| Skip("this kernel has no fail-nth".into()))?;
+    let area = Area::filled_small(1, 321)?;
+    let mut without = 0;
+    for n in 1..=ATTEMPTS {
+        ctx.dev.command(abi::RELEASE, 0, 0, 1).context("RELEASE")?;
+        check_eq!(ctx.dev.stats()?.chunks, 0, "chunks after RELEASE");
+        let (result, failed) = fail.run(n, || ctx.dev.migrate(abi::TO_DEVICE, area.addr(), 1))?;
+        if let Some(counts) = answered(result, failed)? {
+            check_eq!(counts.accounted(), 1, "pages accounted for");
+            without += counts.refused[abi::REFUSED_NO_MEMORY];
+        }
+        area.verify(321)?;
+    }
+    ensure!(without > 0, "the device had memory each time");
+    ctx.to_device(&area, 321)?;
+    area.verify(321)
 }
 
 fn open(_: &Ctx) -> Result<()> {

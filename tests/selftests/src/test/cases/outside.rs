@@ -42,6 +42,12 @@ pub const CASES: &[Case] = &[
     )
     .may_stick(),
     Case::new(
+        "outside.debugfs_arguments",
+        "debugfs refuses what is no setting, and keeps the one that there is",
+        NEW_ABI,
+        debugfs_arguments,
+    ),
+    Case::new(
         "outside.fail_function",
         "fail_function makes every gate fail",
         NEW_ABI,
@@ -170,6 +176,41 @@ fn debugfs_stuck(ctx: &Ctx) -> Result<()> {
         check_eq!(listed()?, none, "what is listed after the next eviction");
     }
     area.verify(202)
+}
+
+fn debugfs_arguments(_: &Ctx) -> Result<()> {
+    let (root, device) = (needed(ROOT)?, needed(DEVICE)?);
+    let coherent = root.join("hmm_dmirror2");
+    let long = "1".repeat(65);
+    for file in [
+        root.join("ledger_enabled"),
+        device.join("core_splits"),
+        device.join("huge_ready"),
+        device.join("limit"),
+    ] {
+        let before = fs::read_to_string(&file)?;
+        for bad in ["5000", "-1", "x", "1 1", " ", &long] {
+            ensure!(
+                write(&file, bad).is_err(),
+                "{}: `{bad}` is taken",
+                file.display()
+            );
+        }
+        check_eq!(fs::read_to_string(&file)?, before, "{}", file.display());
+        write(&file, before.trim())?;
+    }
+    if coherent.exists() {
+        // What comes back from there is single pages.
+        let ready = coherent.join("huge_ready");
+        ensure!(
+            write(&ready, "1").is_err(),
+            "a coherent device takes huge pages"
+        );
+        write(&ready, "0")?;
+        let most = fs::read_to_string(&ready)?;
+        check_eq!(most.trim(), "0", "what it keeps");
+    }
+    Ok(())
 }
 
 fn fail_function(ctx: &Ctx) -> Result<()> {

@@ -56,6 +56,12 @@ pub const CASES: &[Case] = &[
         killed,
     ),
     Case::new(
+        "new.pause_wait_killed",
+        "PAUSE: a process that is killed while it waits for a stop is gone within a second",
+        NEW_ABI,
+        wait_killed,
+    ),
+    Case::new(
         "new.pause_close",
         "PAUSE: closing the file lets a CPU fault go on that it stopped",
         NEW_ABI,
@@ -264,6 +270,29 @@ fn killed(_: &Ctx) -> Result<()> {
         println!("{stage:?}: gone after {took:.1?}");
         ensure!(took < SECOND, "{stage:?}: gone after {took:.1?}");
     }
+    Ok(())
+}
+
+fn wait_killed(_: &Ctx) -> Result<()> {
+    let peer = Peer::start(|end| {
+        let dev = Device::open(0)?;
+        dev.arm_pause(Stage::Filled, 0, LONG)?;
+        end.running()?;
+        // Nothing migrates.
+        dev.wait_pause(LONG)?;
+        Ok(())
+    })?;
+    sleep(Duration::from_millis(100));
+    let start = Instant::now();
+    kill(peer.pid(), Signal::SIGKILL)?;
+    let status = waitpid(peer.pid(), None)?;
+    let took = start.elapsed();
+    check_eq!(
+        status,
+        WaitStatus::Signaled(peer.pid(), Signal::SIGKILL, false),
+        "its end"
+    );
+    ensure!(took < SECOND, "gone after {took:.1?}");
     Ok(())
 }
 

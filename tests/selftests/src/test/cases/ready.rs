@@ -37,6 +37,12 @@ pub const CASES: &[Case] = &[
         given_back,
     ),
     Case::new(
+        "ready.none_at_hand",
+        "where no huge page is at hand, none are kept, and what comes back comes back in pages",
+        NEW_ABI,
+        none_at_hand,
+    ),
+    Case::new(
         "ready.number",
         "how many there are can be changed, at once, and not to nonsense",
         NEW_ABI,
@@ -130,6 +136,24 @@ fn given_back(ctx: &Ctx) -> Result<()> {
     fs::write("/proc/sys/vm/drop_caches", "2")?;
     check_eq!(ready.count()?, 0, "huge pages after the kernel took them");
     fill(ctx, &ready, 3)
+}
+
+fn none_at_hand(ctx: &Ctx) -> Result<()> {
+    let ready = keep(0)?;
+    let area = Area::filled(1, 356)?;
+    ctx.to_device(&area, 356)?;
+    ready.set("4")?;
+    {
+        let _fail = PageAlloc::fail_for_all(HUGE_ORDER)?;
+        // Asks for others, which the worker does not get.
+        let back = ctx.migrate_all(abi::TO_SYSTEM, &area)?;
+        check_eq!(back.split, HUGE as u64, "pages that came back in pages");
+        // Waits for the worker.
+        ready.set("4")?;
+        check_eq!(ready.count()?, 0, "huge pages that are ready");
+    }
+    area.verify(356)?;
+    fill(ctx, &ready, 4)
 }
 
 fn number(ctx: &Ctx) -> Result<()> {

@@ -2,11 +2,14 @@
 
 //! Memory shared by fork: each process keeps its own data, whatever happens to the folio.
 
+use std::time::Instant;
+
 use anyhow::{ensure, Context, Result};
+use nix::errno::Errno;
 
 use crate::{
     abi::{self, Point},
-    area::{verify_bytes, Area, HUGE},
+    area::{pattern_bytes, verify_bytes, Area, HUGE},
     check_eq,
     test::{
         case::{Case, Ctx, OnC, NEW_ABI},
@@ -51,6 +54,12 @@ pub const CASES: &[Case] = &[
         "a CPU write of one process to the shared device page is not seen by the other",
         OnC::Passes,
         cpu_write,
+    ),
+    Case::new(
+        "shared.device_write_refused",
+        "a device writes to a shared page that somebody holds: EBUSY, and it writes when the page is free",
+        NEW_ABI,
+        device_write_refused,
     ),
     Case::new(
         "shared.fd_of_parent",
@@ -146,6 +155,24 @@ fn split_refused(ctx: &Ctx) -> Result<()> {
         both_keep_their_data(peer, &area, 54)?;
     }
     Ok(())
+}
+
+/// The page cannot go back to be shared out, which a write by the device needs (K8).
+fn device_write_refused(ctx: &Ctx) -> Result<()> {
+    let area = Area::filled_small(1, 57)?;
+    ctx.to_device(&area, 57)?;
+    let peer = sharer(&area, 57)?;
+    ctx.dev.inject(Point::ExtraRef, 0, u64::MAX)?;
+    let start = Instant::now();
+    let written = ctx.dev.write(area.addr(), &pattern_bytes(58, 0, 1));
+    println!("{:.1?}", start.elapsed());
+    ctx.dev.inject(Point::ExtraRef, 0, 0)?;
+    check_eq!(written.err(), Some(Errno::EBUSY), "WRITE");
+    both_keep_their_data(peer, &area, 57)?;
+    ctx.dev
+        .write(area.addr(), &pattern_bytes(58, 0, 1))
+        .context("WRITE")?;
+    area.verify(58)
 }
 
 fn cpu_write(ctx: &Ctx) -> Result<()> {

@@ -1,0 +1,336 @@
+// SPDX-License-Identifier: GPL-2.0
+
+//! What the layer refuses at run time although the driver never asks for it.
+
+use super::{
+    log::{
+        huge,
+        Log, //
+    },
+    rig::Rig, //
+};
+use crate::{
+    device::{
+        Device,
+        Kind,
+        Settings, //
+    },
+    devmem::{
+        Chunk,
+        Memory,
+        Owner, //
+    },
+    layer::mm::{
+        backing::Backing,
+        hmm::Want,
+        migrate::{
+            Batch,
+            Kind as EntryKind,
+            Select, //
+        },
+        mirror::Room,
+        pagemap::{
+            self,
+            OwnerId,
+            SpecialPurpose, //
+        },
+        system::Blank,
+        testing,
+        user::UserPages,
+        Size,
+        HUGE_PAGES,
+        HUGE_SIZE, //
+    },
+    ledger::Ledger,
+    migrate::Direction, //
+};
+use core::ops::Range;
+use kernel::{
+    page::PAGE_SIZE,
+    prelude::*,
+    sync::Arc,
+    uaccess::{
+        UserPtr,
+        UserSlice, //
+    }, //
+};
+
+/// Ranges and pages that cannot be collected.
+fn setups() -> Result<Log> {
+    Rig::run(|rig, log| {
+        rig.write_pattern()?;
+        let (base, mut batch) = (rig.base, Batch::new()?);
+        for range in [
+            base..base,
+            base + 1..base + PAGE_SIZE,
+            base..base + 1,
+            base..base + 2 * HUGE_SIZE,
+            base + HUGE_SIZE - PAGE_SIZE..base + HUGE_SIZE + PAGE_SIZE,
+        ] {
+            let refused = rig.collect(&mut batch, range, Select::System, |_, _| Ok(()));
+            log.check(refused == Err(EINVAL), "the range is refused")?;
+        }
+        let memory = rig.memory()?;
+        let first = memory.pfns().start;
+        for pfns in [&[][..], &[0], &[first, first - 1], &[memory.pfns().end]] {
+            let refused = batch.setup_device(&memory, pfns).err();
+            log.check(refused == Some(EINVAL), "the pages are refused")?;
+        }
+        let mut small = Batch::for_pages(1)?;
+        let refused = small.setup_device(&memory, &[first]).err();
+        log.check(refused == Some(EINVAL), "the batch is too small")
+    })
+}
+
+/// Entries that are none, and what sources and destinations are not for.
+fn entries() -> Result<Log> {
+    Rig::run(|rig, log| {
+        rig.write_pattern()?;
+        let mut batch = Batch::new()?;
+        rig.collect(
+            &mut batch,
+            rig.range(),
+            Select::System,
+            |mut collected, _| {
+                log.check(!collected.is_empty(), "there are entries")?;
+                let behind = collected.kind(HUGE_PAGES);
+                log.check(behind == EntryKind::Skipped, "there is none behind")?;
+                let page = Blank::anywhere(Size::Page)?;
+                let source = collected.source(0).ok_or(ENOENT)?;
+                let refused = page.fill_from(&source).err();
+                log.check(refused == Some(EINVAL), "it is not of the same size")?;
+                let page = Blank::anywhere(Size::Page)?.clear();
+                let refused = collected.split_mapping(page).is_err();
+                log.check(refused, "no fault, no mapping to be split")?;
+                let committed = collected.commit();
+                log.check(!committed.is_empty(), "there are entries still")
+            },
+        )?;
+        rig.note_mapped(log, "after", 0)?;
+        rig.migrate(rig.range(), Direction::ToDevice)?;
+        rig.collect(
+            &mut batch,
+            rig.range(),
+            Select::DevicePrivate,
+            |collected, _| {
+                let source = collected.source(0).ok_or(ENOENT)?;
+                let refused = source.copy_to(&Backing::new()?, 0);
+                log.check(refused == Err(EINVAL), "the CPU cannot read it")
+            },
+        )?;
+        log.check(rig.has_pattern(0..HUGE_PAGES)?, "the data are right")
+    })
+}
+
+/// Memory that reclaim may drop must not leave (see `leave.rs`). The driver does not collect it at all.
+fn droppable() -> Result<Log> {
+    Rig::run(|rig, log| {
+        let area = testing::map_droppable(PAGE_SIZE)?;
+        let word = || UserSlice::new(UserPtr::from_addr(area), 8);
+        word().writer().write(&7u64)?;
+        let mut batch = Batch::new()?;
+        let mut kind = None;
+        rig.collect(
+            &mut batch,
+            area..area + PAGE_SIZE,
+            Select::System,
+            |mut collected, _| {
+                kind = Some(collected.kind(0));
+                let folio = rig.device_folio(None, Size::Page)?;
+                log.check(collected.give(0, folio).is_err(), "it takes nothing")
+            },
+        )?;
+        log.check(kind == Some(EntryKind::Skipped), "it is not for a device")?;
+        log.check(word().reader().read::<u64>()? == 7, "the data are right")?;
+        testing::unmap(area, PAGE_SIZE)
+    })
+}
+
+/// Looks, locks and exclusive pages.
+fn looks() -> Result<Log> {
+    Rig::run(|rig, log| {
+        rig.write_pattern()?;
+        let (mirror, mm) = (rig.file().mirror(), rig.file().mm()?);
+        let mut room = Room::new()?;
+        for range in [rig.base..rig.base, rig.base..rig.base + 1] {
+            let refused = mirror.fill(&mut room, range, Want::Look, |_, _, _| {});
+            log.check(refused == Err(EINVAL), "the range is refused")?;
+        }
+        let refused = mirror.make_exclusive(&mut room, &mm, rig.base + 1);
+        log.check(refused == Err(EINVAL), "the address is refused")?;
+        let held = rig.lock(0)?;
+        let again = rig.lock(0).err();
+        drop(held);
+        log.check(again == Some(EBUSY), "a lock is not taken twice")
+    })
+}
+
+/// Pages that the CPU cannot reach, or must not write, and user memory that is not as long.
+fn copies() -> Result<Log> {
+    Rig::run(|rig, log| {
+        // The zero page.
+        rig.read_page(0)?;
+        let user = UserPages::new(rig.base as u64, 1)?;
+        let part = [user.fault_in_readable(1, 1), user.fault_in_writeable(0, 2)];
+        log.check(part == [Err(EINVAL); 2], "it is one page")?;
+        let mirror = rig.file().mirror();
+        let mut room = Room::new()?;
+        let mut both = |range: Range<usize>| -> Result<_> {
+            mirror.fill(&mut room, range.clone(), Want::Look, |_, _, _| {})?;
+            let locked = mirror.lock();
+            let page = locked.page(range.start).ok_or(ENOENT)?;
+            Ok((page.copy_to_user(&user, 0), page.copy_from_user(&user, 0)))
+        };
+        let page = rig.base..rig.base + PAGE_SIZE;
+        let from = both(page.clone())?.1;
+        log.check(from == Err(EPERM), "the zero page is not written")?;
+        rig.write_pattern()?;
+        rig.migrate(rig.range(), Direction::ToDevice)?;
+        let (to, from) = both(page)?;
+        log.check(to == Err(EINVAL), "the CPU cannot read it")?;
+        log.check(from == Err(EINVAL), "the CPU cannot write it")?;
+        log.check(rig.has_pattern(0..HUGE_PAGES)?, "the data are right")
+    })
+}
+
+/// Pages and faults of another device, and memory that the CPU cannot clear.
+fn pagemaps() -> Result<Log> {
+    Rig::run(|rig, log| {
+        rig.write_pattern()?;
+        rig.migrate(rig.range(), Direction::ToDevice)?;
+        let memory = rig.memory()?;
+        log.check(memory.inspect(0).is_none(), "that page is another's")?;
+        let folio = memory.alloc(Size::Page, rig.file().owner());
+        let refused = folio.ok_or(ENOMEM)?.clear();
+        log.check(refused == Err(EINVAL), "the CPU cannot clear it")?;
+        let other = Device::new(1, Kind::Private, Settings::DEFAULT, Ledger::new()?)?;
+        other.memory.make_room(other.core());
+        let other_memory = other.memory.chunks()?.first().cloned().ok_or(ENODEV)?;
+        let (mut batch, owner) = (Batch::new()?, rig.device.core().owner());
+        let held = rig.lock(0)?;
+        let seen = rig.in_fault(0, &held, |fault| {
+            let behind = fault.range().start + PAGE_SIZE;
+            (
+                memory.owner_of(fault).is_some(),
+                other_memory.owner_of(fault).is_some(),
+                batch
+                    .setup_fault(fault, behind..behind + PAGE_SIZE, owner)
+                    .err(),
+            )
+        });
+        drop(held);
+        drop(other_memory);
+        other.release()?;
+        log.check(
+            seen? == (true, false, Some(EINVAL)),
+            "the fault is of one device, and of one page",
+        )
+    })
+}
+
+/// Device memory that cannot be made.
+fn memories() -> Result<Log> {
+    Rig::run(|rig, log| {
+        let core = rig.device.core();
+        let make = |memory, size| -> Result {
+            let owner = OwnerId::of(&**core);
+            let made = Memory::new(memory, size, owner, Chunk::new(core.clone())?);
+            Arc::pin_init(made, GFP_KERNEL).map(drop)
+        };
+        let at =
+            |start, size| pagemap::Memory::Coherent(SpecialPurpose::soft_reserved(start, size));
+        for (memory, size) in [
+            (pagemap::Memory::Private, 0),
+            (pagemap::Memory::Private, HUGE_SIZE + PAGE_SIZE),
+            (at(0, HUGE_SIZE), HUGE_SIZE),
+            (at(PAGE_SIZE as u64, HUGE_SIZE), HUGE_SIZE),
+            (
+                at((1 << 63) - HUGE_SIZE as u64, 2 * HUGE_SIZE),
+                2 * HUGE_SIZE,
+            ),
+            (at(HUGE_SIZE as u64, HUGE_SIZE), 2 * HUGE_SIZE),
+        ] {
+            log.check(make(memory, size) == Err(EINVAL), "it is refused")?;
+        }
+        Ok(())
+    })
+}
+
+/// The memory of a coherent device, if there is one.
+fn coherent() -> Result<Log> {
+    Rig::run(|_, log| {
+        let Some(device) = crate::find(c"hmm_dmirror2") else {
+            pr_info!("# SKIP: no coherent device\n");
+            return Ok(());
+        };
+        let Kind::Coherent(range) = device.core().kind() else {
+            return Err(EINVAL);
+        };
+        let memory = device.memory.chunks()?.first().cloned().ok_or(ENODEV)?;
+        let owner = Owner::new()?;
+        let folio = memory.alloc(Size::Huge, &owner);
+        log.check(folio.is_none(), "there are no huge folios")?;
+        let core = device.core();
+        let again = Memory::new(
+            pagemap::Memory::Coherent(range),
+            range.size(),
+            OwnerId::of(&**core),
+            Chunk::new(core.clone())?,
+        );
+        let again = Arc::pin_init(again, GFP_KERNEL).err();
+        log.check(again == Some(EBUSY), "a range is had once")
+    })
+}
+
+#[kunit_tests(rust_dmirror_refusals)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_cannot_be_collected() -> Result {
+        assert!(setups()?.is(&[]));
+        Ok(())
+    }
+
+    #[test]
+    fn what_entries_are_not_for() -> Result {
+        assert!(entries()?.is(&[huge("after", 1, 1).lru()]));
+        Ok(())
+    }
+
+    #[test]
+    fn what_must_not_leave() -> Result {
+        assert!(droppable()?.is(&[]));
+        Ok(())
+    }
+
+    #[test]
+    fn what_cannot_be_looked_at() -> Result {
+        assert!(looks()?.is(&[]));
+        Ok(())
+    }
+
+    #[test]
+    fn what_cannot_be_copied() -> Result {
+        assert!(copies()?.is(&[]));
+        Ok(())
+    }
+
+    #[test]
+    fn what_is_of_another_device() -> Result {
+        assert!(pagemaps()?.is(&[]));
+        Ok(())
+    }
+
+    #[test]
+    fn what_cannot_be_made() -> Result {
+        assert!(memories()?.is(&[]));
+        Ok(())
+    }
+
+    #[test]
+    fn what_coherent_memory_is_not_for() -> Result {
+        assert!(coherent()?.is(&[]));
+        Ok(())
+    }
+}
