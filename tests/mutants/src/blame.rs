@@ -47,12 +47,14 @@ pub struct Blamed {
     pub unexplained: Vec<String>,
 }
 
-/// Reads what `rustc --error-format=json` wrote, among whatever else a build says.
+/// Reads what `rustc --error-format=json` or `cargo --message-format=json` wrote, among whatever else a build says.
 pub fn blame(log: &str, woven: &[Woven]) -> Blamed {
     let mut blamed = Blamed::default();
-    let diagnostics = log.lines().filter_map(|line| {
+    let diagnostics = log.lines().filter_map(|line| -> Option<Diagnostic> {
+        // Cargo has it inside of a message of its own.
         let line = &line[line.find("{\"$message_type\"")?..];
-        serde_json::from_str::<Diagnostic>(line).ok()
+        let mut values = serde_json::Deserializer::from_str(line).into_iter();
+        values.next()?.ok()
     });
     for diagnostic in diagnostics.filter(|d| d.level == "error") {
         let guilty = guilty(&diagnostic, woven);
@@ -213,6 +215,14 @@ mod tests {
         // In what was there before: the innermost.
         assert!(dropped("a < b").contains_key(&number("a < b", "a <= b")));
         assert!(dropped("c();").contains_key(&number("c();", "nothing")));
+    }
+
+    #[test]
+    fn cargo_hands_errors_on() {
+        let (text, woven) = woven();
+        let error = error(&text, "c();").replace("  {", "{\"message\":{");
+        let error = error.trim_end().to_string() + "}";
+        assert_eq!(blame(&error, &woven).dropped.len(), 1);
     }
 
     #[test]

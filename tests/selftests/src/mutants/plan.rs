@@ -15,13 +15,15 @@ pub struct Entry {
     pub number: usize,
     /// For people.
     pub text: String,
-    pub kunit: bool,
-    pub cases: Vec<Case>,
+    /// Of KUnit.
+    pub suites: Vec<Part>,
+    pub cases: Vec<Part>,
     pub stress: bool,
 }
 
+/// A suite or a case.
 #[derive(Deserialize)]
-pub struct Case {
+pub struct Part {
     pub name: String,
     /// Seconds.
     pub limit: u64,
@@ -81,7 +83,7 @@ mod tests {
 
     #[test]
     fn a_plan_is_read() {
-        let text = r#"{"mutants":[{"number":3,"text":"x","kunit":true,"cases":[{"name":"a","limit":6}],"stress":false}]}"#;
+        let text = r#"{"mutants":[{"number":3,"text":"x","suites":[],"cases":[{"name":"a","limit":6}],"stress":false}]}"#;
         let plan: Plan = serde_json::from_str(text).unwrap();
         assert_eq!(plan.mutants[0].cases[0].limit, 6);
     }

@@ -13,7 +13,7 @@ use anyhow::{bail, Context, Result};
 
 use super::{
     case,
-    module::{activate, wait, Module},
+    module::{activate, suite, wait, Module},
     plan::{Entry, Event},
 };
 use crate::{
@@ -86,7 +86,7 @@ pub fn run(module: &Module, entry: &Entry, seconds: u64) -> Result<Option<String
     })
 }
 
-/// Everything that reaches the mutant, the quickest first.
+/// What the plan has, in its order.
 fn attempt(module: &Module, entry: &Entry, seconds: u64) -> Option<Noticed> {
     let noticed = |by: &str, error: anyhow::Error| {
         Some(Noticed {
@@ -94,12 +94,20 @@ fn attempt(module: &Module, entry: &Entry, seconds: u64) -> Option<Noticed> {
             what: format!("{error:#}"),
         })
     };
-    let first = if entry.kunit { "kunit" } else { "load" };
-    doing(first);
-    let mut log = match module.load(entry.kunit) {
+    doing("load");
+    let mut log = match module.load() {
         Ok(log) => log,
-        Err(error) => return noticed(first, error),
+        Err(error) => return noticed("load", error),
     };
+    // While the ledger is off: one of them is about that.
+    for planned in &entry.suites {
+        let by = format!("kunit {}", planned.name);
+        doing(&by);
+        let limit = Duration::from_secs(planned.limit);
+        if let Err(error) = suite(&planned.name, limit, &mut log) {
+            return noticed(&by, error);
+        }
+    }
     let ledger = match Ledger::enable() {
         Ok(ledger) => ledger,
         Err(error) => return noticed("load", error),
@@ -178,7 +186,10 @@ fn parts(entry: &Entry) -> String {
             last.name
         ),
     };
-    let kunit = if entry.kunit { " KUnit" } else { "" };
+    let suites = match entry.suites.len() {
+        0 => String::new(),
+        nr => format!(" {nr} suites"),
+    };
     let stress = if entry.stress { " stress" } else { "" };
-    format!("load{kunit}{cases}{stress}")
+    format!("load{suites}{cases}{stress}")
 }
