@@ -30,7 +30,9 @@ SAMPLE=(--mutants "$MUTANTS" --seed "$SEED")
 file=results.jsonl
 [ -z "$IDS" ] || SAMPLE+=(--ids "$IDS") file=ids.jsonl
 
-mutants() { in_root "/cache/$CARGO_TARGET/release/mutants" --work "$work" --results "$file" "$@"; }
+# mutants_in DIRECTORY COMMAND...
+mutants_in() { in_root "/cache/$CARGO_TARGET/release/mutants" --results "$file" --work "$@"; }
+mutants() { mutants_in "$work" "$@"; }
 
 build_woven() {
 	MODULE_SOURCE=/repo/$work/woven build_module "/cache/${KOUT##*/}" "/repo/$work/module" "${KMAKE[@]}" \
@@ -51,13 +53,13 @@ weave() {
 	shift 3
 	mkdir -p "$TOP/$directory"
 	for round in 1 2 3 4 5 6 7 8 9 10; do
-		mutants --work "$directory" weave "$@" || return
+		mutants_in "$directory" weave "$@" || return
 		echo "build $round"
 		if "$build" >"$TOP/$directory/build.log" 2>&1; then
 			echo "$stamp" >"$TOP/$directory/woven.stamp"
 			return
 		fi
-		mutants --work "$directory" blame "$directory/build.log" || return
+		mutants_in "$directory" blame "$directory/build.log" || return
 	done
 	return 1
 }
