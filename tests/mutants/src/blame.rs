@@ -20,6 +20,12 @@ struct Diagnostic {
     children: Vec<Diagnostic>,
 }
 
+/// What cargo makes of it.
+#[derive(Deserialize)]
+struct Message {
+    message: Diagnostic,
+}
+
 #[derive(Deserialize)]
 struct Code {
     code: String,
@@ -51,10 +57,12 @@ pub struct Blamed {
 pub fn blame(log: &str, woven: &[Woven]) -> Blamed {
     let mut blamed = Blamed::default();
     let diagnostics = log.lines().filter_map(|line| -> Option<Diagnostic> {
-        // Cargo has it inside of a message of its own.
+        if line.starts_with("{\"reason\"") {
+            let message: Message = serde_json::from_str(line).ok()?;
+            return Some(message.message);
+        }
         let line = &line[line.find("{\"$message_type\"")?..];
-        let mut values = serde_json::Deserializer::from_str(line).into_iter();
-        values.next()?.ok()
+        serde_json::from_str(line).ok()
     });
     for diagnostic in diagnostics.filter(|d| d.level == "error") {
         let guilty = guilty(&diagnostic, woven);
@@ -220,8 +228,9 @@ mod tests {
     #[test]
     fn cargo_hands_errors_on() {
         let (text, woven) = woven();
-        let error = error(&text, "c();").replace("  {", "{\"message\":{");
-        let error = error.trim_end().to_string() + "}";
+        let error = error(&text, "c();");
+        let error = error[error.find('{').unwrap()..].trim_end();
+        let error = format!("{{\"reason\":\"compiler-message\",\"message\":{error}}}\n");
         assert_eq!(blame(&error, &woven).dropped.len(), 1);
     }
 
