@@ -107,7 +107,7 @@ boot_mutants() {
 	EXTRA_MODULES=("$WORK/module/dmirror_mutant.ko" "$3")
 	# shellcheck disable=SC2086 # parameters are words
 	make_initramfs "$name" rust mutants $COHERENT_PARAMETERS
-	VM_MEMORY=$COHERENT_MEMORY VM_QUIET=150 boot "$name" "$limit" "$KAPPEND $COHERENT_APPEND oops=panic kunit.autorun=0"
+	VM_MEMORY=$COHERENT_MEMORY VM_QUIET=400 boot "$name" "$limit" "$KAPPEND $COHERENT_APPEND oops=panic kunit.autorun=0"
 }
 
 provide_reach() {
@@ -138,6 +138,24 @@ tests_of_logic() {
 		"/cache/$CARGO_TARGET/release/mutants" --work "/repo/$work" --results "$file" logic "${SAMPLE[@]}" --woven "/repo/$work/logic" "$program"
 }
 
+# Milliseconds for some work of the shell's.
+spin() {
+	local start=${EPOCHREALTIME/./} n
+	for ((n = 0; n < 200000; n++)); do :; done
+	echo $(((${EPOCHREALTIME/./} - start) / 1000))
+}
+
+# Waits until others leave some time of the processors: a guest that stands still has no verdicts.
+await_calm() {
+	local usual now
+	usual=$(cat "$WORK/spin" 2>/dev/null || echo 100000)
+	while now=$(spin) && [ "$now" -gt $((4 * usual)) ]; do
+		echo "waiting: the machine is busy, $now ms instead of $usual"
+		sleep 10
+	done
+	[ "$now" -ge "$usual" ] || echo "$now" >"$WORK/spin"
+}
+
 # worker NUMBER: one guest after the other, until its share of the sample has been tried.
 worker() {
 	local number=$1 name=mutants-$1 plan=guest-$1/plan.json text empty=0 rest=''
@@ -150,6 +168,7 @@ worker() {
 			rest=yes
 			continue
 		fi
+		await_calm
 		boot_mutants "$name" 3600 "$WORK/$plan" || true
 		text=$(mutants collect --reports "$(IFS='|'; echo "${GATE_REPORTS[*]}")" "$work/$plan" "build/vm/$name/output.log" "build/vm/$name/console.log") || return
 		printf '%s\n' "$text"
@@ -157,21 +176,19 @@ worker() {
 			empty=0
 		else
 			empty=$((empty + 1))
-			[ "$empty" -lt 3 ] || { echo "three boots without a result: look at $VM/$name"; return 1; }
+			[ "$empty" -lt 5 ] || { echo "five boots without a result: look at $VM/$name"; return 1; }
 		fi
 	done
 }
 
 # Prints the verdict on each mutant: from the output of the guests, and where a guest ended early, from
 # what "collect" found. Both kinds of files are written anew now and then, so a line may come twice.
+VERDICTS=("$LOGS/mutants-logic.log")
+for number in $(seq 0 $((GUESTS_AT_A_TIME - 1))); do
+	VERDICTS+=("$VM/mutants-$number/output.log" "$LOGS/mutants-$number.log")
+done
 show_verdicts() {
-	local files=() number
-	for number in $(seq 0 $((GUESTS_AT_A_TIME - 1))); do
-		files+=("$VM/mutants-$number/output.log" "$LOGS/mutants-$number.log")
-	done
-	files+=("$LOGS/mutants-logic.log")
-	rm -f "${files[@]}"
-	tail -q -n +1 -F --pid=$$ "${files[@]}" 2>/dev/null |
+	tail -q -n +1 -F --pid=$$ "${VERDICTS[@]}" 2>/dev/null |
 		awk '/^# mutant [0-9]+: / && !seen[$3]++ { sub(/^# /, "    "); sub(/\r$/, ""); print; fflush() }'
 }
 
@@ -201,6 +218,7 @@ if [ -n "$IDS" ]; then
 else
 	say "$MUTANTS mutants, seed $SEED"
 fi
+rm -f "${VERDICTS[@]}"
 show_verdicts &
 shown=$!
 step "trying them by the tests of the pure logic" mutants-logic tests_of_logic ||

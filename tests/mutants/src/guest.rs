@@ -10,6 +10,8 @@ use serde::{Deserialize, Serialize};
 #[derive(Serialize, Deserialize)]
 pub struct Plan {
     pub mutants: Vec<Entry>,
+    /// How long some work took that takes nothing but a processor, when it was noted how long the rest takes.
+    pub spin: f64,
 }
 
 /// One mutant, and what is to look at it.
@@ -72,6 +74,8 @@ enum Event {
     Begin(usize),
     Doing(String),
     Verdict(Verdict),
+    /// The machine was too busy to tell.
+    Unsure(usize),
     /// The guest ends on purpose, since this mutant left something behind, or its time is over.
     Last(String),
 }
@@ -113,6 +117,7 @@ pub fn read(output: &str) -> (Output, Vec<Reach>) {
                 all.unfinished = None;
                 all.verdicts.push(verdict);
             }
+            Event::Unsure(_) => all.unfinished = None,
             Event::Last(why) => all.last = Some(why),
         }
     }
@@ -180,7 +185,9 @@ pub fn plan(picked: &[Picked], reach: &[Reached], share: Share) -> (Plan, Vec<Ve
             left,
         });
     }
-    (Plan { mutants }, unreached)
+    let spin = reach.iter().find(|part| part.by == "spin");
+    let spin = spin.map_or(f64::MAX, |part| part.seconds);
+    (Plan { mutants, spin }, unreached)
 }
 
 /// Cases of one family, by the name before the dot, are alike: each family has its turn.
@@ -231,7 +238,14 @@ pub fn died(
     let mark = format!("dmirror: mutant {number} begins");
     let since = console.rfind(&mark).map_or("", |at| &console[at..]);
     let report = since.lines().skip(1).find(|line| is_report(line));
-    let what = match report {
+    // That is said of a machine that stands still, too.
+    let hangs = [
+        "soft lockup",
+        "blocked for more than",
+        "detected stalls",
+        "self-detected stall",
+    ];
+    let what = match report.filter(|line| !hangs.iter().any(|words| line.contains(words))) {
         Some(line) => format!("the kernel died: {}", without_time(line)),
         None => HUNG.into(),
     };
@@ -315,6 +329,8 @@ mod tests {
 
     #[test]
     fn what_was_under_way_is_known() {
+        let (output, _) = read("{\"begin\":4}\n{\"unsure\":4}\n");
+        assert!(output.verdicts.is_empty() && output.unfinished.is_none());
         let text = "#@ begin mutants\n{\"begin\":4}\n{\"doing\":\"kunit\"}\n\
             {\"verdict\":{\"number\":4,\"noticed\":true,\"by\":\"kunit\",\"what\":\"x\",\"seconds\":1.0}}\n\
             # noise\n{\"begin\":5}\n{\"doing\":\"case a\"}\n{\"doi";
@@ -327,5 +343,9 @@ mod tests {
         let verdict = died(5, "case a", console, |line| line.contains("Oops"));
         assert_eq!(verdict.what, "the kernel died: Oops: 0000");
         assert_eq!(died(5, "", console, |_| false).what, "the kernel hung");
+        let console =
+            "dmirror: mutant 5 begins\nwatchdog: BUG: soft lockup - CPU#1 stuck for 43s!\n";
+        let verdict = died(5, "case a", console, |line| line.contains("BUG"));
+        assert_eq!(verdict.what, "the kernel hung");
     }
 }

@@ -17,6 +17,9 @@ use crate::{
     weave::{read, write, Woven},
 };
 
+/// How often a guest may hang before that is the mutant's fault.
+const HANGS: usize = 2;
+
 /// Where everything is.
 #[derive(Clone, Copy)]
 pub struct Work<'a> {
@@ -46,11 +49,11 @@ impl Work<'_> {
         }
     }
 
-    /// Notes that a mutant's guest hung; whether that is the first time.
+    /// Notes that a mutant's guest hung; whether that is to be seen once more.
     pub fn hangs_anew(&self, id: &str) -> Result<bool> {
         let path = self.directory.join("hung");
         let before = std::fs::read_to_string(&path).unwrap_or_default();
-        if before.lines().any(|line| line == id) {
+        if before.lines().filter(|line| *line == id).count() >= HANGS {
             return Ok(false);
         }
         let mut file = OpenOptions::new().create(true).append(true).open(path)?;

@@ -65,7 +65,7 @@ pub fn run(options: &Options) -> Result<u8> {
             Event::Last("its time is over").print();
             break;
         }
-        if let Some(why) = trial::run(&module, entry, options.stress)? {
+        if let Some(why) = trial::run(&module, entry, options.stress, plan.spin)? {
             Event::Last(&why).print();
             break;
         }

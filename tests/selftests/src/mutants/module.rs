@@ -3,7 +3,8 @@
 //! The woven module, and the one that says which mutant is active: `dmirror_mutant`, loaded before.
 
 use std::{
-    fs,
+    error::Error,
+    fmt, fs,
     path::{Path, PathBuf},
     process::{Child, Command, ExitStatus, Stdio},
     thread::sleep,
@@ -141,6 +142,18 @@ pub fn reached() -> Result<Vec<usize>> {
         .collect())
 }
 
+/// Something did not end in time, and may still hold anything.
+#[derive(Debug)]
+pub struct Stuck(pub String);
+
+impl fmt::Display for Stuck {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.0)
+    }
+}
+
+impl Error for Stuck {}
+
 /// Waits for a process, which is killed if that takes too long; what cannot be killed stays.
 pub fn wait(mut child: Child, limit: Duration) -> Result<ExitStatus> {
     let end = Instant::now() + limit;
@@ -151,5 +164,5 @@ pub fn wait(mut child: Child, limit: Duration) -> Result<ExitStatus> {
         sleep(Duration::from_millis(20));
     }
     let _ = child.kill();
-    bail!("did not end in {} s", limit.as_secs())
+    bail!(Stuck(format!("did not end in {} s", limit.as_secs())))
 }
