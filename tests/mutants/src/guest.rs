@@ -117,7 +117,9 @@ pub fn read(output: &str) -> (Output, Vec<Reach>) {
                 all.unfinished = None;
                 all.verdicts.push(verdict);
             }
-            Event::Unsure(_) => all.unfinished = None,
+            Event::Unsure(number) => {
+                all.unfinished = all.unfinished.filter(|(of, _)| *of != number)
+            }
             Event::Last(why) => all.last = Some(why),
         }
     }
