@@ -10,7 +10,8 @@
 # What is in build/mutants stays there: with the same seed, and nothing changed, a run goes on where the
 # last one ended. If only tests were changed, what was noticed counts as noticed, survivors are tried again,
 # and of cases with an old name it is believed that they reach what they reached (make clean begins anew).
-# MUTANT_IDS=ID,ID tries those only, and for them alone. Survivors are no failure of this script.
+# MUTANT_SECONDS=N is another time than a minute. MUTANT_IDS=ID,ID tries those only, and for them alone.
+# Survivors are no failure of this script.
 set -euo pipefail
 LIB=$(dirname "${BASH_SOURCE[0]}")/lib
 # shellcheck source=scripts/lib/all.sh
@@ -161,7 +162,7 @@ worker() {
 	local number=$1 name=mutants-$1 plan=guest-$1/plan.json text empty=0 rest=''
 	mkdir -p "$WORK/guest-$number"
 	while true; do
-		text=$(mutants plan "${SAMPLE[@]}" ${rest:+--rest} --guest "$number" --guests "$GUESTS_AT_A_TIME" "$work/$plan") || return
+		text=$(mutants plan "${SAMPLE[@]}" --seconds "${MUTANT_SECONDS:-60}" ${rest:+--rest} --guest "$number" --guests "$GUESTS_AT_A_TIME" "$work/$plan") || return
 		printf '%s\n' "$text"
 		if [ "$(tail -n 1 <<<"$text")" = 0 ]; then
 			[ -z "$rest" ] || return 0
@@ -170,7 +171,7 @@ worker() {
 		fi
 		await_calm
 		boot_mutants "$name" 3600 "$WORK/$plan" || true
-		text=$(mutants collect --reports "$(IFS='|'; echo "${GATE_REPORTS[*]}")" "$work/$plan" "build/vm/$name/output.log" "build/vm/$name/console.log") || return
+		text=$(mutants collect --reports "$(printf '%s\n' "${GATE_REPORTS[@]}")" "$work/$plan" "build/vm/$name/output.log" "build/vm/$name/console.log") || return
 		printf '%s\n' "$text"
 		if [ "$(tail -n 1 <<<"$text")" -gt 0 ]; then
 			empty=0

@@ -84,12 +84,11 @@ enum Event {
 #[derive(Default, Debug, PartialEq)]
 pub struct Output {
     pub verdicts: Vec<Verdict>,
-    /// Begun without an end: the mutant, and what was being done.
+    /// Begun without an end, since the kernel died, or had no memory left for anybody: the mutant, and what was
+    /// being done.
     pub unfinished: Option<(usize, String)>,
     /// Why the guest ended on purpose.
     pub last: Option<String>,
-    /// Came to its own end.
-    pub is_finished: bool,
 }
 
 /// Reads it; lines that are no events are not ours.
@@ -98,7 +97,6 @@ pub fn read(output: &str) -> (Output, Vec<Reach>) {
     let mut reach = BTreeMap::new();
     let mut order = 0;
     for line in output.lines() {
-        all.is_finished |= line.starts_with("#@ finished");
         let Ok(event) = serde_json::from_str(line.trim_end()) else {
             continue;
         };
