@@ -66,7 +66,9 @@ fn copies() -> Result<Log> {
                 memory.inspect(source.pfn()).is_none(),
                 "it is no page of the device",
             )?;
-            log.check(!collected.commit().is_empty(), "there are entries still")
+            let committed = collected.commit();
+                log.check(!committed.is_empty(), "there are entries still")?;
+                log.check(committed.len() == HUGE_PAGES, "one for each page")
         })?;
         drop(page);
         rig.migrate(rig.range(), Direction::ToDevice)?;
