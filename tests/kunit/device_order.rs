@@ -49,6 +49,28 @@ fn orders() -> Result<Log> {
     })
 }
 
+/// All blocks but one are taken. Pages of the last one that were looked up and not taken must not be missing when a
+/// huge folio is wanted.
+fn last_block() -> Result<Log> {
+    Rig::run(|rig, log| {
+        let chunks = rig.device.memory.chunks()?;
+        let memory = chunks.first().ok_or(ENODEV)?;
+        let owner = rig.file().owner();
+        let blocks = rig.device.memory.usage().2 / HUGE_PAGES;
+        let mut taken = KVec::with_capacity(blocks, GFP_KERNEL)?;
+        for _ in 1..blocks {
+            // Nothing stands behind them: that would be all of 256 MiB.
+            let folio = memory.alloc(Size::Huge, owner).ok_or(ENOMEM)?;
+            taken.push(folio, GFP_KERNEL)?;
+        }
+        let supply = rig.device.memory.supply()?;
+        let mut taker = supply.taker(owner);
+        drop(taker.next(Size::Page, HUGE_PAGES)?);
+        let has_block = taker.next(Size::Huge, 1).is_ok();
+        log.check(has_block, "the last block is had")
+    })
+}
+
 /// A reference is leaked on a device folio, and found; then put.
 fn leak() -> Result<(usize, Log)> {
     let mut missing = 0;
@@ -83,6 +105,12 @@ mod tests {
             line("small", 1, 0, 0).locked(),
             line("huge again", 1, 0, 9).locked(),
         ]));
+        Ok(())
+    }
+
+    #[test]
+    fn what_was_looked_up_and_not_taken_is_found() -> Result {
+        assert!(last_block()?.is(&[]));
         Ok(())
     }
 

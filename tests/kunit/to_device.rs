@@ -22,6 +22,7 @@ use crate::{
         migrate::{
             Batch,
             Destination,
+            Kind,
             Select, //
         },
         system::Blank,
@@ -38,7 +39,8 @@ use kernel::prelude::*;
 fn given_up(size: Size) -> Result<Log> {
     let pages = match size {
         Size::Huge => 1,
-        Size::Page => HUGE_PAGES / 2,
+        // The last one as well.
+        Size::Page => HUGE_PAGES,
     };
     Rig::run(|rig, log| {
         rig.write_pattern()?;
@@ -128,6 +130,40 @@ fn wrong_destinations() -> Result<Log> {
         )?;
         rig.note_mapped(log, "after", 0)
     })
+}
+
+/// A huge page of two mms, in which one of them alone must not be split: no small destination is taken (K3).
+fn shared_in_small_pages() -> Result<Option<Log>> {
+    let mut is_supported = true;
+    let log = Rig::run(|rig, log| {
+        rig.write_pattern()?;
+        let Some(copy) = testing::duplicate_mm() else {
+            is_supported = false;
+            pr_info!("# SKIP: this kernel cannot duplicate an mm for tests\n");
+            return Ok(());
+        };
+        let mut batch = Batch::new()?;
+        rig.collect(
+            &mut batch,
+            rig.range(),
+            Select::System,
+            |mut collected, _| {
+                let is_shared = collected.kind(0) == Kind::Huge { exclusive: false };
+                log.check(is_shared, "the source is shared")?;
+                for page in [0, HUGE_PAGES - 1] {
+                    let part = collected.source(0).and_then(|source| source.page(page));
+                    let folio = rig.device_folio(part, Size::Page)?;
+                    let refused = collected.give(page, folio).is_err();
+                    log.check(refused, "a page of it is refused")?;
+                }
+                Ok(())
+            },
+        )?;
+        rig.note_mapped(log, "after", 0)?;
+        drop(copy);
+        log.check(rig.device.memory.usage().1 == 0, "the device is empty")
+    })?;
+    Ok(is_supported.then_some(log))
 }
 
 /// A hole, or the huge zero page if it is read before.
@@ -299,6 +335,14 @@ mod tests {
     #[test]
     fn entries_refuse_wrong_destinations() -> Result {
         assert!(wrong_destinations()?.is(&[huge("after", 1, 1).lru()]));
+        Ok(())
+    }
+
+    #[test]
+    fn a_shared_huge_page_takes_no_small_ones() -> Result {
+        if let Some(log) = shared_in_small_pages()? {
+            assert!(log.is(&[huge("after", 2, 2).lru()]));
+        }
         Ok(())
     }
 

@@ -20,6 +20,12 @@ struct Diagnostic {
     children: Vec<Diagnostic>,
 }
 
+/// What cargo makes of it.
+#[derive(Deserialize)]
+struct Message {
+    message: Diagnostic,
+}
+
 #[derive(Deserialize)]
 struct Code {
     code: String,
@@ -47,12 +53,16 @@ pub struct Blamed {
     pub unexplained: Vec<String>,
 }
 
-/// Reads what `rustc --error-format=json` wrote, among whatever else a build says.
+/// Reads what `rustc --error-format=json` or `cargo --message-format=json` wrote, among whatever else a build says.
 pub fn blame(log: &str, woven: &[Woven]) -> Blamed {
     let mut blamed = Blamed::default();
-    let diagnostics = log.lines().filter_map(|line| {
+    let diagnostics = log.lines().filter_map(|line| -> Option<Diagnostic> {
+        if line.starts_with("{\"reason\"") {
+            let message: Message = serde_json::from_str(line).ok()?;
+            return Some(message.message);
+        }
         let line = &line[line.find("{\"$message_type\"")?..];
-        serde_json::from_str::<Diagnostic>(line).ok()
+        serde_json::from_str(line).ok()
     });
     for diagnostic in diagnostics.filter(|d| d.level == "error") {
         let guilty = guilty(&diagnostic, woven);
@@ -213,6 +223,15 @@ mod tests {
         // In what was there before: the innermost.
         assert!(dropped("a < b").contains_key(&number("a < b", "a <= b")));
         assert!(dropped("c();").contains_key(&number("c();", "nothing")));
+    }
+
+    #[test]
+    fn cargo_hands_errors_on() {
+        let (text, woven) = woven();
+        let error = error(&text, "c();");
+        let error = error[error.find('{').unwrap()..].trim_end();
+        let error = format!("{{\"reason\":\"compiler-message\",\"message\":{error}}}\n");
+        assert_eq!(blame(&error, &woven).dropped.len(), 1);
     }
 
     #[test]

@@ -2,29 +2,35 @@
 
 //! What goes to the guest and what comes back: `dmirror mutants` in tests/selftests is the other side.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashSet, VecDeque};
 
 use serde::{Deserialize, Serialize};
 
 /// What a guest is to try.
-#[derive(Serialize)]
+#[derive(Serialize, Deserialize)]
 pub struct Plan {
     pub mutants: Vec<Entry>,
+    /// How long some work took that takes nothing but a processor, when it was noted how long the rest takes.
+    pub spin: f64,
 }
 
-/// One mutant, and what reached it when no mutant was active.
-#[derive(Serialize)]
+/// One mutant, and what is to look at it.
+#[derive(Serialize, Deserialize)]
 pub struct Entry {
     pub number: usize,
     /// For people.
     pub text: String,
-    pub kunit: bool,
-    pub cases: Vec<Case>,
+    /// Of KUnit.
+    pub suites: Vec<Part>,
+    pub cases: Vec<Part>,
     pub stress: bool,
+    /// How many cases reach it as well, for which there is no time.
+    pub left: usize,
 }
 
-#[derive(Serialize)]
-pub struct Case {
+/// A suite or a case.
+#[derive(Clone, Serialize, Deserialize)]
+pub struct Part {
     pub name: String,
     /// Seconds.
     pub limit: u64,
@@ -33,12 +39,21 @@ pub struct Case {
 /// What one part of the suites reached, while no mutant was active.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 pub struct Reach {
-    /// `load`, `kunit`, `stress`, `unload`, or `case NAME`.
+    /// `load`, `kunit NAME`, `case NAME`, `stress` or `unload`.
     pub by: String,
     pub seconds: f64,
     /// What fails without a mutant says nothing of one.
     pub passed: bool,
     pub reached: Vec<usize>,
+}
+
+/// The same with ids, which stay when the tests change.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub struct Reached {
+    pub by: String,
+    pub seconds: f64,
+    pub passed: bool,
+    pub ids: HashSet<String>,
 }
 
 /// What became of a mutant.
@@ -59,6 +74,8 @@ enum Event {
     Begin(usize),
     Doing(String),
     Verdict(Verdict),
+    /// The machine was too busy to tell.
+    Unsure(usize),
     /// The guest ends on purpose, since this mutant left something behind, or its time is over.
     Last(String),
 }
@@ -67,12 +84,11 @@ enum Event {
 #[derive(Default, Debug, PartialEq)]
 pub struct Output {
     pub verdicts: Vec<Verdict>,
-    /// Begun without an end: the mutant, and what was being done.
+    /// Begun without an end, since the kernel died, or had no memory left for anybody: the mutant, and what was
+    /// being done.
     pub unfinished: Option<(usize, String)>,
     /// Why the guest ended on purpose.
     pub last: Option<String>,
-    /// Came to its own end.
-    pub is_finished: bool,
 }
 
 /// Reads it; lines that are no events are not ours.
@@ -81,7 +97,6 @@ pub fn read(output: &str) -> (Output, Vec<Reach>) {
     let mut reach = BTreeMap::new();
     let mut order = 0;
     for line in output.lines() {
-        all.is_finished |= line.starts_with("#@ finished");
         let Ok(event) = serde_json::from_str(line.trim_end()) else {
             continue;
         };
@@ -100,23 +115,41 @@ pub fn read(output: &str) -> (Output, Vec<Reach>) {
                 all.unfinished = None;
                 all.verdicts.push(verdict);
             }
+            Event::Unsure(number) => {
+                all.unfinished = all.unfinished.filter(|(of, _)| *of != number)
+            }
             Event::Last(why) => all.last = Some(why),
         }
     }
     (all, reach.into_values().collect())
 }
 
+/// A mutant that is to be tried: its number, its id, and a text for people.
+pub struct Picked {
+    pub number: usize,
+    pub id: String,
+    pub text: String,
+}
+
+/// Which of the cases that reach a mutant are tried, by the time that they take without one: those that
+/// are within so many seconds, or those that are not.
+#[derive(Clone, Copy)]
+pub enum Share {
+    First(f64),
+    Rest(f64),
+}
+
 /// The plan for these mutants; those that nothing reached come back as verdicts.
-pub fn plan(picked: &[(usize, String)], reach: &[Reach]) -> (Plan, Vec<Verdict>) {
+pub fn plan(picked: &[Picked], reach: &[Reached], share: Share) -> (Plan, Vec<Verdict>) {
     let mut mutants = Vec::new();
     let mut unreached = Vec::new();
-    let mut by: Vec<&Reach> = reach.iter().filter(|part| part.passed).collect();
+    let mut by: Vec<&Reached> = reach.iter().filter(|part| part.passed).collect();
     by.sort_by(|a, b| a.seconds.total_cmp(&b.seconds));
-    for (number, text) in picked {
-        let by: Vec<_> = by.iter().filter(|r| r.reached.contains(number)).collect();
+    for one in picked {
+        let by: Vec<_> = by.iter().filter(|r| r.ids.contains(&one.id)).collect();
         if by.is_empty() {
             unreached.push(Verdict {
-                number: *number,
+                number: one.number,
                 noticed: false,
                 by: String::new(),
                 what: "not reached".into(),
@@ -124,22 +157,67 @@ pub fn plan(picked: &[(usize, String)], reach: &[Reach]) -> (Plan, Vec<Verdict>)
             });
             continue;
         }
-        let has = |part: &str| by.iter().any(|r| r.by == part);
-        let case = |r: &&&Reach| {
-            Some(Case {
-                name: r.by.strip_prefix("case ")?.to_string(),
-                limit: limit(r.seconds),
-            })
+        let of = |kind: &str| -> Vec<(f64, Part)> {
+            let parts = by.iter().filter_map(|r| {
+                let name = r.by.strip_prefix(kind)?.to_string();
+                let limit = limit(r.seconds);
+                Some((r.seconds, Part { name, limit }))
+            });
+            parts.collect()
+        };
+        let suites: Vec<Part> = of("kunit ").into_iter().map(|(_, part)| part).collect();
+        let (first, rest) = within(families_in_turns(of("case ")), share);
+        let (suites, cases, left, stress) = match share {
+            Share::First(_) => (
+                suites,
+                first,
+                rest.len(),
+                by.iter().any(|r| r.by == "stress"),
+            ),
+            Share::Rest(_) => (Vec::new(), rest, 0, false),
         };
         mutants.push(Entry {
-            number: *number,
-            text: text.clone(),
-            kunit: has("kunit"),
-            cases: by.iter().filter_map(case).collect(),
-            stress: has("stress"),
+            number: one.number,
+            text: one.text.clone(),
+            suites,
+            cases,
+            stress,
+            left,
         });
     }
-    (Plan { mutants }, unreached)
+    let spin = reach.iter().find(|part| part.by == "spin");
+    let spin = spin.map_or(f64::MAX, |part| part.seconds);
+    (Plan { mutants, spin }, unreached)
+}
+
+/// Cases of one family, by the name before the dot, are alike: each family has its turn.
+fn families_in_turns(cases: Vec<(f64, Part)>) -> Vec<(f64, Part)> {
+    let mut families: Vec<(String, VecDeque<(f64, Part)>)> = Vec::new();
+    for case in cases {
+        let family = case.1.name.split('.').next().unwrap_or_default();
+        match families.iter_mut().find(|(name, _)| name == family) {
+            Some((_, of_family)) => of_family.push_back(case),
+            None => families.push((family.to_string(), VecDeque::from([case]))),
+        }
+    }
+    crate::pick::in_turns(families.into_iter().map(|(_, cases)| cases).collect()).into()
+}
+
+/// Cuts them where the time is over; there is one in the first part at least.
+fn within(cases: Vec<(f64, Part)>, share: Share) -> (Vec<Part>, Vec<Part>) {
+    let (Share::First(most) | Share::Rest(most)) = share;
+    let mut sum = 0.0;
+    let ends = |(seconds, _): &(f64, Part)| {
+        sum += seconds;
+        sum > most
+    };
+    let nr = cases
+        .iter()
+        .position(ends)
+        .map_or(cases.len(), |at| at.max(1));
+    let mut first: Vec<Part> = cases.into_iter().map(|(_, part)| part).collect();
+    let rest = first.split_off(nr);
+    (first, rest)
 }
 
 /// How long a case may take, in seconds: what it usually takes tenfold, and a pause of the machine.
@@ -160,7 +238,14 @@ pub fn died(
     let mark = format!("dmirror: mutant {number} begins");
     let since = console.rfind(&mark).map_or("", |at| &console[at..]);
     let report = since.lines().skip(1).find(|line| is_report(line));
-    let what = match report {
+    // That is said of a machine that stands still, too.
+    let hangs = [
+        "soft lockup",
+        "blocked for more than",
+        "detected stalls",
+        "self-detected stall",
+    ];
+    let what = match report.filter(|line| !hangs.iter().any(|words| line.contains(words))) {
         Some(line) => format!("the kernel died: {}", without_time(line)),
         None => HUNG.into(),
     };
@@ -181,38 +266,71 @@ fn without_time(line: &str) -> &str {
 mod tests {
     use super::*;
 
-    fn reach(by: &str, seconds: f64, passed: bool, reached: &[usize]) -> Reach {
-        Reach {
+    fn reach(by: &str, seconds: f64, passed: bool, ids: &[usize]) -> Reached {
+        Reached {
             by: by.into(),
             seconds,
             passed,
-            reached: reached.to_vec(),
+            ids: ids.iter().map(ToString::to_string).collect(),
         }
+    }
+
+    fn picked(number: usize) -> Picked {
+        Picked {
+            number,
+            id: number.to_string(),
+            text: String::new(),
+        }
+    }
+
+    fn names(parts: &[Part]) -> Vec<&str> {
+        parts.iter().map(|part| &*part.name).collect()
     }
 
     #[test]
     fn the_quickest_case_comes_first_and_failed_ones_not_at_all() {
         let reach = [
-            reach("kunit", 3.0, true, &[1]),
+            reach("kunit a", 3.0, true, &[1]),
+            reach("kunit b", 1.0, true, &[1]),
             reach("case slow", 2.0, true, &[1, 2]),
             reach("case quick", 0.1, true, &[2]),
             reach("case red", 0.1, false, &[2, 3]),
         ];
-        let picked = [1, 2, 3].map(|n| (n, String::new()));
-        let (plan, unreached) = plan(&picked, &reach);
+        let (plan, unreached) = plan(&[1, 2, 3].map(picked), &reach, Share::First(60.0));
         assert_eq!(unreached.len(), 1);
         assert_eq!((unreached[0].number, unreached[0].noticed), (3, false));
-        assert!(plan.mutants[0].kunit && !plan.mutants[1].kunit && !plan.mutants[1].stress);
-        let names: Vec<_> = plan.mutants[1]
-            .cases
-            .iter()
-            .map(|c| (&*c.name, c.limit))
-            .collect();
-        assert_eq!(names, [("quick", 6), ("slow", 25)]);
+        assert_eq!(names(&plan.mutants[0].suites), ["b", "a"]);
+        assert!(plan.mutants[1].suites.is_empty() && !plan.mutants[1].stress);
+        assert_eq!(names(&plan.mutants[1].cases), ["quick", "slow"]);
+        let limits: Vec<_> = plan.mutants[1].cases.iter().map(|c| c.limit).collect();
+        assert_eq!(limits, [6, 25]);
+    }
+
+    #[test]
+    fn families_take_turns_and_what_takes_long_comes_later() {
+        let reach = [
+            reach("kunit a", 3.0, true, &[1]),
+            reach("case a.1", 0.1, true, &[1]),
+            reach("case a.2", 0.2, true, &[1]),
+            reach("case b.1", 3.0, true, &[1]),
+            reach("case c.1", 0.3, true, &[1]),
+            reach("stress", 0.3, true, &[1]),
+        ];
+        let of = |share| plan(&[picked(1)], &reach, share).0.mutants.remove(0);
+        let first = of(Share::First(1.0));
+        assert_eq!(names(&first.cases), ["a.1", "c.1"]);
+        assert_eq!((first.suites.len(), first.stress, first.left), (1, true, 2));
+        let rest = of(Share::Rest(1.0));
+        assert_eq!(names(&rest.cases), ["b.1", "a.2"]);
+        assert_eq!((rest.suites.len(), rest.stress, rest.left), (0, false, 0));
+        // One at least.
+        assert_eq!(names(&of(Share::First(0.0)).cases), ["a.1"]);
     }
 
     #[test]
     fn what_was_under_way_is_known() {
+        let (output, _) = read("{\"begin\":4}\n{\"unsure\":4}\n");
+        assert!(output.verdicts.is_empty() && output.unfinished.is_none());
         let text = "#@ begin mutants\n{\"begin\":4}\n{\"doing\":\"kunit\"}\n\
             {\"verdict\":{\"number\":4,\"noticed\":true,\"by\":\"kunit\",\"what\":\"x\",\"seconds\":1.0}}\n\
             # noise\n{\"begin\":5}\n{\"doing\":\"case a\"}\n{\"doi";
@@ -225,5 +343,9 @@ mod tests {
         let verdict = died(5, "case a", console, |line| line.contains("Oops"));
         assert_eq!(verdict.what, "the kernel died: Oops: 0000");
         assert_eq!(died(5, "", console, |_| false).what, "the kernel hung");
+        let console =
+            "dmirror: mutant 5 begins\nwatchdog: BUG: soft lockup - CPU#1 stuck for 43s!\n";
+        let verdict = died(5, "case a", console, |line| line.contains("BUG"));
+        assert_eq!(verdict.what, "the kernel hung");
     }
 }

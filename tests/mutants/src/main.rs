@@ -13,6 +13,7 @@ mod cfg;
 mod fields;
 mod find;
 mod guest;
+mod logic;
 mod pick;
 mod report;
 mod text;
@@ -20,15 +21,18 @@ mod weave;
 mod work;
 
 use std::{
-    collections::{BTreeMap, HashSet},
+    collections::{BTreeMap, HashMap, HashSet},
     path::{Path, PathBuf},
     process::ExitCode,
 };
 
-use anyhow::{ensure, Context, Result};
-use clap::{Parser, Subcommand};
+use anyhow::{bail, ensure, Context, Result};
+use clap::{Args, Parser, Subcommand};
 
+use candidate::Candidate;
 use find::tree::candidates;
+use guest::{Picked, Reached, Share};
+use report::Tried;
 use weave::{read, write};
 use work::{json, Work};
 
@@ -41,6 +45,9 @@ struct Cli {
     /// Where everything of a run is
     #[arg(long, default_value = "build/mutants")]
     work: PathBuf,
+    /// The file of results, in there
+    #[arg(long, default_value = "results.jsonl")]
+    results: String,
     #[command(subcommand)]
     command: Command,
 }
@@ -54,17 +61,37 @@ enum Command {
         json: bool,
     },
     /// Write the tree with the mutants in it: WORK/woven
-    Weave,
+    Weave {
+        /// Those of the pure logic only, and its tests
+        #[arg(long)]
+        logic: bool,
+    },
     /// Drop the mutants that the compiler's errors in a log are about
     Blame { log: PathBuf },
     /// Note what the suites reach, from the output of a guest: WORK/reach.json
     Reach { output: PathBuf },
-    /// Write what a guest is to try; prints how many mutants that are, and how many are left in all
+    /// Write the names of the cases of which it is known what they reach
+    Known { names: PathBuf },
+    /// Try those of a sample that the tests of the pure logic compile
+    Logic {
+        #[command(flatten)]
+        sample: Sample,
+        /// The tree that was woven for them
+        #[arg(long)]
+        woven: PathBuf,
+        /// The program that runs them
+        program: PathBuf,
+    },
+    /// Write what a guest is to try; prints how many mutants that are
     Plan {
+        #[command(flatten)]
+        sample: Sample,
+        /// Seconds for the cases of a mutant
+        #[arg(long, default_value_t = 60.0)]
+        seconds: f64,
+        /// What survived that is tried by all other cases
         #[arg(long)]
-        mutants: usize,
-        #[arg(long)]
-        seed: u64,
+        rest: bool,
         /// Which of how many guests it is for
         #[arg(long, default_value_t = 0)]
         guest: usize,
@@ -74,20 +101,46 @@ enum Command {
     },
     /// Note what became of mutants, from the output and the kernel log of a guest: WORK/results.jsonl
     Collect {
+        plan: PathBuf,
         output: PathBuf,
         console: PathBuf,
-        /// What a kernel that is wrong says: regular expressions, of which those are used that are plain text
-        #[arg(long, value_delimiter = '|')]
+        /// What a kernel that is wrong says: regular expressions, one a line, of which those are used that are plain text
+        #[arg(long, value_delimiter = '\n')]
         reports: Vec<String>,
     },
     /// Write the table, and print a summary
     Report {
-        #[arg(long)]
-        mutants: usize,
-        #[arg(long)]
-        seed: u64,
+        #[command(flatten)]
+        sample: Sample,
         table: PathBuf,
     },
+}
+
+/// Which mutants.
+#[derive(Args)]
+struct Sample {
+    /// How many
+    #[arg(long, default_value_t = 300)]
+    mutants: usize,
+    #[arg(long, default_value_t = 1)]
+    seed: u64,
+    /// Those with these ids, and no others
+    #[arg(long, value_delimiter = ',')]
+    ids: Vec<String>,
+}
+
+impl Sample {
+    fn pick<'c>(&self, all: &'c [Candidate]) -> Result<Vec<&'c Candidate>> {
+        if self.ids.is_empty() {
+            let order = pick::order(all, self.seed);
+            return Ok(order.into_iter().take(self.mutants).collect());
+        }
+        let find = |id: &String| {
+            let of = all.iter().find(|candidate| candidate.id == *id);
+            of.with_context(|| format!("no mutant {id} is woven in"))
+        };
+        self.ids.iter().map(find).collect()
+    }
 }
 
 fn list(top: &Path, as_json: bool) -> Result<()> {
@@ -100,9 +153,15 @@ fn list(top: &Path, as_json: bool) -> Result<()> {
     Ok(())
 }
 
-fn weave_tree(top: &Path, work: &Work<'_>) -> Result<()> {
+fn weave_tree(top: &Path, work: &Work<'_>, logic: bool) -> Result<()> {
     let dropped = work.read_dropped()?;
-    let (chosen, rest): (Vec<_>, Vec<_>) = candidates(top)?
+    let mut all = candidates(top)?;
+    if logic {
+        let files = logic::files(top)?;
+        all.retain(|candidate| files.contains(&candidate.file));
+        logic::tree(top, &work.tree())?;
+    }
+    let (chosen, rest): (Vec<_>, Vec<_>) = all
         .into_iter()
         .partition(|candidate| !dropped.contains_key(&candidate.id));
     ensure!(
@@ -112,7 +171,10 @@ fn weave_tree(top: &Path, work: &Work<'_>) -> Result<()> {
         weave::MOST
     );
     let woven = weave::tree(top, &work.tree(), &chosen)?;
-    write(&work.0.join("woven.json"), &serde_json::to_string(&woven)?)?;
+    write(
+        &work.directory.join("woven.json"),
+        &serde_json::to_string(&woven)?,
+    )?;
     println!(
         "{} of {} mutants are woven in; {} do not compile",
         woven.len(),
@@ -156,69 +218,165 @@ fn reach(work: &Work<'_>, output: &Path) -> Result<()> {
     let (_, reach) = guest::read(&read(output)?);
     ensure!(
         reach.iter().any(|part| part.by == "unload"),
-        "the guest ended before it had run everything once: look at {}",
+        "the guest ended before it had run everything: look at {}",
         output.display()
     );
-    let woven = work.woven()?.len();
-    let all: HashSet<usize> = reach
-        .iter()
-        .flat_map(|r| r.reached.iter().copied())
-        .collect();
     for part in reach.iter().filter(|part| !part.passed) {
         println!("not used, since it fails without a mutant: {}", part.by);
     }
-    let seconds: f64 = reach.iter().map(|part| part.seconds).sum();
+    let woven = work.woven()?;
+    let ids: HashMap<usize, &str> = woven.iter().map(|w| (w.number, &*w.candidate.id)).collect();
+    let id = |number: &usize| ids.get(number).map(ToString::to_string);
+    let mut all: BTreeMap<String, Reached> = BTreeMap::new();
+    for part in work.reach()? {
+        all.insert(part.by.clone(), part);
+    }
+    for part in reach {
+        let reached = Reached {
+            ids: part.reached.iter().filter_map(id).collect(),
+            by: part.by,
+            seconds: part.seconds,
+            passed: part.passed,
+        };
+        all.insert(reached.by.clone(), reached);
+    }
+    let all: Vec<_> = all.into_values().collect();
+    let reached: HashSet<&String> = all.iter().flat_map(|part| &part.ids).collect();
+    let seconds: f64 = all.iter().map(|part| part.seconds).sum();
     println!(
-        "{} of {woven} mutants are reached, by {} parts of the suites in {seconds:.0} s",
+        "{} of {} mutants are reached, by {} parts of the suites in {seconds:.0} s",
+        reached.len(),
+        woven.len(),
         all.len(),
-        reach.len()
     );
-    write(&work.0.join("reach.json"), &serde_json::to_string(&reach)?)
+    work.write_reach(&all)
+}
+
+fn known(work: &Work<'_>, names: &Path) -> Result<()> {
+    let reach = work.reach()?;
+    let passed = reach.iter().filter(|part| part.passed);
+    let cases: Vec<_> = passed.filter_map(|r| r.by.strip_prefix("case ")).collect();
+    write(names, &serde_json::to_string(&cases)?)
+}
+
+/// Tries what the tests of the pure logic compile; what they do not notice is left to the guests.
+fn try_logic(work: &Work<'_>, sample: &Sample, there: &Path, program: &Path) -> Result<()> {
+    let there = Work {
+        directory: there,
+        ..*work
+    };
+    let woven = work.woven()?;
+    let numbers: HashMap<String, usize> = there
+        .woven()?
+        .into_iter()
+        .map(|woven| (woven.candidate.id, woven.number))
+        .collect();
+    let all: Vec<_> = woven.iter().map(|woven| woven.candidate.clone()).collect();
+    let tried: HashSet<String> = ids(work.results()?);
+    let passed = work.logic_passed()?;
+    if let Some(verdict) = logic::run(program, 0)? {
+        bail!(
+            "without a mutant the tests fail: {}, {}",
+            verdict.by,
+            verdict.what
+        );
+    }
+    let mut count = (0, 0);
+    for candidate in sample.pick(&all)? {
+        let Some(number) = numbers.get(&candidate.id) else {
+            continue;
+        };
+        if tried.contains(&candidate.id) || passed.contains(&candidate.id) {
+            continue;
+        }
+        count.0 += 1;
+        let Some(mut verdict) = logic::run(program, *number)? else {
+            work.add_logic_passed(&candidate.id)?;
+            continue;
+        };
+        count.1 += 1;
+        let of = woven.iter().find(|w| w.candidate.id == candidate.id);
+        verdict.number = of.context("a mutant that is not woven")?.number;
+        println!(
+            "# mutant {}: noticed by {}, {} ({:.1} s): {}",
+            verdict.number,
+            verdict.by,
+            verdict.what,
+            verdict.seconds,
+            candidate.describe()
+        );
+        work.add_results(vec![verdict], &woven, |_| 0)?;
+    }
+    println!("{} tried, {} noticed", count.0, count.1);
+    Ok(())
+}
+
+fn ids(tried: Vec<Tried>) -> HashSet<String> {
+    tried.into_iter().map(|tried| tried.candidate.id).collect()
 }
 
 /// What is left of a sample for one of several guests.
 fn plan(
     work: &Work<'_>,
-    (mutants, seed): (usize, u64),
+    sample: &Sample,
+    share: Share,
     (this, guests): (usize, usize),
     plan: &Path,
 ) -> Result<()> {
     let woven = work.woven()?;
     let all: Vec<_> = woven.iter().map(|woven| woven.candidate.clone()).collect();
-    let results = work.results()?;
-    let tried: HashSet<&str> = results.iter().map(|t| &*t.candidate.id).collect();
-    let picked: Vec<_> = pick::order(&all, seed)
+    let mut results = work.results()?;
+    // Those are not tried, or not to the end.
+    let is_wanted: Box<dyn Fn(&str) -> bool> = match share {
+        Share::First(_) => {
+            let tried = ids(results);
+            Box::new(move |id| !tried.contains(id))
+        }
+        Share::Rest(_) => {
+            results.retain(|tried| tried.left > 0);
+            let begun = ids(results);
+            Box::new(move |id| begun.contains(id))
+        }
+    };
+    let picked: Vec<_> = sample
+        .pick(&all)?
         .into_iter()
-        .take(mutants)
         .enumerate()
-        .filter(|(at, candidate)| at % guests == this && !tried.contains(&*candidate.id))
+        .filter(|(at, candidate)| at % guests == this && is_wanted(&candidate.id))
         .filter_map(|(_, candidate)| {
             let of = woven
                 .iter()
                 .find(|woven| woven.candidate.id == candidate.id)?;
-            Some((of.number, candidate.describe()))
+            Some(Picked {
+                number: of.number,
+                id: candidate.id.clone(),
+                text: candidate.describe(),
+            })
         })
         .collect();
-    let reach: Vec<guest::Reach> = json(&work.0.join("reach.json"))?;
-    let (entries, unreached) = guest::plan(&picked, &reach);
+    let (entries, unreached) = guest::plan(&picked, &work.reach()?, share);
     for verdict in &unreached {
-        if let Some((_, text)) = picked.iter().find(|(number, _)| *number == verdict.number) {
-            println!("# mutant {}: survived, not reached: {text}", verdict.number);
+        if let Some(one) = picked.iter().find(|one| one.number == verdict.number) {
+            println!(
+                "# mutant {}: survived, not reached: {}",
+                verdict.number, one.text
+            );
         }
     }
-    work.add_results(unreached, &woven)?;
+    work.add_results(unreached, &woven, |_| 0)?;
     write(plan, &serde_json::to_string(&entries)?)?;
     println!("{}", entries.mutants.len());
     Ok(())
 }
 
-fn collect(work: &Work<'_>, output: &Path, console: &Path, reports: &[String]) -> Result<()> {
+fn collect(
+    work: &Work<'_>,
+    plan: &Path,
+    output: &Path,
+    console: &Path,
+    reports: &[String],
+) -> Result<()> {
     let (output, _) = guest::read(&read(output)?);
-    ensure!(
-        !output.is_finished || output.unfinished.is_none(),
-        "the guest ended without a verdict of mutant {:?}",
-        output.unfinished
-    );
     // Of a console anything may be left.
     let console = String::from_utf8_lossy(&std::fs::read(console)?).into_owned();
     let is_plain = |word: &&String| !word.contains(['(', ')', '[', '*']);
@@ -246,23 +404,23 @@ fn collect(work: &Work<'_>, output: &Path, console: &Path, reports: &[String]) -
         println!("# the guest ends: {why}");
     }
     println!("{}", verdicts.len());
-    work.add_results(verdicts, &woven)
+    let plan: guest::Plan = json(plan)?;
+    let left = |number: usize| {
+        let of = plan.mutants.iter().find(|entry| entry.number == number);
+        of.map_or(0, |entry| entry.left)
+    };
+    work.add_results(verdicts, &woven, left)
 }
 
-fn write_report(
-    top: &Path,
-    work: &Work<'_>,
-    (mutants, seed): (usize, u64),
-    table: &Path,
-) -> Result<()> {
+fn write_report(top: &Path, work: &Work<'_>, sample: &Sample, table: &Path) -> Result<()> {
     let reasons = read(&top.join("tests/mutants/equivalent.toml"))?;
     let reasons: BTreeMap<String, String> =
         toml::from_str(&reasons).context("tests/mutants/equivalent.toml")?;
     report::check_reasons(&reasons, &candidates(top)?)?;
     let all: Vec<_> = work.woven()?.into_iter().map(|w| w.candidate).collect();
-    let wanted: HashSet<&str> = pick::order(&all, seed)
+    let wanted: HashSet<&str> = sample
+        .pick(&all)?
         .into_iter()
-        .take(mutants)
         .map(|candidate| &*candidate.id)
         .collect();
     let mut tried = work.results()?;
@@ -273,7 +431,7 @@ fn write_report(
         tried.len(),
         wanted.len()
     );
-    write(table, &report::markdown(&tried, &reasons, seed)?)?;
+    write(table, &report::markdown(&tried, &reasons, sample.seed)?)?;
     let figures = report::figures(&tried, &reasons);
     let survivors = tried
         .iter()
@@ -281,7 +439,7 @@ fn write_report(
     for tried in survivors {
         println!(
             "survived ({}): {} {}",
-            tried.verdict.what,
+            report::seen(tried),
             tried.candidate.id,
             tried.candidate.describe()
         );
@@ -297,29 +455,43 @@ fn write_report(
 }
 
 fn run(cli: Cli) -> Result<()> {
-    let (top, work) = (&*cli.top, &Work(&cli.work));
+    let top = &*cli.top;
+    let work = &Work {
+        directory: &cli.work,
+        results: &cli.results,
+    };
     match cli.command {
         Command::List { json } => list(top, json),
-        Command::Weave => weave_tree(top, work),
+        Command::Weave { logic } => weave_tree(top, work, logic),
         Command::Blame { log } => blame_log(work, &log),
         Command::Reach { output } => reach(work, &output),
+        Command::Known { names } => known(work, &names),
+        Command::Logic {
+            sample,
+            woven,
+            program,
+        } => try_logic(work, &sample, &woven, &program),
         Command::Plan {
-            mutants,
-            seed,
+            sample,
+            seconds,
+            rest,
             guest,
             guests,
             plan: to,
-        } => plan(work, (mutants, seed), (guest, guests), &to),
+        } => {
+            let share = match rest {
+                true => Share::Rest(seconds),
+                false => Share::First(seconds),
+            };
+            plan(work, &sample, share, (guest, guests), &to)
+        }
         Command::Collect {
+            plan,
             output,
             console,
             reports,
-        } => collect(work, &output, &console, &reports),
-        Command::Report {
-            mutants,
-            seed,
-            table,
-        } => write_report(top, work, (mutants, seed), &table),
+        } => collect(work, &plan, &output, &console, &reports),
+        Command::Report { sample, table } => write_report(top, work, &sample, &table),
     }
 }
 

@@ -29,7 +29,8 @@ pub fn order(candidates: &[Candidate], seed: u64) -> Vec<&Candidate> {
     in_turns(queues).into()
 }
 
-fn in_turns<T>(mut queues: Vec<VecDeque<T>>) -> VecDeque<T> {
+/// The first of each, then the second of each, and so on.
+pub fn in_turns<T>(mut queues: Vec<VecDeque<T>>) -> VecDeque<T> {
     let mut all = VecDeque::new();
     while !queues.is_empty() {
         all.extend(queues.iter_mut().filter_map(VecDeque::pop_front));

@@ -14,6 +14,9 @@ use crate::{candidate::Candidate, guest::Verdict};
 pub struct Tried {
     #[serde(flatten)]
     pub candidate: Candidate,
+    /// Cases that reach it, by which it was not tried.
+    #[serde(default)]
+    pub left: usize,
     pub verdict: Verdict,
 }
 
@@ -86,8 +89,9 @@ pub fn markdown(all: &[Tried], reasons: &BTreeMap<String, String>, seed: u64) ->
     write!(
         out,
         "<!-- SPDX-License-Identifier: GPL-2.0 -->\n# Mutants\n\n\
-         Written by `make mutants MUTANTS={} SEED={seed}`. A mutant is one small change of `src/` or `rust/`; it is noticed if KUnit, a\n\
-         case of the companion, ten seconds of stress, the kernel's log or `rmmod` is not as it should be. Equivalent are those\n\
+         Written by `make mutants MUTANTS={} SEED={seed}`. A mutant is one small change of `src/` or `rust/`; it is noticed if\n\
+         the tests of the pure logic, KUnit, a case of the companion, ten seconds of stress, the kernel's log or `rmmod` is not as it\n\
+         should be. Equivalent are those\n\
          that [`tests/mutants/equivalent.toml`](mutants/equivalent.toml) gives a reason for.\n\n\
          | | {HEADS} |\n| --- | ---: | ---: | ---: | ---: | ---: |\n{}\n",
         total.tried,
@@ -143,11 +147,19 @@ pub fn markdown(all: &[Tried], reasons: &BTreeMap<String, String>, seed: u64) ->
             "| {id} | `{file}:{line}` `{function}` | {kind} | {} → {} | {} | {} |",
             code(original),
             code(replacement),
-            cell(&tried.verdict.what),
+            cell(&seen(tried)),
             cell(reason),
         )?;
     }
     Ok(out)
+}
+
+/// What looked at a survivor.
+pub fn seen(tried: &Tried) -> String {
+    match tried.left {
+        0 => tried.verdict.what.clone(),
+        left => format!("{}; not tried by {left} more cases", tried.verdict.what),
+    }
 }
 
 /// The suite that something belongs to.
@@ -184,6 +196,7 @@ mod tests {
                 replacement: "a && b".into(),
                 edit: None,
             },
+            left: 0,
             verdict: Verdict {
                 number: 1,
                 noticed,

@@ -145,7 +145,7 @@ pub fn tree(from: &Path, out: &Path, candidates: &[Candidate]) -> Result<Vec<Wov
     Ok(woven)
 }
 
-fn copy(from: &Path, to: &Path, skip: &mut dyn FnMut(&Path) -> bool) -> Result<()> {
+pub fn copy(from: &Path, to: &Path, skip: &mut dyn FnMut(&Path) -> bool) -> Result<()> {
     if !from.is_dir() {
         return match skip(from) {
             true => Ok(()),

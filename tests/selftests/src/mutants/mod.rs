@@ -13,11 +13,12 @@ mod trial;
 
 use std::{
     fs,
-    path::PathBuf,
+    path::{Path, PathBuf},
     time::{Duration, Instant},
 };
 
 use anyhow::{bail, Context, Result};
+use serde::de::DeserializeOwned;
 
 use crate::{proc::khugepaged, test};
 use module::Module;
@@ -34,6 +35,9 @@ pub struct Options {
     /// What to try; without it, note which part of the suites reaches which mutant
     #[arg(long)]
     plan: Option<PathBuf>,
+    /// Names of cases, as a list in JSON: what they reach is known
+    #[arg(long, conflicts_with = "plan")]
+    known: Option<PathBuf>,
     /// Begin no other mutant after so long
     #[arg(long, default_value_t = 1800)]
     seconds: u64,
@@ -47,11 +51,11 @@ pub fn run(options: &Options) -> Result<u8> {
     let module = Module::new(&options.module, &options.parameters)?;
     let _asleep = khugepaged::Asleep::now()?;
     let Some(path) = &options.plan else {
-        reach::run(&module, options.stress)?;
+        let known = options.known.as_deref().map_or(Ok(Vec::new()), read)?;
+        reach::run(&module, options.stress, &known)?;
         return Ok(0);
     };
-    let text = fs::read_to_string(path).with_context(|| format!("{}", path.display()))?;
-    let plan: Plan = serde_json::from_str(&text).context("the plan cannot be read")?;
+    let plan: Plan = read(path)?;
     // What the plan has wrong is not the fault of a mutant.
     for planned in plan.mutants.iter().flat_map(|entry| &entry.cases) {
         case(&planned.name)?;
@@ -61,12 +65,17 @@ pub fn run(options: &Options) -> Result<u8> {
             Event::Last("its time is over").print();
             break;
         }
-        if let Some(why) = trial::run(&module, entry, options.stress)? {
+        if let Some(why) = trial::run(&module, entry, options.stress, plan.spin)? {
             Event::Last(&why).print();
             break;
         }
     }
     Ok(0)
+}
+
+fn read<T: DeserializeOwned>(path: &Path) -> Result<T> {
+    let text = fs::read_to_string(path).with_context(|| format!("{}", path.display()))?;
+    serde_json::from_str(&text).with_context(|| format!("{} cannot be read", path.display()))
 }
 
 /// Every Nth of the interleavings. A survivor costs all that reach it: a quarter of those that `make test`

@@ -3,7 +3,8 @@
 //! The woven module, and the one that says which mutant is active: `dmirror_mutant`, loaded before.
 
 use std::{
-    fs,
+    error::Error,
+    fmt, fs,
     path::{Path, PathBuf},
     process::{Child, Command, ExitStatus, Stdio},
     thread::sleep,
@@ -16,13 +17,14 @@ use crate::proc::kmsg::{self, Kmsg};
 
 const ACTIVE: &str = "/sys/module/dmirror_mutant/parameters/active";
 const REACHED: &str = "/sys/kernel/debug/dmirror_mutant_reached";
-/// Which KUnit suites run when a module is loaded.
-const SUITES: &str = "/sys/module/kunit/parameters/filter_glob";
+/// The KUnit suites that are loaded. That they run when they are asked to, and not when they are loaded, is
+/// `kunit.autorun=0` on the kernel's command line.
+const SUITES: &str = "/sys/kernel/debug/kunit";
 /// Seconds that KUnit gives a case, 300 otherwise.
 const KUNIT_TIMEOUT: &str = "/sys/module/kunit/parameters/timeout";
 
-/// How long the module may take to load, with all suites.
-const LOADS_IN: Duration = Duration::from_secs(90);
+/// How long the module may take to load.
+const LOADS_IN: Duration = Duration::from_secs(30);
 /// How long to go: at once, unless a page was leaked, for which it waits for ever.
 const UNLOADS_IN: Duration = Duration::from_secs(5);
 
@@ -39,7 +41,7 @@ impl Module {
             "no {REACHED}: insmod dmirror_mutant.ko first"
         );
         let name = path.file_stem().context("the module has no name")?;
-        fs::write(SUITES, "none").context("this kernel has no KUnit")?;
+        ensure!(Path::new(SUITES).exists(), "this kernel has no KUnit");
         let _ = fs::write(KUNIT_TIMEOUT, "20");
         Ok(Module {
             path: path.into(),
@@ -48,10 +50,8 @@ impl Module {
         })
     }
 
-    /// Loads it, with its KUnit suites or without; what failed is the error. Gives the log since.
-    pub fn load(&self, with_kunit: bool) -> Result<Kmsg> {
-        let suites = if with_kunit { "*" } else { "none" };
-        fs::write(SUITES, suites).context(SUITES)?;
+    /// Loads it; what failed is the error. Gives the log since.
+    pub fn load(&self) -> Result<Kmsg> {
         let mut log = Kmsg::open().context("the kernel's log cannot be read")?;
         let insmod = Command::new("insmod")
             .arg(&self.path)
@@ -60,20 +60,22 @@ impl Module {
             .spawn()
             .context("insmod")?;
         let status = wait(insmod, LOADS_IN).context("insmod")?;
-        let lines = log.lines();
-        if let Some(line) = lines.iter().find(|line| kmsg::complains(line)) {
-            bail!("the kernel says: {line}");
-        }
-        // Suites stand behind their cases, of which one says what is wrong.
-        if let Some(line) = lines.iter().find(|line| line.trim().starts_with("not ok ")) {
-            bail!("{}", line.trim());
-        }
+        ensure_quiet(&log.lines())?;
         ensure!(status.success(), "insmod: {status}");
-        ensure!(
-            !with_kunit || lines.iter().any(|line| line.starts_with("ok ")),
-            "no suite ran"
-        );
         Ok(log)
+    }
+
+    /// The KUnit suites of the loaded module.
+    pub fn suites(&self) -> Result<Vec<String>> {
+        let mut all = Vec::new();
+        for entry in fs::read_dir(SUITES).context(SUITES)? {
+            let name = entry?.file_name().to_string_lossy().into_owned();
+            if name.starts_with(&format!("{}_", self.name)) {
+                all.push(name);
+            }
+        }
+        all.sort();
+        Ok(all)
     }
 
     pub fn is_loaded(&self) -> bool {
@@ -89,6 +91,34 @@ impl Module {
         let status = wait(rmmod.context("rmmod")?, UNLOADS_IN).context("rmmod")?;
         ensure!(status.success(), "rmmod: {status}");
         Ok(())
+    }
+}
+
+/// Runs a KUnit suite of the loaded module; what failed is the error.
+pub fn suite(name: &str, limit: Duration, log: &mut Kmsg) -> Result<()> {
+    let run = Path::new(SUITES).join(name).join("run");
+    // In a process of its own, which can be given up.
+    let run = Command::new("sh")
+        .args(["-c", "echo 1 >\"$0\""])
+        .arg(run)
+        .spawn();
+    let status = wait(run.context("sh")?, limit).context("the suite")?;
+    let lines = log.lines();
+    ensure_quiet(&lines)?;
+    // Suites stand behind their cases, of which one says what is wrong.
+    if let Some(line) = lines.iter().find(|line| line.trim().starts_with("not ok ")) {
+        bail!("{}", line.trim());
+    }
+    ensure!(status.success(), "sh: {status}");
+    let is_done = |line: &String| line.starts_with("ok ") && line.ends_with(&format!(" {name}"));
+    ensure!(lines.iter().any(is_done), "the suite did not run");
+    Ok(())
+}
+
+fn ensure_quiet(lines: &[String]) -> Result<()> {
+    match lines.iter().find(|line| kmsg::complains(line)) {
+        Some(line) => bail!("the kernel says: {line}"),
+        None => Ok(()),
     }
 }
 
@@ -112,6 +142,18 @@ pub fn reached() -> Result<Vec<usize>> {
         .collect())
 }
 
+/// Something did not end in time, and may still hold anything.
+#[derive(Debug)]
+pub struct Stuck(pub String);
+
+impl fmt::Display for Stuck {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.0)
+    }
+}
+
+impl Error for Stuck {}
+
 /// Waits for a process, which is killed if that takes too long; what cannot be killed stays.
 pub fn wait(mut child: Child, limit: Duration) -> Result<ExitStatus> {
     let end = Instant::now() + limit;
@@ -122,5 +164,5 @@ pub fn wait(mut child: Child, limit: Duration) -> Result<ExitStatus> {
         sleep(Duration::from_millis(20));
     }
     let _ = child.kill();
-    bail!("did not end in {} s", limit.as_secs())
+    bail!(Stuck(format!("did not end in {} s", limit.as_secs())))
 }

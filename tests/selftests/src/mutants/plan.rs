@@ -7,6 +7,8 @@ use serde::{Deserialize, Serialize};
 #[derive(Deserialize)]
 pub struct Plan {
     pub mutants: Vec<Entry>,
+    /// How long [`super::trial::spin`] took when it was noted how long everything takes.
+    pub spin: f64,
 }
 
 /// A mutant, and what reached it while none was active.
@@ -15,13 +17,15 @@ pub struct Entry {
     pub number: usize,
     /// For people.
     pub text: String,
-    pub kunit: bool,
-    pub cases: Vec<Case>,
+    /// Of KUnit.
+    pub suites: Vec<Part>,
+    pub cases: Vec<Part>,
     pub stress: bool,
 }
 
+/// A suite or a case.
 #[derive(Deserialize)]
-pub struct Case {
+pub struct Part {
     pub name: String,
     /// Seconds.
     pub limit: u64,
@@ -46,6 +50,8 @@ pub enum Event<'a> {
         what: &'a str,
         seconds: f64,
     },
+    /// Something was too slow, and so is the machine: the mutant begun last is to be tried again.
+    Unsure(usize),
     /// This guest is not to be used any more.
     Last(&'a str),
 }
@@ -81,7 +87,7 @@ mod tests {
 
     #[test]
     fn a_plan_is_read() {
-        let text = r#"{"mutants":[{"number":3,"text":"x","kunit":true,"cases":[{"name":"a","limit":6}],"stress":false}]}"#;
+        let text = r#"{"mutants":[{"number":3,"text":"x","suites":[],"cases":[{"name":"a","limit":6}],"stress":false}],"spin":0.1}"#;
         let plan: Plan = serde_json::from_str(text).unwrap();
         assert_eq!(plan.mutants[0].cases[0].limit, 6);
     }

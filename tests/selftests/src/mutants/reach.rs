@@ -8,9 +8,9 @@ use anyhow::{Context, Result};
 
 use super::{
     cases,
-    module::{activate, forget_reached, reached, Module},
+    module::{activate, forget_reached, reached, suite, Module},
     plan::Event,
-    trial::{stress, LIMIT},
+    trial::{spin, stress, LIMIT},
 };
 use crate::{
     device::Driver,
@@ -19,15 +19,28 @@ use crate::{
     test::{self, ktap::Outcome},
 };
 
-/// Runs everything once. What fails here is printed, and not used later.
-pub fn run(module: &Module, seconds: u64) -> Result<()> {
+/// Runs everything once, but for `known` cases, and then the stress. What fails here is printed, and not used later.
+pub fn run(module: &Module, seconds: u64, known: &[String]) -> Result<()> {
     activate(0)?;
-    part("load", || module.load(false).map(|_| true))?;
-    module.unload()?;
-    part("kunit", || module.load(true).map(|_| true))?;
+    let seconds_of_spin = (0..3).map(|_| spin()).fold(f64::MAX, f64::min);
+    Event::Reach {
+        by: "spin",
+        seconds: seconds_of_spin,
+        passed: true,
+        reached: Vec::new(),
+    }
+    .print();
+    part("load", || module.load().map(|_| true))?;
     let mut log = Kmsg::open().context("the kernel's log cannot be read")?;
+    for name in module.suites()? {
+        let limit = Duration::from_secs(LIMIT);
+        part(&format!("kunit {name}"), || {
+            suite(&name, limit, &mut log).map(|()| true)
+        })?;
+    }
     let ledger = Ledger::enable()?;
-    let all: Vec<_> = cases().collect();
+    let is_new = |case: &&test::Case| !known.iter().any(|name| name == case.name);
+    let all: Vec<_> = cases().filter(is_new).collect();
     for (number, case) in all.iter().enumerate() {
         println!("# progress: {} of {}: {}", number + 1, all.len(), case.name);
         part(&format!("case {}", case.name), || {
@@ -41,9 +54,11 @@ pub fn run(module: &Module, seconds: u64) -> Result<()> {
             Ok(outcome == Outcome::Pass)
         })?;
     }
-    println!("# progress: stress");
-    // Longer, since each time it meets something else.
-    part("stress", || stress(2 * seconds).map(|()| true))?;
+    if known.is_empty() {
+        println!("# progress: stress");
+        // Longer, since each time it meets something else.
+        part("stress", || stress(2 * seconds).map(|()| true))?;
+    }
     drop(ledger);
     part("unload", || module.unload().map(|()| true))
 }

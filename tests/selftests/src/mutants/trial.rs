@@ -9,11 +9,11 @@ use std::{
     time::{Duration, Instant},
 };
 
-use anyhow::{bail, Context, Result};
+use anyhow::{anyhow, bail, Context, Result};
 
 use super::{
     case,
-    module::{activate, wait, Module},
+    module::{activate, suite, wait, Module, Stuck},
     plan::{Entry, Event},
 };
 use crate::{
@@ -26,14 +26,28 @@ use crate::{
 /// The most seconds for a case while nothing is known of it.
 pub const LIMIT: u64 = 60;
 
+/// How many times longer than usual anything takes on a machine that is too busy to tell what hangs. One
+/// processor that a mutant keeps busy makes it two.
+const SLOW: f64 = 4.0;
+
+/// Seconds for some work that takes nothing but a processor.
+pub fn spin() -> f64 {
+    let start = Instant::now();
+    let sum = (0..20_000_000u64).fold(0, |sum, n| std::hint::black_box(sum ^ n));
+    std::hint::black_box(sum);
+    start.elapsed().as_secs_f64()
+}
+
 /// What noticed a mutant, and what it said.
 struct Noticed {
     by: String,
     what: String,
+    /// It holds what is not to be waited for.
+    is_stuck: bool,
 }
 
 /// Tries a mutant and prints what came of it. Gives the reason if the next one needs another boot.
-pub fn run(module: &Module, entry: &Entry, seconds: u64) -> Result<Option<String>> {
+pub fn run(module: &Module, entry: &Entry, seconds: u64, usual: f64) -> Result<Option<String>> {
     let start = Instant::now();
     let number = entry.number;
     kmsg::mark(&format!("mutant {number} begins"));
@@ -43,9 +57,27 @@ pub fn run(module: &Module, entry: &Entry, seconds: u64) -> Result<Option<String
     // What fails from here on is the mutant's fault.
     Event::Begin(number).print();
     let mut noticed = attempt(module, entry, seconds);
-    doing("unload");
-    let gone = module.unload();
+    let gone = match noticed.as_ref().filter(|noticed| noticed.is_stuck) {
+        Some(_) => Err(anyhow!("something is stuck")),
+        None => {
+            doing("unload");
+            module.unload()
+        }
+    };
     activate(0)?;
+    let is_stuck = match (&noticed, &gone) {
+        (Some(noticed), _) => noticed.is_stuck,
+        (None, Err(error)) => error.downcast_ref::<Stuck>().is_some(),
+        (None, Ok(())) => false,
+    };
+    if is_stuck && spin() > SLOW * usual {
+        println!(
+            "# mutant {number} is tried again, the machine is too busy: {}",
+            entry.text
+        );
+        Event::Unsure(number).print();
+        return Ok(Some("the machine is too busy".into()));
+    }
     // What is freed later is complained of later.
     sleep(Duration::from_millis(100));
     let complaints = whole.complaints();
@@ -58,6 +90,7 @@ pub fn run(module: &Module, entry: &Entry, seconds: u64) -> Result<Option<String
         noticed = what.map(|what| Noticed {
             by: "unload".into(),
             what,
+            is_stuck: false,
         });
     }
     let taken = start.elapsed().as_secs_f64();
@@ -86,20 +119,29 @@ pub fn run(module: &Module, entry: &Entry, seconds: u64) -> Result<Option<String
     })
 }
 
-/// Everything that reaches the mutant, the quickest first.
+/// What the plan has, in its order.
 fn attempt(module: &Module, entry: &Entry, seconds: u64) -> Option<Noticed> {
     let noticed = |by: &str, error: anyhow::Error| {
         Some(Noticed {
             by: by.into(),
             what: format!("{error:#}"),
+            is_stuck: error.downcast_ref::<Stuck>().is_some(),
         })
     };
-    let first = if entry.kunit { "kunit" } else { "load" };
-    doing(first);
-    let mut log = match module.load(entry.kunit) {
+    doing("load");
+    let mut log = match module.load() {
         Ok(log) => log,
-        Err(error) => return noticed(first, error),
+        Err(error) => return noticed("load", error),
     };
+    // While the ledger is off: one of them is about that.
+    for planned in &entry.suites {
+        let by = format!("kunit {}", planned.name);
+        doing(&by);
+        let limit = Duration::from_secs(planned.limit);
+        if let Err(error) = suite(&planned.name, limit, &mut log) {
+            return noticed(&by, error);
+        }
+    }
     let ledger = match Ledger::enable() {
         Ok(ledger) => ledger,
         Err(error) => return noticed("load", error),
@@ -129,6 +171,7 @@ fn one_case(name: &str, limit: u64, log: &mut Kmsg) -> Result<()> {
         Outcome::Pass => Ok(()),
         // It passes without a mutant; why it fails is the last remark.
         Outcome::Fail => bail!("{}", remarks.trim().lines().next_back().unwrap_or("failed")),
+        Outcome::Timeout(why) => bail!(Stuck(format!("timeout {why}"))),
         other => bail!("{other:?}"),
     }
 }
@@ -178,7 +221,10 @@ fn parts(entry: &Entry) -> String {
             last.name
         ),
     };
-    let kunit = if entry.kunit { " KUnit" } else { "" };
+    let suites = match entry.suites.len() {
+        0 => String::new(),
+        nr => format!(" {nr} suites"),
+    };
     let stress = if entry.stress { " stress" } else { "" };
-    format!("load{kunit}{cases}{stress}")
+    format!("load{suites}{cases}{stress}")
 }

@@ -44,7 +44,7 @@ impl CoreBug {
     /// kernel's counters of mapped pages are wrong from then on.
     pub const ZAPPED_TWICE_MISCOUNTED: CoreBug = CoreBug {
         shown: Some(Shown::warns(&[
-            "vmstat_refresh: nr_anon_transparent_hugepages -",
+            "vmstat_refresh: nr_anon_pages -",
         ])),
         ..CoreBug::ZAPPED_TWICE
     };
