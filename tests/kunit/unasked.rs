@@ -67,8 +67,8 @@ fn copies() -> Result<Log> {
                 "it is no page of the device",
             )?;
             let committed = collected.commit();
-                log.check(!committed.is_empty(), "there are entries still")?;
-                log.check(committed.len() == HUGE_PAGES, "one for each page")
+            log.check(!committed.is_empty(), "there are entries still")?;
+            log.check(committed.len() == HUGE_PAGES, "one for each page")
         })?;
         drop(page);
         rig.migrate(rig.range(), Direction::ToDevice)?;

@@ -131,9 +131,10 @@ fn core(rows: &[Row]) -> String {
     }
     let mut text = String::from(
         "\n# What the core gets wrong, whoever migrates\n\n\
-        Each case runs with rust_dmirror: on `stock` in a guest of its own, and on `own`, whose patches fix\n\
-        the bug, where it must pass. By default `make defects` runs `stress.zap` and one interleaving for\n\
-        each way of migration; `CORE_BUGS=all` runs all. STAGE stands for each stage of the third column.\n\n\
+        Each case runs with rust_dmirror: on `stock`, in a guest of its own if that does not survive it, and on\n\
+        `own`, whose patches fix the bug, where it must pass. By default `make defects` runs those that the\n\
+        kernel survives, `stress.zap`, and of the others one for each way of migration; `CORE_BUGS=all` runs all.\n\
+        STAGE stands for each stage of the third column.\n\n\
         | id | case | stages | what is done | stock | kernel's arguments |\n\
         | --- | --- | --- | --- | --- | --- |\n",
     );

@@ -43,9 +43,7 @@ impl CoreBug {
     /// The same bug where the migration puts the folio on no list: it ends, everybody has the right data, and the
     /// kernel's counters of mapped pages are wrong from then on.
     pub const ZAPPED_TWICE_MISCOUNTED: CoreBug = CoreBug {
-        shown: Some(Shown::warns(&[
-            "vmstat_refresh: nr_anon_pages -",
-        ])),
+        shown: Some(Shown::warns(&["vmstat_refresh: nr_anon_pages -"])),
         ..CoreBug::ZAPPED_TWICE
     };
 
