@@ -26,6 +26,7 @@ use crate::{
             SpecialPurpose, //
         },
         system::Blank,
+        testing,
         user::UserPages,
         Size,
         HUGE_PAGES,
@@ -67,8 +68,8 @@ fn copies() -> Result<Log> {
                 "it is no page of the device",
             )?;
             let committed = collected.commit();
-                log.check(!committed.is_empty(), "there are entries still")?;
-                log.check(committed.len() == HUGE_PAGES, "one for each page")
+            log.check(!committed.is_empty(), "there are entries still")?;
+            log.check(committed.len() == HUGE_PAGES, "one for each page")
         })?;
         drop(page);
         rig.migrate(rig.range(), Direction::ToDevice)?;
@@ -122,6 +123,15 @@ fn ranges() -> Result<Log> {
             let mirror = rig.file().mirror();
             let filled = mirror.fill(&mut room, range, Want::Look, |_, _, _| {});
             log.check(filled == Err(EINVAL), "nor looked at")?;
+        }
+        let exclusive = rig
+            .file()
+            .mirror()
+            .make_exclusive(&mut room, rig.mm(), base + 1);
+        log.check(exclusive == Err(EINVAL), "half of a page is not exclusive")?;
+        if let Some(other) = testing::duplicate_mm() {
+            let exclusive = rig.file().mirror().make_exclusive(&mut room, &other, base);
+            log.check(exclusive == Err(EINVAL), "nor is another process's")?;
         }
         let short = base..base + 2 * PAGE_SIZE;
         let mut batch = Batch::for_pages(1)?;

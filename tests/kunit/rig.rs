@@ -138,6 +138,11 @@ impl Rig {
         &self.file
     }
 
+    /// The address space.
+    pub(super) fn mm(&self) -> &MmWithUser {
+        &self.mm
+    }
+
     /// Arms an injection point for this file.
     pub(super) fn inject(&self, point: Point, skip: u64, times: u64) {
         self.file.owner().inject.arm(point, skip, times);
