@@ -8,8 +8,8 @@
 # by all the other cases.
 #
 # What is in build/mutants stays there: with the same seed, and nothing changed, a run goes on where the
-# last one ended. If only tests were changed, what was noticed counts as noticed, survivors are tried again,
-# and of cases with an old name it is believed that they reach what they reached (make clean begins anew).
+# last one ended. If only tests have changed, noticed mutants stay noticed, survivors are tried again, and a
+# case that keeps its name is taken to reach what it did (make clean begins anew).
 # MUTANT_SECONDS=N is another time than a minute. MUTANT_IDS=ID,ID tries those only, and for them alone.
 # Survivors are no failure of this script.
 set -euo pipefail
@@ -47,8 +47,8 @@ build_woven_logic() {
 		sh "$work/logic/woven/tests/logic"
 }
 
-# weave STAMP DIRECTORY BUILD [OPTION]: what does not compile is dropped, and the rest woven again: the
-# compiler's errors come in stages.
+# weave STAMP DIRECTORY BUILD [OPTION]: builds the woven module. Mutants that do not compile are dropped and the
+# rest is built again, several times, as the compiler reports its errors in stages.
 weave() {
 	local stamp=$1 directory=$2 build=$3 round
 	shift 3

@@ -324,7 +324,7 @@ mod tests {
         Ok(())
     }
 
-    /// What is written to it must be what comes next.
+    /// A writer that expects this text, in any number of parts; anything else is an error.
     struct Expect(&'static str);
 
     impl fmt::Write for Expect {

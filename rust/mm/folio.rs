@@ -49,11 +49,6 @@ pub struct Counts {
 }
 
 impl Counts {
-    /// References beyond those that the kernel accounts for: the ones that somebody holds.
-    pub fn held(&self) -> i32 {
-        self.refs - self.expected
-    }
-
     /// Reads the counts of a folio.
     ///
     /// # Safety

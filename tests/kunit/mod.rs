@@ -13,6 +13,5 @@ mod refusals;
 mod rig;
 mod to_device;
 mod to_system;
-mod unasked;
 mod walk;
 mod watch;

@@ -64,7 +64,10 @@ fn setups() -> Result<Log> {
             base..base,
             base + 1..base + PAGE_SIZE,
             base..base + 1,
+            base..base + PAGE_SIZE + 1,
+            base..base + HUGE_SIZE + PAGE_SIZE,
             base..base + 2 * HUGE_SIZE,
+            base + PAGE_SIZE..base + HUGE_SIZE + PAGE_SIZE,
             base + HUGE_SIZE - PAGE_SIZE..base + HUGE_SIZE + PAGE_SIZE,
         ] {
             let refused = rig.collect(&mut batch, range, Select::System, |_, _| Ok(()));
@@ -72,11 +75,22 @@ fn setups() -> Result<Log> {
         }
         let memory = rig.memory()?;
         let first = memory.pfns().start;
-        for pfns in [&[][..], &[0], &[first, first - 1], &[memory.pfns().end]] {
+        let end = memory.pfns().end;
+        for pfns in [
+            &[][..],
+            &[0],
+            &[first - 1],
+            &[first, first - 1],
+            &[end],
+            &[first, end],
+        ] {
             let refused = batch.setup_device(&memory, pfns).err();
             log.check(refused == Some(EINVAL), "the pages are refused")?;
         }
         let mut small = Batch::for_pages(1)?;
+        let two = base..base + 2 * PAGE_SIZE;
+        let refused = rig.collect(&mut small, two, Select::System, |_, _| Ok(()));
+        log.check(refused == Err(EINVAL), "the range is more than the batch")?;
         let refused = small.setup_device(&memory, &[first]).err();
         log.check(refused == Some(EINVAL), "the batch is too small")
     })
@@ -86,6 +100,10 @@ fn setups() -> Result<Log> {
 fn entries() -> Result<Log> {
     Rig::run(|rig, log| {
         rig.write_pattern()?;
+        let memory = rig.memory()?;
+        let mut private = memory.alloc(Size::Page, rig.file().owner()).ok_or(ENOMEM)?;
+        log.check(memory.usage().0 == 1, "a page is one page")?;
+        log.check(private.counts().order == 0, "and a folio of its own")?;
         let mut batch = Batch::new()?;
         rig.collect(
             &mut batch,
@@ -97,15 +115,24 @@ fn entries() -> Result<Log> {
                 log.check(behind == EntryKind::Skipped, "there is none behind")?;
                 let page = Blank::anywhere(Size::Page)?;
                 let source = collected.source(0).ok_or(ENOENT)?;
+                log.check(source.pages() == HUGE_PAGES, "the source is huge")?;
+                let first = source.page(0).ok_or(ENOENT)?;
+                log.check(first.pages() == 1, "a page of it is one page")?;
+                let refused = private.fill_from(&first);
+                log.check(refused == Err(EINVAL), "private memory is not filled")?;
+                let is_other = memory.inspect(source.pfn()).is_none();
+                log.check(is_other, "it is no page of the device")?;
                 let refused = page.fill_from(&source).err();
                 log.check(refused == Some(EINVAL), "it is not of the same size")?;
                 let page = Blank::anywhere(Size::Page)?.clear();
                 let refused = collected.split_mapping(page).is_err();
                 log.check(refused, "no fault, no mapping to be split")?;
                 let committed = collected.commit();
-                log.check(!committed.is_empty(), "there are entries still")
+                log.check(!committed.is_empty(), "there are entries still")?;
+                log.check(committed.len() == HUGE_PAGES, "one for each page")
             },
         )?;
+        drop((private, memory));
         rig.note_mapped(log, "after", 0)?;
         rig.migrate(rig.range(), Direction::ToDevice)?;
         rig.collect(
@@ -115,7 +142,9 @@ fn entries() -> Result<Log> {
             |collected, _| {
                 let source = collected.source(0).ok_or(ENOENT)?;
                 let refused = source.copy_to(&Backing::new()?, 0);
-                log.check(refused == Err(EINVAL), "the CPU cannot read it")
+                log.check(refused == Err(EINVAL), "the CPU cannot read it")?;
+                let refused = Blank::anywhere(Size::Huge)?.fill_from(&source).err();
+                log.check(refused == Some(EINVAL), "nor to fill a folio")
             },
         )?;
         log.check(rig.has_pattern(0..HUGE_PAGES)?, "the data are right")
@@ -152,7 +181,15 @@ fn looks() -> Result<Log> {
         rig.write_pattern()?;
         let (mirror, mm) = (rig.file().mirror(), rig.file().mm()?);
         let mut room = Room::new()?;
-        for range in [rig.base..rig.base, rig.base..rig.base + 1] {
+        let (base, end) = (rig.base, rig.base + HUGE_SIZE);
+        for range in [
+            base..base,
+            base..base + 1,
+            base + 1..base + PAGE_SIZE,
+            base..base + PAGE_SIZE + 1,
+            base..end + PAGE_SIZE,
+            base + PAGE_SIZE..end + PAGE_SIZE,
+        ] {
             let refused = mirror.fill(&mut room, range, Want::Look, |_, _, _| {});
             log.check(refused == Err(EINVAL), "the range is refused")?;
         }
@@ -239,16 +276,24 @@ fn memories() -> Result<Log> {
         };
         let at =
             |start, size| pagemap::Memory::Coherent(SpecialPurpose::soft_reserved(start, size));
+        // Where the kernel has memory of its own.
+        let (start, size) = (64 << 20, HUGE_SIZE);
+        let range = SpecialPurpose::soft_reserved(start, size);
+        let is_told = (range.start(), range.size()) == (start, size);
+        log.check(is_told, "a range is what it was made of")?;
+        let refused = make(at(start, size), size);
+        log.check(refused == Err(ENXIO), "it is not reserved")?;
         for (memory, size) in [
             (pagemap::Memory::Private, 0),
             (pagemap::Memory::Private, HUGE_SIZE + PAGE_SIZE),
-            (at(0, HUGE_SIZE), HUGE_SIZE),
-            (at(PAGE_SIZE as u64, HUGE_SIZE), HUGE_SIZE),
-            (
-                at((1 << 63) - HUGE_SIZE as u64, 2 * HUGE_SIZE),
-                2 * HUGE_SIZE,
-            ),
-            (at(HUGE_SIZE as u64, HUGE_SIZE), 2 * HUGE_SIZE),
+            (at(0, size), size),
+            (at(PAGE_SIZE as u64, size), size),
+            (at(start + PAGE_SIZE as u64, size), size),
+            (at(1 << 63, size), size),
+            (at((1 << 63) - HUGE_SIZE as u64, 2 * size), 2 * size),
+            (at(u64::MAX - 4095, size), size),
+            (at(start, 2 * size), size),
+            (at(HUGE_SIZE as u64, size), 2 * size),
         ] {
             log.check(make(memory, size) == Err(EINVAL), "it is refused")?;
         }

@@ -81,6 +81,26 @@ pub(super) struct Rig {
 }
 
 impl Rig {
+    /// As [`Rig::run`], with the pattern written, `before` done, and then a copy of the mm made, as `fork()` does;
+    /// nothing where the kernel cannot make one for tests.
+    pub(super) fn run_shared(
+        before: impl FnOnce(&Rig) -> Result,
+        case: impl FnOnce(&Rig, &mut Log, ARef<MmWithUser>) -> Result,
+    ) -> Result<Option<Log>> {
+        let mut is_supported = true;
+        let log = Rig::run(|rig, log| {
+            rig.write_pattern()?;
+            before(rig)?;
+            let Some(copy) = testing::duplicate_mm() else {
+                is_supported = false;
+                pr_info!("# SKIP: this kernel cannot duplicate an mm for tests\n");
+                return Ok(());
+            };
+            case(rig, log, copy)
+        })?;
+        Ok(is_supported.then_some(log))
+    }
+
     /// Runs a case and hands out what it saw, after everything is gone: unmaps the memory, and looks
     /// whether any folio is missing from the device.
     pub(super) fn run(case: impl FnOnce(&Rig, &mut Log) -> Result) -> Result<Log> {

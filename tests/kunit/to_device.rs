@@ -134,36 +134,31 @@ fn wrong_destinations() -> Result<Log> {
 
 /// A huge page of two mms, in which one of them alone must not be split: no small destination is taken (K3).
 fn shared_in_small_pages() -> Result<Option<Log>> {
-    let mut is_supported = true;
-    let log = Rig::run(|rig, log| {
-        rig.write_pattern()?;
-        let Some(copy) = testing::duplicate_mm() else {
-            is_supported = false;
-            pr_info!("# SKIP: this kernel cannot duplicate an mm for tests\n");
-            return Ok(());
-        };
-        let mut batch = Batch::new()?;
-        rig.collect(
-            &mut batch,
-            rig.range(),
-            Select::System,
-            |mut collected, _| {
-                let is_shared = collected.kind(0) == Kind::Huge { exclusive: false };
-                log.check(is_shared, "the source is shared")?;
-                for page in [0, HUGE_PAGES - 1] {
-                    let part = collected.source(0).and_then(|source| source.page(page));
-                    let folio = rig.device_folio(part, Size::Page)?;
-                    let refused = collected.give(page, folio).is_err();
-                    log.check(refused, "a page of it is refused")?;
-                }
-                Ok(())
-            },
-        )?;
-        rig.note_mapped(log, "after", 0)?;
-        drop(copy);
-        log.check(rig.device.memory.usage().1 == 0, "the device is empty")
-    })?;
-    Ok(is_supported.then_some(log))
+    Rig::run_shared(
+        |_| Ok(()),
+        |rig, log, copy| {
+            let mut batch = Batch::new()?;
+            rig.collect(
+                &mut batch,
+                rig.range(),
+                Select::System,
+                |mut collected, _| {
+                    let is_shared = collected.kind(0) == Kind::Huge { exclusive: false };
+                    log.check(is_shared, "the source is shared")?;
+                    for page in [0, HUGE_PAGES - 1] {
+                        let part = collected.source(0).and_then(|source| source.page(page));
+                        let folio = rig.device_folio(part, Size::Page)?;
+                        let refused = collected.give(page, folio).is_err();
+                        log.check(refused, "a page of it is refused")?;
+                    }
+                    Ok(())
+                },
+            )?;
+            rig.note_mapped(log, "after", 0)?;
+            drop(copy);
+            log.check(rig.device.memory.usage().1 == 0, "the device is empty")
+        },
+    )
 }
 
 /// A hole, or the huge zero page if it is read before.
@@ -202,29 +197,24 @@ fn half() -> Result<Log> {
 
 /// Shared with a second mm; with a huge destination or without.
 fn shared(huge: bool) -> Result<Option<Log>> {
-    let mut is_supported = true;
-    let log = Rig::run(|rig, log| {
-        rig.write_pattern()?;
-        let Some(copy) = testing::duplicate_mm() else {
-            is_supported = false;
-            pr_info!("# SKIP: this kernel cannot duplicate an mm for tests\n");
-            return Ok(());
-        };
-        rig.note_mapped(log, "before", 0)?;
-        if !huge {
-            rig.inject(Point::HugeAlloc, 0, 1);
-        }
-        let report = rig.watch(log, || rig.migrate(rig.range(), Direction::ToDevice))?;
-        let counts = report.counts;
-        let moved = if huge { counts.whole } else { counts.split };
-        log.check(moved == HUGE_PAGES as u64, "all pages moved")?;
-        rig.note_mapped(log, "after", 0)?;
-        rig.note_mapped(log, "after", HUGE_PAGES - 1)?;
-        drop(copy);
-        rig.note_mapped(log, "the copy is gone", 0)?;
-        log.check(rig.has_pattern(0..HUGE_PAGES)?, "the data are right")
-    })?;
-    Ok(is_supported.then_some(log))
+    Rig::run_shared(
+        |_| Ok(()),
+        |rig, log, copy| {
+            rig.note_mapped(log, "before", 0)?;
+            if !huge {
+                rig.inject(Point::HugeAlloc, 0, 1);
+            }
+            let report = rig.watch(log, || rig.migrate(rig.range(), Direction::ToDevice))?;
+            let counts = report.counts;
+            let moved = if huge { counts.whole } else { counts.split };
+            log.check(moved == HUGE_PAGES as u64, "all pages moved")?;
+            rig.note_mapped(log, "after", 0)?;
+            rig.note_mapped(log, "after", HUGE_PAGES - 1)?;
+            drop(copy);
+            rig.note_mapped(log, "the copy is gone", 0)?;
+            log.check(rig.has_pattern(0..HUGE_PAGES)?, "the data are right")
+        },
+    )
 }
 
 #[kunit_tests(rust_dmirror_refs_to_device)]

@@ -60,32 +60,26 @@ fn hole(zero_page: bool) -> Result<Log> {
 
 /// On the device, and shared with a second mm; with a huge destination or without.
 fn shared(huge: bool) -> Result<Option<Log>> {
-    let mut is_supported = true;
-    let log = Rig::run(|rig, log| {
-        rig.write_pattern()?;
-        rig.migrate(rig.range(), Direction::ToDevice)?;
-        let Some(copy) = testing::duplicate_mm() else {
-            is_supported = false;
-            pr_info!("# SKIP: this kernel cannot duplicate an mm for tests\n");
-            return Ok(());
-        };
-        rig.note_mapped(log, "before", 0)?;
-        if !huge {
-            rig.inject(Point::HugeAlloc, 0, 1);
-        }
-        let report = rig.watch(log, || rig.migrate(rig.range(), Direction::ToSystem))?;
-        log.check(
-            report.counts.migrated() == HUGE_PAGES as u64,
-            "all pages moved",
-        )?;
-        rig.drain_lru(log);
-        rig.note_mapped(log, "after", 0)?;
-        drop(copy);
-        rig.note_mapped(log, "the copy is gone", 0)?;
-        log.check(rig.device.memory.usage().1 == 0, "the device is empty")?;
-        log.check(rig.has_pattern(0..HUGE_PAGES)?, "the data are right")
-    })?;
-    Ok(is_supported.then_some(log))
+    Rig::run_shared(
+        |rig| rig.migrate(rig.range(), Direction::ToDevice).map(drop),
+        |rig, log, copy| {
+            rig.note_mapped(log, "before", 0)?;
+            if !huge {
+                rig.inject(Point::HugeAlloc, 0, 1);
+            }
+            let report = rig.watch(log, || rig.migrate(rig.range(), Direction::ToSystem))?;
+            log.check(
+                report.counts.migrated() == HUGE_PAGES as u64,
+                "all pages moved",
+            )?;
+            rig.drain_lru(log);
+            rig.note_mapped(log, "after", 0)?;
+            drop(copy);
+            rig.note_mapped(log, "the copy is gone", 0)?;
+            log.check(rig.device.memory.usage().1 == 0, "the device is empty")?;
+            log.check(rig.has_pattern(0..HUGE_PAGES)?, "the data are right")
+        },
+    )
 }
 
 #[kunit_tests(rust_dmirror_refs_to_system)]

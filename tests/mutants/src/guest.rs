@@ -14,7 +14,7 @@ pub struct Plan {
     pub spin: f64,
 }
 
-/// One mutant, and what is to look at it.
+/// A mutant, and the suites and cases that try it.
 #[derive(Serialize, Deserialize)]
 pub struct Entry {
     pub number: usize,
@@ -84,8 +84,7 @@ enum Event {
 #[derive(Default, Debug, PartialEq)]
 pub struct Output {
     pub verdicts: Vec<Verdict>,
-    /// Begun without an end, since the kernel died, or had no memory left for anybody: the mutant, and what was
-    /// being done.
+    /// The mutant whose trial did not end, because the kernel died or ran out of memory, and what ran then.
     pub unfinished: Option<(usize, String)>,
     /// Why the guest ended on purpose.
     pub last: Option<String>,

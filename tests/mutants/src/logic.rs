@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: GPL-2.0
 
 //! The tests of the module's pure logic on the host, `tests/logic`: they look at a mutant in a second, and
-//! the guests at what is left.
+//! the guests at the rest.
 
 use std::{
     collections::HashSet,

@@ -105,7 +105,7 @@ pub fn suite(name: &str, limit: Duration, log: &mut Kmsg) -> Result<()> {
     let status = wait(run.context("sh")?, limit).context("the suite")?;
     let lines = log.lines();
     ensure_quiet(&lines)?;
-    // Suites stand behind their cases, of which one says what is wrong.
+    // A suite's result follows those of its cases; the first that failed says more.
     if let Some(line) = lines.iter().find(|line| line.trim().starts_with("not ok ")) {
         bail!("{}", line.trim());
     }

@@ -258,18 +258,24 @@ fn killed(_: &Ctx) -> Result<()> {
             })
         })?;
         std::io::Read::read_exact(&mut from, &mut [0])?;
-        let start = Instant::now();
-        kill(peer.pid(), Signal::SIGKILL)?;
-        let status = waitpid(peer.pid(), None)?;
-        let took = start.elapsed();
-        check_eq!(
-            status,
-            WaitStatus::Signaled(peer.pid(), Signal::SIGKILL, false),
-            "its end"
-        );
-        println!("{stage:?}: gone after {took:.1?}");
-        ensure!(took < SECOND, "{stage:?}: gone after {took:.1?}");
+        kill_at_once(&peer).with_context(|| format!("{stage:?}"))?;
     }
+    Ok(())
+}
+
+/// Kills a process, which must be gone within a second.
+fn kill_at_once(peer: &Peer) -> Result<()> {
+    let start = Instant::now();
+    kill(peer.pid(), Signal::SIGKILL)?;
+    let status = waitpid(peer.pid(), None)?;
+    let took = start.elapsed();
+    check_eq!(
+        status,
+        WaitStatus::Signaled(peer.pid(), Signal::SIGKILL, false),
+        "its end"
+    );
+    println!("gone after {took:.1?}");
+    ensure!(took < SECOND, "gone after {took:.1?}");
     Ok(())
 }
 
@@ -283,17 +289,7 @@ fn wait_killed(_: &Ctx) -> Result<()> {
         Ok(())
     })?;
     sleep(Duration::from_millis(100));
-    let start = Instant::now();
-    kill(peer.pid(), Signal::SIGKILL)?;
-    let status = waitpid(peer.pid(), None)?;
-    let took = start.elapsed();
-    check_eq!(
-        status,
-        WaitStatus::Signaled(peer.pid(), Signal::SIGKILL, false),
-        "its end"
-    );
-    ensure!(took < SECOND, "gone after {took:.1?}");
-    Ok(())
+    kill_at_once(&peer)
 }
 
 fn close(_: &Ctx) -> Result<()> {

@@ -104,7 +104,7 @@ impl Cell {
             || self.action.needs_page()
     }
 
-    /// How K12 shows, on Debian's kernel. The second removal puts the reference that the migration relies on, so the
+    /// How K12 shows, as measured on Debian's kernel. The second removal puts the reference that the migration relies on, so the
     /// folio is free where it goes on.
     fn zapped_twice(&self) -> CoreBug {
         match (self.way, self.stage) {
