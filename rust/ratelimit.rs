@@ -5,6 +5,7 @@
 //! C header: [`include/linux/ratelimit.h`](srctree/include/linux/ratelimit.h)
 
 use super::bindings;
+use kernel::prelude::*;
 
 /// Whether a message may be printed now. C: `__ratelimit()`. May be called in any context.
 pub fn allows() -> bool {
@@ -22,3 +23,14 @@ macro_rules! warn_limited {
 }
 
 pub(crate) use warn_limited;
+
+#[kunit_tests(rust_dmirror_ratelimit)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn some_messages_are_allowed_and_not_all() {
+        let allowed = (0..100).filter(|_| allows()).count();
+        assert!((1..100).contains(&allowed));
+    }
+}

@@ -150,7 +150,7 @@ spin() {
 await_calm() {
 	local usual now
 	usual=$(cat "$WORK/spin" 2>/dev/null || echo 100000)
-	while now=$(spin) && [ "$now" -gt $((4 * usual)) ]; do
+	while now=$(spin) && [ "$now" -gt $((15 * usual)) ]; do
 		echo "waiting: the machine is busy, $now ms instead of $usual"
 		sleep 10
 	done

@@ -195,6 +195,10 @@ fn looks() -> Result<Log> {
         }
         let refused = mirror.make_exclusive(&mut room, &mm, rig.base + 1);
         log.check(refused == Err(EINVAL), "the address is refused")?;
+        if let Some(other) = testing::duplicate_mm() {
+            let refused = mirror.make_exclusive(&mut room, &other, rig.base);
+            log.check(refused == Err(EINVAL), "another process is refused")?;
+        }
         let held = rig.lock(0)?;
         let again = rig.lock(0).err();
         drop(held);

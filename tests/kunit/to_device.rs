@@ -70,6 +70,29 @@ fn given_up(size: Size) -> Result<Log> {
     })
 }
 
+/// The same with small sources, each of which has a destination. What is not taken back of these, the core
+/// takes for migrated; of a huge source's pages, it frees it.
+fn given_up_small() -> Result<Log> {
+    const NR: usize = HUGE_PAGES / 2;
+    Rig::run(|rig, log| {
+        rig.write_pattern()?;
+        testing::unmap(rig.base + HUGE_SIZE / 2, HUGE_SIZE / 2)?;
+        let lower = rig.base..rig.base + HUGE_SIZE / 2;
+        let mut batch = Batch::new()?;
+        rig.collect(&mut batch, lower, Select::System, |mut collected, _| {
+            for page in 0..NR {
+                let folio = rig.device_folio(collected.source(page), Size::Page)?;
+                log.check(collected.give(page, folio).is_ok(), "the folio is taken")?;
+            }
+            drop(collected);
+            Ok(())
+        })?;
+        let used = rig.device.memory.usage().1;
+        log.check(used == 0, "the destinations are free again")?;
+        log.check(rig.has_pattern(0..NR)?, "the data are right")
+    })
+}
+
 /// A huge hole with small destinations for a part of it, which the core would run past.
 fn hole_in_part() -> Result<Log> {
     Rig::run(|rig, log| {
@@ -313,6 +336,12 @@ mod tests {
     #[test]
     fn given_up_in_small_pages() -> Result {
         assert!(given_up(Size::Page)?.is(&[huge("after", 1, 1).lru()]));
+        Ok(())
+    }
+
+    #[test]
+    fn given_up_with_small_sources() -> Result {
+        assert!(given_up_small()?.is(&[]));
         Ok(())
     }
 

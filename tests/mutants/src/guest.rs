@@ -144,6 +144,10 @@ pub fn plan(picked: &[Picked], reach: &[Reached], share: Share) -> (Plan, Vec<Ve
     let mut unreached = Vec::new();
     let mut by: Vec<&Reached> = reach.iter().filter(|part| part.passed).collect();
     by.sort_by(|a, b| a.seconds.total_cmp(&b.seconds));
+    let others = |id: &str| -> Vec<(f64, Part)> {
+        let not_of = by.iter().filter(|r| !r.ids.contains(id));
+        not_of.filter_map(|r| part(r, "case ")).collect()
+    };
     for one in picked {
         let by: Vec<_> = by.iter().filter(|r| r.ids.contains(&one.id)).collect();
         if by.is_empty() {
@@ -156,16 +160,15 @@ pub fn plan(picked: &[Picked], reach: &[Reached], share: Share) -> (Plan, Vec<Ve
             });
             continue;
         }
-        let of = |kind: &str| -> Vec<(f64, Part)> {
-            let parts = by.iter().filter_map(|r| {
-                let name = r.by.strip_prefix(kind)?.to_string();
-                let limit = limit(r.seconds);
-                Some((r.seconds, Part { name, limit }))
-            });
-            parts.collect()
-        };
+        let of =
+            |kind: &str| -> Vec<(f64, Part)> { by.iter().filter_map(|r| part(r, kind)).collect() };
+        // What a module is loaded with may show anywhere; first where it is looked at.
+        let mut cases = families_in_turns(of("case "));
+        if by.iter().any(|r| r.by == "load") {
+            cases.extend(families_in_turns(others(&one.id)));
+        }
         let suites: Vec<Part> = of("kunit ").into_iter().map(|(_, part)| part).collect();
-        let (first, rest) = within(families_in_turns(of("case ")), share);
+        let (first, rest) = within(cases, share);
         let (suites, cases, left, stress) = match share {
             Share::First(_) => (
                 suites,
@@ -187,6 +190,13 @@ pub fn plan(picked: &[Picked], reach: &[Reached], share: Share) -> (Plan, Vec<Ve
     let spin = reach.iter().find(|part| part.by == "spin");
     let spin = spin.map_or(f64::MAX, |part| part.seconds);
     (Plan { mutants, spin }, unreached)
+}
+
+/// A part of the suites, if it is of a kind, and the time that it takes.
+fn part(reached: &Reached, kind: &str) -> Option<(f64, Part)> {
+    let name = reached.by.strip_prefix(kind)?.to_string();
+    let limit = limit(reached.seconds);
+    Some((reached.seconds, Part { name, limit }))
 }
 
 /// Cases of one family, by the name before the dot, are alike: each family has its turn.
@@ -303,6 +313,17 @@ mod tests {
         assert_eq!(names(&plan.mutants[1].cases), ["quick", "slow"]);
         let limits: Vec<_> = plan.mutants[1].cases.iter().map(|c| c.limit).collect();
         assert_eq!(limits, [6, 25]);
+    }
+
+    #[test]
+    fn what_is_loaded_may_show_anywhere() {
+        let reach = [
+            reach("load", 0.1, true, &[1]),
+            reach("case a.1", 0.1, true, &[]),
+            reach("case b.1", 0.2, true, &[1]),
+        ];
+        let (plan, _) = plan(&[picked(1)], &reach, Share::First(60.0));
+        assert_eq!(names(&plan.mutants[0].cases), ["b.1", "a.1"]);
     }
 
     #[test]

@@ -3,6 +3,7 @@
 //! One mutant, until something notices it.
 
 use std::{
+    fs,
     io::Read,
     process::{Command, Stdio},
     thread::sleep,
@@ -65,6 +66,10 @@ pub fn run(module: &Module, entry: &Entry, seconds: u64, usual: f64) -> Result<O
         }
     };
     activate(0)?;
+    // Whoever is not there any more must not be asked for memory. With 2: what the slabs' owners can give back.
+    if gone.is_ok() {
+        let _ = fs::write("/proc/sys/vm/drop_caches", "2");
+    }
     let is_stuck = match (&noticed, &gone) {
         (Some(noticed), _) => noticed.is_stuck,
         (None, Err(error)) => error.downcast_ref::<Stuck>().is_some(),

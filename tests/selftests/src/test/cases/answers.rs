@@ -134,6 +134,9 @@ fn stats(ctx: &Ctx) -> Result<()> {
     Ok(())
 }
 
+/// The column of the ledger that has the stage.
+const STAGE: usize = 1;
+
 fn ledger(ctx: &Ctx) -> Result<()> {
     let ledger = Ledger::enable().map_err(|error| Skip(format!("{error:#}")))?;
     for points in [
@@ -166,6 +169,12 @@ fn ledger(ctx: &Ctx) -> Result<()> {
                 checks > 0 || points.contains(&Point::FolioLock),
                 "nothing was checked"
             );
+            if points.is_empty() {
+                for stage in ["setup", "filled", "pages-src", "pages-dst", "final"] {
+                    let is_there = new.iter().any(|r| r.columns[STAGE] == stage);
+                    ensure!(is_there, "no record of the stage {stage}");
+                }
+            }
             for record in new {
                 ensure!(
                     record.matches,

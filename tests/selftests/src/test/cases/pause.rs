@@ -409,6 +409,10 @@ fn debugfs_arguments(_: &Ctx) -> Result<()> {
             "{bad:?}"
         );
     }
+    // The longest line, and one that is too long.
+    fs::write(DEBUGFS, format!("{:<64}", "clear")).context("a line of 64 bytes")?;
+    let long = fs::write(DEBUGFS, format!("{:<65}", "clear"));
+    ensure!(long.is_err(), "a line of 65 bytes is taken");
     check_eq!(state()?, before, "what is armed");
     Ok(())
 }
