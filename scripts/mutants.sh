@@ -11,7 +11,8 @@
 # last one ended. If only tests have changed, noticed mutants stay noticed, survivors are tried again, and a
 # case that keeps its name is taken to reach what it did (make clean begins anew).
 # MUTANT_SECONDS=N is another time than a minute. MUTANT_IDS=ID,ID tries those only, and for them alone.
-# Survivors are no failure of this script.
+# MUTANT_GLANCE=yes is what make test-all has: cases are run for some time only to see what they reach, and
+# each mutant is tried for some time and no more. Survivors are no failure of this script.
 set -euo pipefail
 LIB=$(dirname "${BASH_SOURCE[0]}")/lib
 # shellcheck source=scripts/lib/all.sh
@@ -19,6 +20,10 @@ LIB=$(dirname "${BASH_SOURCE[0]}")/lib
 
 MUTANTS=${MUTANTS:-300}
 IDS=${MUTANT_IDS:-}
+GLANCE=${MUTANT_GLANCE:-}
+# Seconds that cases are run to see what they reach, and that a mutant is tried.
+REACH_SECONDS=${GLANCE:+90}
+TRY_SECONDS=${MUTANT_SECONDS:-${GLANCE:+20}}
 GUESTS_AT_A_TIME=${MUTANT_GUESTS:-2}
 # shellcheck disable=SC2153 # of common.sh
 WORK=$BUILD/mutants
@@ -117,13 +122,13 @@ provide_reach() {
 		rm -f "$WORK"/{reach.json,reach.stamp,run.stamp}
 		echo "$CODE_STAMP" >"$WORK/code.stamp"
 	fi
-	stamp=$(digest "$WOVEN_STAMP" "$COMPANION" "$SWAP_DISK")
+	stamp=$(digest "$WOVEN_STAMP" "$COMPANION" "$SWAP_DISK" "$REACH_SECONDS")
 	RUN_STAMP="$stamp $LOGIC_STAMP"
 	if [ "$(cat "$WORK/reach.stamp" 2>/dev/null)" = "$stamp" ]; then
 		cached "which case reaches which mutant"
 		return
 	fi
-	mutants known "$work/known.json" || die "reach.json is damaged" "make clean"
+	mutants known ${REACH_SECONDS:+--seconds "$REACH_SECONDS"} "$work/known.json" || die "reach.json is damaged" "make clean"
 	step "running what is new once: which case reaches which mutant" mutants-reach boot_mutants mutants-reach 3600 "$WORK/known.json" ||
 		die "the guest without a mutant failed" "look at $VM/mutants-reach"
 	mutants reach build/vm/mutants-reach/output.log | sed 's/^/    /' ||
@@ -162,10 +167,10 @@ worker() {
 	local number=$1 name=mutants-$1 plan=guest-$1/plan.json text empty=0 rest=''
 	mkdir -p "$WORK/guest-$number"
 	while true; do
-		text=$(mutants plan "${SAMPLE[@]}" --seconds "${MUTANT_SECONDS:-60}" ${rest:+--rest} --guest "$number" --guests "$GUESTS_AT_A_TIME" "$work/$plan") || return
+		text=$(mutants plan "${SAMPLE[@]}" --seconds "${TRY_SECONDS:-60}" ${rest:+--rest} --guest "$number" --guests "$GUESTS_AT_A_TIME" "$work/$plan") || return
 		printf '%s\n' "$text"
 		if [ "$(tail -n 1 <<<"$text")" = 0 ]; then
-			[ -z "$rest" ] || return 0
+			[ -z "$rest$GLANCE" ] || return 0
 			rest=yes
 			continue
 		fi
@@ -240,6 +245,7 @@ else
 	failed mutants "not all were tried"
 fi
 show_results
-[ -n "$IDS" ] || note "the table is in build/mutants/mutants.md; to show it in the tree: cp build/mutants/mutants.md tests/mutants.md"
+[ -z "$GLANCE" ] || note "a glance: cases that reach a survivor may have had no turn; make mutants MUTANTS=$MUTANTS SEED=$SEED tries all"
+[ -n "$IDS$GLANCE" ] || note "the table is in build/mutants/mutants.md; to show it in the tree: cp build/mutants/mutants.md tests/mutants.md"
 note "total time $(human_time "$SECONDS")"
 closing

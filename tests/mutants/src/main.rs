@@ -70,8 +70,13 @@ enum Command {
     Blame { log: PathBuf },
     /// Note what the suites reach, from the output of a guest: WORK/reach.json
     Reach { output: PathBuf },
-    /// Write the names of the cases of which it is known what they reach
-    Known { names: PathBuf },
+    /// Write which cases need not be run to note that
+    Known {
+        /// Begin no other case after so long
+        #[arg(long)]
+        seconds: Option<u64>,
+        to: PathBuf,
+    },
     /// Try those of a sample that the tests of the pure logic compile
     Logic {
         #[command(flatten)]
@@ -252,11 +257,12 @@ fn reach(work: &Work<'_>, output: &Path) -> Result<()> {
     work.write_reach(&all)
 }
 
-fn known(work: &Work<'_>, names: &Path) -> Result<()> {
+fn known(work: &Work<'_>, seconds: Option<u64>, to: &Path) -> Result<()> {
     let reach = work.reach()?;
     let passed = reach.iter().filter(|part| part.passed);
     let cases: Vec<_> = passed.filter_map(|r| r.by.strip_prefix("case ")).collect();
-    write(names, &serde_json::to_string(&cases)?)
+    let known = serde_json::json!({"cases": cases, "seconds": seconds});
+    write(to, &known.to_string())
 }
 
 /// Tries what the tests of the pure logic compile; what they do not notice is left to the guests.
@@ -465,7 +471,7 @@ fn run(cli: Cli) -> Result<()> {
         Command::Weave { logic } => weave_tree(top, work, logic),
         Command::Blame { log } => blame_log(work, &log),
         Command::Reach { output } => reach(work, &output),
-        Command::Known { names } => known(work, &names),
+        Command::Known { seconds, to } => known(work, seconds, &to),
         Command::Logic {
             sample,
             woven,

@@ -22,7 +22,7 @@ use serde::de::DeserializeOwned;
 
 use crate::{proc::khugepaged, test};
 use module::Module;
-use plan::{Event, Plan};
+use plan::{Event, Known, Plan};
 
 #[derive(clap::Args)]
 pub struct Options {
@@ -35,7 +35,7 @@ pub struct Options {
     /// What to try; without it, note which part of the suites reaches which mutant
     #[arg(long)]
     plan: Option<PathBuf>,
-    /// Names of cases, as a list in JSON: what they reach is known
+    /// What of the suites need not be run to note that
     #[arg(long, conflicts_with = "plan")]
     known: Option<PathBuf>,
     /// Begin no other mutant after so long
@@ -51,7 +51,10 @@ pub fn run(options: &Options) -> Result<u8> {
     let module = Module::new(&options.module, &options.parameters)?;
     let _asleep = khugepaged::Asleep::now()?;
     let Some(path) = &options.plan else {
-        let known = options.known.as_deref().map_or(Ok(Vec::new()), read)?;
+        let known = options
+            .known
+            .as_deref()
+            .map_or(Ok(Known::default()), read)?;
         reach::run(&module, options.stress, &known)?;
         return Ok(0);
     };

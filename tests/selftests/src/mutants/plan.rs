@@ -31,6 +31,15 @@ pub struct Part {
     pub limit: u64,
 }
 
+/// What need not be run to see what the suites reach.
+#[derive(Default, Deserialize)]
+pub struct Known {
+    /// Cases of which it is known.
+    pub cases: Vec<String>,
+    /// No other case is begun after so many seconds of them.
+    pub seconds: Option<u64>,
+}
+
 #[derive(Serialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum Event<'a> {
@@ -90,5 +99,7 @@ mod tests {
         let text = r#"{"mutants":[{"number":3,"text":"x","suites":[],"cases":[{"name":"a","limit":6}],"stress":false}],"spin":0.1}"#;
         let plan: Plan = serde_json::from_str(text).unwrap();
         assert_eq!(plan.mutants[0].cases[0].limit, 6);
+        let known: Known = serde_json::from_str(r#"{"cases":["a"],"seconds":null}"#).unwrap();
+        assert_eq!((known.cases.len(), known.seconds), (1, None));
     }
 }

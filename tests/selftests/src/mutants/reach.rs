@@ -2,14 +2,17 @@
 
 //! Which part of the suites reaches which mutant, while none is active, and how long it takes.
 
-use std::time::{Duration, Instant};
+use std::{
+    collections::HashMap,
+    time::{Duration, Instant},
+};
 
 use anyhow::{Context, Result};
 
 use super::{
     cases,
     module::{activate, forget_reached, reached, suite, Module},
-    plan::Event,
+    plan::{Event, Known},
     trial::{spin, stress, LIMIT},
 };
 use crate::{
@@ -19,8 +22,9 @@ use crate::{
     test::{self, ktap::Outcome},
 };
 
-/// Runs everything once, but for `known` cases, and then the stress. What fails here is printed, and not used later.
-pub fn run(module: &Module, seconds: u64, known: &[String]) -> Result<()> {
+/// Runs everything once, but for what `known` leaves out, and then the stress. What fails here is printed,
+/// and not used later.
+pub fn run(module: &Module, seconds: u64, known: &Known) -> Result<()> {
     activate(0)?;
     let seconds_of_spin = (0..3).map(|_| spin()).fold(f64::MAX, f64::min);
     Event::Reach {
@@ -39,9 +43,16 @@ pub fn run(module: &Module, seconds: u64, known: &[String]) -> Result<()> {
         })?;
     }
     let ledger = Ledger::enable()?;
-    let is_new = |case: &&test::Case| !known.iter().any(|name| name == case.name);
-    let all: Vec<_> = cases().filter(is_new).collect();
+    let is_new = |case: &&test::Case| !known.cases.iter().any(|name| name == case.name);
+    let all = families_in_turns(cases().filter(is_new).collect());
+    let end = known
+        .seconds
+        .map(|seconds| Instant::now() + Duration::from_secs(seconds));
     for (number, case) in all.iter().enumerate() {
+        if end.is_some_and(|end| Instant::now() > end) {
+            println!("# the time for cases is over: {number} of {}", all.len());
+            break;
+        }
         println!("# progress: {} of {}: {}", number + 1, all.len(), case.name);
         part(&format!("case {}", case.name), || {
             let limit = Duration::from_secs(LIMIT);
@@ -54,13 +65,29 @@ pub fn run(module: &Module, seconds: u64, known: &[String]) -> Result<()> {
             Ok(outcome == Outcome::Pass)
         })?;
     }
-    if known.is_empty() {
+    if known.cases.is_empty() {
         println!("# progress: stress");
         // Longer, since each time it meets something else.
         part("stress", || stress(2 * seconds).map(|()| true))?;
     }
     drop(ledger);
     part("unload", || module.unload().map(|()| true))
+}
+
+/// Cases of one family, by the name before the dot, are alike: if time ends early, each has had its turn.
+fn families_in_turns(cases: Vec<&test::Case>) -> Vec<&test::Case> {
+    let mut turns: HashMap<&str, usize> = HashMap::new();
+    let mut all: Vec<_> = cases
+        .into_iter()
+        .map(|case| {
+            let family = case.name.split('.').next().unwrap_or(case.name);
+            let turn = turns.entry(family).or_default();
+            *turn += 1;
+            (*turn, case)
+        })
+        .collect();
+    all.sort_by_key(|(turn, _)| *turn);
+    all.into_iter().map(|(_, case)| case).collect()
 }
 
 fn part(by: &str, run: impl FnOnce() -> Result<bool>) -> Result<()> {

@@ -1,9 +1,13 @@
 // SPDX-License-Identifier: GPL-2.0
 
-//! The CPUs that a thread may run on.
+//! The CPUs that a thread may run on, and before whom.
+
+use std::mem::zeroed;
 
 use anyhow::{Context, Result};
 use nix::{
+    errno::Errno,
+    libc,
     sched::{sched_getaffinity, sched_getcpu, sched_setaffinity, CpuSet},
     unistd::Pid,
 };
@@ -27,5 +31,29 @@ impl Pinned {
 impl Drop for Pinned {
     fn drop(&mut self) {
         let _ = sched_setaffinity(Pid::from_raw(0), &self.before);
+    }
+}
+
+/// Has this thread run before all that are not of real time.
+pub struct First;
+
+impl First {
+    pub fn here() -> Result<First> {
+        First::set(libc::SCHED_FIFO, 1).context("sched_setscheduler")?;
+        Ok(First)
+    }
+
+    fn set(policy: i32, priority: i32) -> Result<(), Errno> {
+        // SAFETY: Zeroes are a value of it.
+        let mut param: libc::sched_param = unsafe { zeroed() };
+        param.sched_priority = priority;
+        // SAFETY: It reads the structure.
+        Errno::result(unsafe { libc::sched_setscheduler(0, policy, &param) }).map(drop)
+    }
+}
+
+impl Drop for First {
+    fn drop(&mut self) {
+        let _ = First::set(libc::SCHED_OTHER, 0);
     }
 }

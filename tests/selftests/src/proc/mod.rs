@@ -13,6 +13,7 @@ pub mod khugepaged;
 pub mod kmsg;
 pub mod pagemap;
 pub mod policy;
+pub mod reap;
 pub mod smaps;
 pub mod sysfs;
 pub mod uffd;

@@ -23,6 +23,7 @@ mod partial;
 pub mod pause;
 mod races;
 mod ready;
+mod reaped;
 mod refused;
 mod shared;
 mod soft_dirty;
@@ -56,6 +57,7 @@ pub fn all() -> impl Iterator<Item = &'static Case> {
         mthp::CASES,
         evict::CASES,
         own::CASES,
+        reaped::CASES,
         coherent::CASES,
         bad_input::CASES,
         new_abi::CASES,
