@@ -65,6 +65,9 @@ pub fn reason(error: Error) -> &'static str {
         error if error == ENODEV => "it belongs to a bus or a device, see /proc/iomem",
         error if error == EBUSY => "it is in use, see /proc/iomem",
         error if error == ENOMEM => "no memory for its struct pages",
+        error if error == EEXIST => {
+            "some struct pages are left of an attempt for which memory was short, until the next boot"
+        }
         _ => "the kernel refused it",
     }
 }

@@ -94,6 +94,7 @@ unsigned int rust_dmirror_pfn_place(unsigned long pfn, const void *owner, bool w
 void rust_dmirror_folio_inherit(struct folio *head, struct folio *tail);
 void rust_dmirror_pagemap_set_range(struct dev_pagemap *pgmap, u64 start, u64 end);
 struct resource *rust_dmirror_request_free_region(unsigned long size, const char *name);
+bool rust_dmirror_region_has_pages(u64 start, u64 size);
 bool rust_dmirror_region_is_reserved(u64 start, u64 size, bool any);
 int rust_dmirror_request_region(u64 start, u64 size, const char *name);
 void rust_dmirror_release_region(u64 start, u64 size);

@@ -88,6 +88,20 @@ struct resource *rust_dmirror_request_free_region(unsigned long size, const char
 	return request_free_mem_region(&iomem_resource, size, name);
 }
 
+/*
+ * Whether there are struct pages for any of a range of device memory. __add_pages() leaves behind those of the
+ * sections before the one for which memory was short, and then refuses the range for ever.
+ */
+bool rust_dmirror_region_has_pages(u64 start, u64 size)
+{
+	unsigned long pfn, end = PHYS_PFN(start + size);
+
+	for (pfn = PHYS_PFN(start); pfn < end; pfn += PAGES_PER_SECTION)
+		if (pfn_valid(pfn))
+			return true;
+	return false;
+}
+
 static int extend(struct resource *res, void *arg)
 {
 	u64 *end = arg;

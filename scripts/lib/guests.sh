@@ -51,7 +51,7 @@ prepare_guest() {
 	MM_TESTS=()
 	[[ " $steps " != *' mm-selftests '* ]] || provide_mm_selftests
 	# The companion is built once for all guests of a run.
-	[ -n "${COMPANION:-}" ] || [[ ! " $steps " =~ ' '(demo|companion|interleave[a-z-]*|good-parameters|mm-selftests|races|stress|bench[a-z-]*)' ' && $steps != shell ]] ||
+	[ -n "${COMPANION:-}" ] || [[ ! " $steps " =~ ' '(demo|companion|interleave[a-z-]*|good-parameters|load-fails|mm-selftests|races|stress|bench[a-z-]*)' ' && $steps != shell ]] ||
 		provide_companion
 	SWAP_DISK=''
 	[[ " $steps " != *' stress '* ]] || provide_swap_disk

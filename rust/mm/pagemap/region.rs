@@ -137,30 +137,54 @@ pub(super) struct Region {
     requested: u64,
 }
 
+/// How many holes may be spoilt before no other one is looked for.
+const HOLES: usize = 256;
+
 impl Region {
     /// `name` is what it is called in /proc/iomem.
     pub(super) fn new(memory: Memory, size: usize, name: &'static CStr) -> Result<Self> {
         match memory {
-            Memory::Private => {
-                // SAFETY: The name is a static string.
-                let resource = kernel::error::from_err_ptr(unsafe {
-                    bindings::rust_dmirror_request_free_region(size, name.as_char_ptr())
-                })?;
-                if resource.is_null() {
-                    return Err(ENOMEM);
-                }
-                // SAFETY: The region was just made and is not released before drop.
-                let (start, end) = unsafe { ((*resource).start, (*resource).end) };
-                // INVARIANT: It was just requested, with room for `size` at least.
-                Ok(Region {
-                    start,
-                    size,
-                    requested: end - start + 1,
-                })
-            }
+            Memory::Private => Region::unspoilt_hole(size, name),
             Memory::Coherent(memory) if memory.size == size => memory.request(name),
             Memory::Coherent(_) => Err(EINVAL),
         }
+    }
+
+    /// A hole that the core can make memory of. Where memory was short for that before, it never can again: part of
+    /// the struct pages stayed behind (K25).
+    fn unspoilt_hole(size: usize, name: &'static CStr) -> Result<Self> {
+        // Kept until there is another one, or the kernel would give the same again.
+        let mut spoilt = KVec::new();
+        loop {
+            let hole = Region::hole(size, name)?;
+            // SAFETY: Only reads which sections of memory there are.
+            if !unsafe { bindings::rust_dmirror_region_has_pages(hole.start, hole.requested) } {
+                return Ok(hole);
+            }
+            if spoilt.len() == HOLES {
+                return Err(ENOMEM);
+            }
+            spoilt.push(hole, GFP_KERNEL)?;
+        }
+    }
+
+    /// The first hole in the physical address space that is large enough, from its end on.
+    fn hole(size: usize, name: &'static CStr) -> Result<Self> {
+        // SAFETY: The name is a static string.
+        let resource = kernel::error::from_err_ptr(unsafe {
+            bindings::rust_dmirror_request_free_region(size, name.as_char_ptr())
+        })?;
+        if resource.is_null() {
+            return Err(ENOMEM);
+        }
+        // SAFETY: The region was just made and is not released before drop.
+        let (start, end) = unsafe { ((*resource).start, (*resource).end) };
+        // INVARIANT: It was just requested, with room for `size` at least.
+        Ok(Region {
+            start,
+            size,
+            requested: end - start + 1,
+        })
     }
 }
 

@@ -16,6 +16,7 @@ mod demo;
 mod device;
 mod experiment;
 mod ledger;
+mod load_fails;
 mod mutants;
 mod parameters;
 mod proc;
@@ -74,6 +75,9 @@ enum Command {
     /// Compare what the driver does with the parameters that insmod was given
     #[command(hide = true)]
     Parameters(parameters::Options),
+    /// Load the module while each of its allocations fails
+    #[command(hide = true)]
+    LoadFails(load_fails::Options),
     /// Migrate for ever, and check the data: something for other tests to run beside
     Busy(Target),
     /// Measure both drivers, and what the kernel's copies alone take; KTAP, with JSON in it
@@ -114,6 +118,7 @@ fn run(command: Command) -> Result<u8> {
         Command::Trace { target, inject } => trace::run(target.device, &inject),
         Command::Strand(options) => strand::run(&options),
         Command::Parameters(options) => parameters::run(&options),
+        Command::LoadFails(options) => load_fails::run(&options),
         Command::Busy(target) => busy::run(target.device),
         Command::Bench(options) => bench::run(&options),
         Command::BenchMemory(options) => bench::memory::run(&options),

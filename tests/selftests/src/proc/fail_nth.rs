@@ -8,7 +8,7 @@ use std::{
     path::Path,
 };
 
-use anyhow::{Context, Result};
+use anyhow::{ensure, Context, Result};
 
 const DEBUGFS: &str = "/sys/kernel/debug";
 
@@ -23,6 +23,8 @@ const SETTINGS: &[(&str, &str)] = &[
 ];
 
 const NTH: &str = "/proc/thread-self/fail-nth";
+/// More allocations than there are.
+const NEVER: u64 = 1_000_000;
 
 /// Makes allocations of this thread fail, one at a time.
 pub struct FailNth(());
@@ -42,6 +44,18 @@ impl FailNth {
 
     /// Runs `part` with its n-th allocation failing, from 1 on; also says whether it came to that.
     pub fn run<T>(&self, n: u64, part: impl FnOnce() -> T) -> Result<(T, bool)> {
+        let (done, left) = self.with(n, part)?;
+        Ok((done, left == 0))
+    }
+
+    /// Runs `part`; also says how many allocations could have failed.
+    pub fn count<T>(&self, part: impl FnOnce() -> T) -> Result<(T, u64)> {
+        let (done, left) = self.with(NEVER, part)?;
+        ensure!(left > 0, "more than {NEVER} allocations");
+        Ok((done, NEVER - left))
+    }
+
+    fn with<T>(&self, n: u64, part: impl FnOnce() -> T) -> Result<(T, u64)> {
         // The file cannot seek; and to open it allocates, so both are there before.
         let mut write = OpenOptions::new().write(true).open(NTH).context(NTH)?;
         let mut read = File::open(NTH)?;
@@ -50,7 +64,7 @@ impl FailNth {
         let mut left = [0; 16];
         let len = read.read(&mut left)?;
         write.write_all(b"0")?;
-        let left: u64 = std::str::from_utf8(&left[..len])?.trim().parse()?;
-        Ok((done, left == 0))
+        let left = std::str::from_utf8(&left[..len])?.trim().parse()?;
+        Ok((done, left))
     }
 }
