@@ -269,6 +269,17 @@ mod tests {
     }
 
     #[test]
+    fn clearing_the_last_leaf_leaves_the_one_before() -> Result {
+        let mut table = Table::default();
+        table.set_huge(0, word(5), &mut spare()?)?;
+        table.set_huge(HUGE_PAGES, word(6), &mut spare()?)?;
+        table.clear(HUGE_PAGES..3 * HUGE_PAGES);
+        assert_eq!(word_at(&table, 0), Some((5, 0)));
+        assert_eq!(word_at(&table, HUGE_PAGES), None);
+        Ok(())
+    }
+
+    #[test]
     fn clearing_part_of_a_huge_leaf_forgets_it() -> Result {
         let mut table = Table::default();
         table.set_huge(0, word(5), &mut spare()?)?;

@@ -14,7 +14,11 @@ use super::{
 };
 use crate::{
     inject::Point,
-    layer::mm::HUGE_PAGES,
+    layer::mm::{
+        migrate::Batch,
+        Size,
+        HUGE_PAGES, //
+    },
     migrate::{
         self,
         policy,
@@ -73,6 +77,36 @@ fn other_owner() -> Result<Log> {
             "who has no pages has nothing to evict",
         )?;
         rig.note_mapped(log, "after", 0)
+    })
+}
+
+/// Pages in use are listed as far as there is room, and all of them in the end; a small one at the begin of a
+/// huge page's place is one page.
+fn listed() -> Result<Log> {
+    Rig::run(|rig, log| {
+        let memory = rig.memory()?;
+        let owner = rig.file().owner();
+        let mut list = KVec::with_capacity(2, GFP_KERNEL)?;
+        let mut folios = KVec::new();
+        for _ in 0..=list.capacity() {
+            let folio = memory.alloc(Size::Page, owner).ok_or(ENOMEM)?;
+            folios.push(folio, GFP_KERNEL)?;
+        }
+        let (mut cursor, mut seen) = (0, 0);
+        loop {
+            list.clear();
+            match memory.in_use(None, &mut cursor, &mut list) {
+                0 => break,
+                more => seen += more,
+            }
+        }
+        log.check(seen == folios.len(), "each is listed once")?;
+        let first = memory.pfns().start;
+        let is_there = folios.iter().any(|folio| folio.counts().pfn == first);
+        log.check(is_there, "one is at the begin")?;
+        let mut batch = Batch::new()?;
+        let pages = batch.setup_device(&memory, &[first])?.commit().len();
+        log.check(pages == 1, "it is one page")
     })
 }
 
@@ -154,6 +188,12 @@ mod tests {
             huge("pages-dst", 1, 0).locked().times(TRIES),
             huge("after", 1, 1),
         ]));
+        Ok(())
+    }
+
+    #[test]
+    fn pages_in_use_are_listed() -> Result {
+        assert!(listed()?.is(&[]));
         Ok(())
     }
 

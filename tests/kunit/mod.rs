@@ -9,6 +9,7 @@ mod device_order;
 mod eviction;
 mod fault;
 mod log;
+mod notifier;
 mod refusals;
 mod rig;
 mod to_device;

@@ -87,6 +87,9 @@ fn setups() -> Result<Log> {
             let refused = batch.setup_device(&memory, pfns).err();
             log.check(refused == Some(EINVAL), "the pages are refused")?;
         }
+        let many = KVec::from_elem(first, HUGE_PAGES + 1, GFP_KERNEL)?;
+        let refused = batch.setup_device(&memory, &many).err();
+        log.check(refused == Some(EINVAL), "they are more than the batch")?;
         let mut small = Batch::for_pages(1)?;
         let two = base..base + 2 * PAGE_SIZE;
         let refused = rig.collect(&mut small, two, Select::System, |_, _| Ok(()));
@@ -118,6 +121,8 @@ fn entries() -> Result<Log> {
                 log.check(source.pages() == HUGE_PAGES, "the source is huge")?;
                 let first = source.page(0).ok_or(ENOENT)?;
                 log.check(first.pages() == 1, "a page of it is one page")?;
+                let behind = source.page(HUGE_PAGES).is_none();
+                log.check(behind, "there is none behind the last")?;
                 let refused = private.fill_from(&first);
                 log.check(refused == Err(EINVAL), "private memory is not filled")?;
                 let is_other = memory.inspect(source.pfn()).is_none();
@@ -269,6 +274,27 @@ fn pagemaps() -> Result<Log> {
     })
 }
 
+/// A second sign that a mapping is to be split.
+fn signs() -> Result<Log> {
+    Rig::run(|rig, log| {
+        rig.write_pattern()?;
+        rig.migrate(rig.range(), Direction::ToDevice)?;
+        let (mut batch, owner) = (Batch::new()?, rig.device.core().owner());
+        let held = rig.lock(0)?;
+        let taken = rig.in_fault(0, &held, |fault| -> Result<_> {
+            let mut collected = batch.setup_fault(fault, fault.range(), owner)?;
+            let mut takes = || -> Result<_> {
+                let page = Blank::anywhere(Size::Page)?.clear();
+                Ok(collected.split_mapping(page).is_ok())
+            };
+            Ok((takes()?, takes()?))
+        });
+        drop(held);
+        log.check(taken?? == (true, false), "one is taken")?;
+        log.check(rig.has_pattern(0..HUGE_PAGES)?, "the data are right")
+    })
+}
+
 /// Device memory that cannot be made.
 fn memories() -> Result<Log> {
     Rig::run(|rig, log| {
@@ -368,6 +394,12 @@ mod tests {
     #[test]
     fn what_is_of_another_device() -> Result {
         assert!(pagemaps()?.is(&[]));
+        Ok(())
+    }
+
+    #[test]
+    fn what_is_asked_for_already() -> Result {
+        assert!(signs()?.is(&[]));
         Ok(())
     }
 

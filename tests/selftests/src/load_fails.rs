@@ -100,7 +100,11 @@ fn grow(fail: &FailNth) -> Result<()> {
         if moved == 0 {
             ensure!(came_to_it, "nothing failed, and no page moved");
             without += 1;
-            check_eq!(migrate()?.moved(), 1, "pages moved after allocation {n} had failed");
+            check_eq!(
+                migrate()?.moved(),
+                1,
+                "pages moved after allocation {n} had failed"
+            );
         }
         area.verify(SEED)?;
         if !came_to_it {

@@ -57,6 +57,12 @@ pub const CASES: &[Case] = &[
         exclusive_beside_reads,
     )
     .races(),
+    Case::new(
+        "access.snapshot",
+        "SNAPSHOT tells pages of the zero page from others, and how many it tells of",
+        OnC::Skip("hmm-tests asks it"),
+        snapshot,
+    ),
 ];
 
 /// The device writes one of two areas after the process said that the kernel may drop what is in them,
@@ -173,4 +179,21 @@ fn knows_exclusive(ctx: &Ctx, area: &Area, page: usize) -> Result<bool> {
     let is_still = pagemap::of(area.page(page), 1)?[0].swap();
     check_eq!(is_still, is_exclusive, "exclusive after a device read");
     Ok(is_exclusive)
+}
+
+fn snapshot(ctx: &Ctx) -> Result<()> {
+    let area = Area::small(2)?;
+    area.word(0, 0);
+    area.set_word(1, 0, 1);
+    let mut bytes = [abi::PROT_ERROR; 2];
+    let ptr = bytes.as_mut_ptr() as usize;
+    let cmd = ctx.dev.command(abi::SNAPSHOT, area.addr(), ptr, 2)?;
+    check_eq!((cmd.cpages, cmd.faults), (2, 0), "pages, and faults");
+    check_eq!(
+        bytes[0] & abi::PROT_KIND,
+        abi::PROT_ZERO,
+        "a page that was read"
+    );
+    check_eq!(bytes[1] & abi::PROT_KIND, 0, "a page that was written");
+    Ok(())
 }

@@ -134,8 +134,9 @@ fn stats(ctx: &Ctx) -> Result<()> {
     Ok(())
 }
 
-/// The column of the ledger that has the stage.
+/// Columns of the ledger.
 const STAGE: usize = 1;
+const DEVICE: usize = 2;
 
 fn ledger(ctx: &Ctx) -> Result<()> {
     let ledger = Ledger::enable().map_err(|error| Skip(format!("{error:#}")))?;
@@ -170,6 +171,8 @@ fn ledger(ctx: &Ctx) -> Result<()> {
                 "nothing was checked"
             );
             if points.is_empty() {
+                let is_first = new.iter().all(|r| r.columns[DEVICE] == "0");
+                ensure!(is_first, "records of another device");
                 for stage in ["setup", "filled", "pages-src", "pages-dst", "final"] {
                     let is_there = new.iter().any(|r| r.columns[STAGE] == stage);
                     ensure!(is_there, "no record of the stage {stage}");

@@ -49,6 +49,12 @@ pub const CASES: &[Case] = &[
         NEW_ABI,
         split_pages,
     ),
+    Case::new(
+        "around.into_huge_pages",
+        "reading on from single pages into a huge one brings it back whole",
+        NEW_ABI,
+        into_huge_pages,
+    ),
 ];
 
 /// Touches a page; then those of `back` are in system memory, and the page behind them is not.
@@ -158,6 +164,31 @@ fn parts_of_huge_pages(ctx: &Ctx) -> Result<()> {
     check_eq!(order(&ctx.dev, &area, 7)?, 0, "order of the page behind");
     area.verify_pages(50, 0, 4)?;
     area.verify_pages(50, 6, HUGE - 6)
+}
+
+/// A stream of faults on single pages reaches a huge page: that comes whole, and is not split for the pace.
+fn into_huge_pages(ctx: &Ctx) -> Result<()> {
+    let area = Area::filled(2, 53)?;
+    ctx.dev.inject(Point::HugeAlloc, 0, 1)?;
+    ctx.migrate_all(abi::TO_DEVICE, &area)?;
+    check_eq!(order(&ctx.dev, &area, 0)?, 0, "order of the first page");
+    check_eq!(
+        order(&ctx.dev, &area, HUGE)?,
+        9,
+        "order of the second huge page"
+    );
+    let before = ctx.dev.stats()?;
+    area.verify_pages(53, 0, HUGE)?;
+    area.verify_pages(53, HUGE, 1)?;
+    check_eq!(order(&ctx.dev, &area, HUGE)?, 9, "order after the touch");
+    let after = ctx.dev.stats()?;
+    check_eq!(
+        after.faulted - before.faulted,
+        2 * HUGE as u64,
+        "pages that came"
+    );
+    check_eq!(after.retries, before.retries, "retries");
+    area.verify(53)
 }
 
 /// Each page of a huge folio that is split must know whose it is: its head does not tell any more.

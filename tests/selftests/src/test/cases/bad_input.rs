@@ -33,6 +33,12 @@ pub const CASES: &[Case] = &[
         range,
     ),
     Case::new(
+        "bad.nothing_is_told",
+        "a command that fails tells of no pages",
+        OnC::Skip("it leaves what the caller had there"),
+        nothing_is_told,
+    ),
+    Case::new(
         "bad.kernel_address",
         "addresses of the kernel: EINVAL or EFAULT",
         OnC::Passes,
@@ -177,7 +183,37 @@ fn hole_in_range(ctx: &Ctx) -> Result<()> {
         );
     }
     // WRITE has written zeros to what comes before the hole, or nothing at all.
-    area.verify_pages(82, 6, 2)
+    area.verify_pages(82, 6, 2)?;
+    // The hole alone, which is not the beginning of a huge page.
+    for code in ACCESSING {
+        check_eq!(
+            error(&ctx.dev, code, area.page(5), 1, 1),
+            Some(Errno::EFAULT),
+            "ioctl {code:#x} on the hole"
+        );
+    }
+    Ok(())
+}
+
+/// What is told of a command that failed is not what the caller had there.
+fn nothing_is_told(ctx: &Ctx) -> Result<()> {
+    let area = Area::filled_small(1, 87)?;
+    for code in MIGRATING.into_iter().chain(ACCESSING) {
+        let mut cmd = Cmd {
+            addr: area.addr() as u64 + 1,
+            npages: 1,
+            cpages: 7,
+            faults: 7,
+            ..Cmd::default()
+        };
+        check_eq!(
+            ctx.dev.call(code, &mut cmd).err(),
+            Some(Errno::EINVAL),
+            "ioctl {code:#x}"
+        );
+        check_eq!((cmd.cpages, cmd.faults), (0, 0), "ioctl {code:#x}: pages");
+    }
+    Ok(())
 }
 
 fn prot_none(ctx: &Ctx) -> Result<()> {

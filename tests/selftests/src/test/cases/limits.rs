@@ -2,15 +2,17 @@
 
 //! Who has a limit gets an answer there: nobody is killed, and nothing is lost.
 
+use std::{sync::Barrier, thread};
+
 use anyhow::{ensure, Context, Result};
 use nix::{errno::Errno, sys::mman::MapFlags};
 
 use crate::{
-    abi,
+    abi::{self, Point},
     area::{Area, HUGE},
     check_eq,
     device::{Device, PAGE_SIZE},
-    proc::{cgroup::Group, fail::PageAlloc},
+    proc::{self, cgroup::Group, fail::PageAlloc},
     ready::Ready,
     test::{
         case::{Case, Ctx, Undo, NEW_ABI},
@@ -54,6 +56,18 @@ pub const CASES: &[Case] = &[
         "no memory in one piece to be had anywhere: small pages do, both ways and in a CPU fault",
         NEW_ABI,
         fragmented,
+    ),
+    Case::new(
+        "limit.grow_together",
+        "threads that all find the device without memory make it once",
+        NEW_ABI,
+        grow_together,
+    ),
+    Case::new(
+        "limit.given_back",
+        "system memory behind device pages, and what was meant for them, is given back",
+        NEW_ABI,
+        given_back,
     ),
 ];
 
@@ -194,6 +208,72 @@ fn device_memory(ctx: &Ctx) -> Result<()> {
         check_eq!(ctx.dev.stats()?.pages_used, 0, "pages in use afterwards");
     }
     area.verify(302)
+}
+
+/// All want the first page of the device, whose memory is made while the others wait.
+fn grow_together(ctx: &Ctx) -> Result<()> {
+    const THREADS: usize = 4;
+    for round in 0..3 {
+        ctx.dev.command(abi::RELEASE, 0, 0, 1).context("RELEASE")?;
+        let area = Area::filled_small(THREADS, 306)?;
+        let start = Barrier::new(THREADS);
+        let moved = thread::scope(|scope| {
+            let threads = [0, 1, 2, 3].map(|page| {
+                let (start, area) = (&start, &area);
+                scope.spawn(move || {
+                    start.wait();
+                    ctx.dev.migrate(abi::TO_DEVICE, area.page(page), 1)
+                })
+            });
+            threads.map(|thread| thread.join().map(|result| result.map(|r| r.moved())))
+        });
+        for result in moved {
+            let moved = result.ok().context("a thread panicked")?;
+            check_eq!(moved, Ok(1), "pages moved in round {round}");
+        }
+        check_eq!(ctx.dev.stats()?.chunks, 1, "chunks in round {round}");
+        area.verify(306)?;
+    }
+    Ok(())
+}
+
+/// What stands behind the device's pages goes with the device's memory, and what was not used of the pages that
+/// were to come back goes at once. Each round has 32 MiB of the one; of the other, 31 pages for each huge page.
+fn given_back(ctx: &Ctx) -> Result<()> {
+    const HUGE_PAGES: usize = 16;
+    const ROUNDS: usize = 5;
+    let round = |_| -> Result<()> {
+        let area = Area::filled(HUGE_PAGES, 307)?;
+        ctx.to_device(&area, 307)?;
+        for page in 0..HUGE_PAGES {
+            // The first small page, and no other, of each.
+            ctx.dev.inject(Point::HugeAlloc, 0, 1)?;
+            ctx.dev.inject(Point::SmallAlloc, 1, 1)?;
+            ctx.dev
+                .migrate(abi::TO_SYSTEM, area.page(page * HUGE), HUGE)?;
+        }
+        ctx.dev.inject(Point::SmallAlloc, 0, 0)?;
+        ctx.dev
+            .migrate(abi::TO_SYSTEM, area.addr(), area.npages())?;
+        area.verify(307)?;
+        drop(area);
+        ctx.dev.command(abi::RELEASE, 0, 0, 1).context("RELEASE")?;
+        Ok(())
+    };
+    round(0)?;
+    let settled = || -> Result<_> {
+        proc::let_go()?;
+        Ok(proc::free()? as usize / PAGE_SIZE)
+    };
+    let before = settled()?;
+    (0..ROUNDS).try_for_each(round)?;
+    let lost = before.saturating_sub(settled()?);
+    println!("{lost} pages");
+    ensure!(
+        lost < ROUNDS * HUGE_PAGES * 31 / 2,
+        "{lost} pages fewer than before"
+    );
+    Ok(())
 }
 
 /// The least order that counts as one piece.

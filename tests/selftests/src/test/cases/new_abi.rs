@@ -427,7 +427,8 @@ fn copy(ctx: &Ctx) -> Result<()> {
         ] {
             for kind in [kind, cold | kind] {
                 let ns = dev.copy(kind, ptr, npages)?;
-                ensure!(ns > 0, "kind {kind:#x}, {npages} pages: no time at all");
+                // No memory is faster than a few bytes in a nanosecond.
+                ensure!(ns > 50, "kind {kind:#x}, {npages} pages: {ns} ns");
             }
         }
         let (written, rest) = to.split_at(npages * PAGE_SIZE);
