@@ -41,6 +41,7 @@ pub mod code {
         ENXIO = 6;
         ENOMEM = 12;
         EBUSY = 16;
+        EEXIST = 17;
         ENODEV = 19;
         EINVAL = 22;
         ETIMEDOUT = 110;
