@@ -15,13 +15,10 @@ GUESTS_TEST=(
 )
 # The C driver, for the record: where it is known wrong, cases fail as expected,
 # and three of them make it warn (K8, T19). The core warns, once, where a device
-# cannot make its memory (K25). The kernel "debug" takes its time: the
-# benchmark of the selftest must end in two minutes, which it does without what
-# notes, poisons or looks for each page.
+# cannot make its memory (K25).
 GUESTS_ALL=(
 	"debug|debug|rust|load companion unload rmmod-busy kmemleak||coherent|1800"
 	"debug-hmm|debug|rust|load hmm-tests-quick unload kmemleak||coherent|1200"
-	"debug-hmm-whole|debug|rust|load hmm-tests unload|||1200|page_owner=off page_poison=0 kmemleak=off mitigations=off"
 	"debug-stress|debug|rust|load stress unload kmemleak||coherent|1200"
 	"debug-interleave|debug|rust|load interleave-sample unload kmemleak|||1800"
 	"interleave|own|rust|load interleave-rest unload|||2400"
@@ -31,6 +28,13 @@ GUESTS_ALL=(
 	"races|own|rust|load-fails races|1:WARNING: .* at add_pages;1:vmemmap alloc failure|||kunit.enable=0"
 	"movable|own|rust|load companion unload|||1200|movablecore=1G"
 	"numa|own|rust|load companion unload|||1200||numa"
+)
+
+# The kernel "debug" takes its time: the benchmark of the selftest must end in two
+# minutes, which it does without what notes, poisons or looks for each page, and
+# with no other guest beside it.
+GUESTS_ALONE=(
+	"debug-hmm-whole|debug|rust|load hmm-tests unload|||1200|page_owner=off page_poison=0 kmemleak=off mitigations=off"
 )
 
 # run_guests SECONDS-OF-STRESS GUEST...
