@@ -80,7 +80,7 @@ other_script() {
 test_slow_rest() {
 	# make races has all of them.
 	export RACES=${RACES:-15} RACE_SECONDS=${RACE_SECONDS:-4}
-	run_guests 0 "${GUESTS_ALONE[@]}"
+	[ -z "${KASAN_BENCHMARK:-}" ] || run_guests 0 "${GUESTS_ALONE[@]}"
 	run_guests "${STRESS_SECONDS:-120}" "${GUESTS_ALL[@]}" "${MM_GUESTS[@]}"
 	compare_mm
 	other_script experiment

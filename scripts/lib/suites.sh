@@ -32,7 +32,7 @@ GUESTS_ALL=(
 
 # The kernel "debug" takes its time: the benchmark of the selftest must end in two
 # minutes, which it does without what notes, poisons or looks for each page, and
-# with no other guest beside it.
+# with no other guest beside it, on a fast machine: only with KASAN_BENCHMARK=yes.
 GUESTS_ALONE=(
 	"debug-hmm-whole|debug|rust|load hmm-tests unload|||1200|page_owner=off page_poison=0 kmemleak=off mitigations=off"
 )
