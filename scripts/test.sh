@@ -85,8 +85,6 @@ test_slow_rest() {
 	compare_mm
 	other_script experiment
 	other_script defects
-	# Survivors are told of, and fail nothing: each run has others.
-	MUTANTS=${MUTANTS:-6} SEED=random MUTANT_GLANCE=yes other_script mutants
 }
 
 # Hours are for the last stress of a run.
