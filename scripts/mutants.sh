@@ -11,7 +11,8 @@
 # last one ended. If only tests have changed, noticed mutants stay noticed, survivors are tried again, and a
 # case that keeps its name is taken to reach what it did (make clean begins anew).
 # MUTANT_SECONDS=N is another time than a minute. MUTANT_IDS=ID,ID tries those only, and for them alone.
-# MUTANT_GLANCE=yes is for a few: cases are run for some time only to see what they reach, and each mutant is tried for some time and no more. Survivors are no failure of this script.
+# MUTANT_GLANCE=yes is for a few: cases are run for some time only to see what they reach, and each mutant
+# is tried for some time and no more. Survivors are no failure of this script.
 set -euo pipefail
 LIB=$(dirname "${BASH_SOURCE[0]}")/lib
 # shellcheck source=scripts/lib/all.sh
