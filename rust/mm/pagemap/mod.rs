@@ -121,7 +121,8 @@ impl<T: Driver> Pagemap<T> {
     /// # Errors
     ///
     /// `EINVAL` for a bad size or address; `ENXIO` if what is to be coherent memory is not reserved; `ENODEV` if it
-    /// belongs to a bus or a device; `EBUSY` if somebody uses it; `ENOMEM`.
+    /// belongs to a bus or a device; `EBUSY` if somebody uses it; `EEXIST` if memory was short for it before, which the
+    /// core does not get over (K25); `ERANGE` if there is no hole for private memory; `ENOMEM`.
     ///
     /// May sleep for long, and must not be called with locks held that freeing memory needs.
     pub fn new(memory: Memory, size: usize, owner: OwnerId, data: T) -> impl PinInit<Self, Error> {
