@@ -255,6 +255,17 @@ mod tests {
     }
 
     #[test]
+    fn it_knows_its_pages() -> Result {
+        for size in [Size::Page, Size::Huge] {
+            let new = Blank::anywhere(size)?;
+            let pages = new.pfns();
+            assert_eq!(pages.len(), size.pages());
+            assert_eq!(new.folio().pfns(), pages);
+        }
+        Ok(())
+    }
+
+    #[test]
     fn the_count_does_not_wrap() -> Result {
         assert!(gives(0)?);
         assert!(gives(1000)?);

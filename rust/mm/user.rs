@@ -100,3 +100,26 @@ impl UserPages {
         }
     }
 }
+
+#[kunit_tests(rust_dmirror_user)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn memory_does_not_wrap() {
+        let last = usize::MAX - PAGE_SIZE;
+        let error = |address: usize, nr| UserPages::new(address as u64, nr).err();
+        assert_eq!(error(last, 1), None);
+        assert_eq!(error(last, 2), Some(EFAULT));
+        assert_eq!(error(0, usize::MAX), Some(EINVAL));
+    }
+
+    #[test]
+    fn a_part_is_inside() -> Result {
+        let pages = UserPages::new(PAGE_SIZE as u64, 3)?;
+        assert_eq!(pages.part(1, 2), Ok(2 * PAGE_SIZE));
+        assert_eq!(pages.part(1, 3), Err(EINVAL));
+        assert_eq!(pages.part(usize::MAX, 2), Err(EINVAL));
+        Ok(())
+    }
+}

@@ -60,7 +60,6 @@ fn make(file: &File, range: Range<usize>) -> Result {
     let mm = file.mm()?;
     file.device().core().scratch.with(|scratch| {
         range.step_by(PAGE_SIZE).try_for_each(|address| {
-            check_killed()?;
             file.mirror()
                 .make_exclusive(&mut scratch.room, &mm, address)
         })

@@ -192,6 +192,15 @@ mod tests {
     }
 
     #[test]
+    fn the_first_folio_keeps_its_place() {
+        let mut refusals = NONE;
+        // At the very beginning, when "never" and "at 0 ms" are easily taken for one.
+        assert_eq!(refusals.refused(1, 0), Verdict::Again(1));
+        assert_eq!(refusals.refused(2, 0), Verdict::Again(1));
+        assert_eq!(refusals.refused(1, 0), Verdict::Again(2));
+    }
+
+    #[test]
     fn success_begins_anew() {
         let mut refusals = NONE;
         for ms in 0..LIMIT_MS {

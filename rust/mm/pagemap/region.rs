@@ -70,8 +70,7 @@ impl SpecialPurpose {
         start: &'static ModuleParamAccess<u64>,
         size_mib: &'static ModuleParamAccess<u64>,
     ) -> Result<Self> {
-        let size = size_mib.value().checked_mul(1 << 20).ok_or(EINVAL)?;
-        let size = usize::try_from(size).map_err(|_| EINVAL)?;
+        let size = bytes(size_mib.value())?;
         // SAFETY: Nothing is made of the address 0. By the requirements of this function, any other was set by who
         // loads the module, and promises this.
         Ok(unsafe { Self::reserved(start.value(), size) })
@@ -192,5 +191,24 @@ impl Drop for Region {
     fn drop(&mut self) {
         // SAFETY: By the type invariants, the region is ours; nothing uses it any more.
         unsafe { bindings::rust_dmirror_release_region(self.start, self.requested) };
+    }
+}
+
+/// The bytes of so many MiB.
+fn bytes(mib: u64) -> Result<usize> {
+    let bytes = mib.checked_mul(1 << 20).ok_or(EINVAL)?;
+    usize::try_from(bytes).map_err(|_| EINVAL)
+}
+
+#[kunit_tests(rust_dmirror_region)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_mib_is_a_mib() {
+        assert_eq!(bytes(0), Ok(0));
+        assert_eq!(bytes(3), Ok(3 * 1024 * 1024));
+        assert_eq!(bytes(u64::MAX >> 20), Ok(usize::MAX - (1 << 20) + 1));
+        assert_eq!(bytes((u64::MAX >> 20) + 1), Err(EINVAL));
     }
 }

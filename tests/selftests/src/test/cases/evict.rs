@@ -56,6 +56,12 @@ pub const CASES: &[Case] = &[
     )
     .may_stick(),
     Case::new(
+        "evict.refused_once",
+        "a reference on the only page when the file is closed: it is tried again, and nothing is stuck",
+        NEW_ABI,
+        refused_once,
+    ),
+    Case::new(
         "evict.copy_fails",
         "close while the copy fails: it ends, and nothing is lost",
         NEW_ABI,
@@ -142,6 +148,21 @@ fn under_injection(ctx: &Ctx, points: &[Point]) -> Result<()> {
         "device pages in use after the CPU has touched all"
     );
     rss.unchanged(area.size())
+}
+
+fn refused_once(ctx: &Ctx) -> Result<()> {
+    let area = Area::filled(1, 67)?;
+    let other = Device::open(0)?;
+    let result = other.migrate(abi::TO_DEVICE, area.addr(), 1)?;
+    check_eq!(result.small, 1, "pages on the device");
+    other.inject(Point::ExtraRef, 0, 1)?;
+    let before = ctx.dev.stats()?;
+    drop(other);
+    let after = ctx.dev.stats()?;
+    check_eq!(after.retries - before.retries, 1, "attempts more");
+    check_eq!(after.stuck - before.stuck, 0, "pages stuck");
+    check_eq!(after.evicted - before.evicted, 1, "pages evicted");
+    area.verify(67)
 }
 
 fn shared(ctx: &Ctx) -> Result<()> {

@@ -5,9 +5,11 @@
 use std::{
     fs,
     path::{Path, PathBuf},
+    thread,
+    time::{Duration, Instant},
 };
 
-use anyhow::{ensure, Context, Result};
+use anyhow::{anyhow, ensure, Context, Result};
 
 use crate::{
     abi,
@@ -46,6 +48,12 @@ pub const CASES: &[Case] = &[
         "debugfs refuses what is no setting, and keeps the one that there is",
         NEW_ABI,
         debugfs_arguments,
+    ),
+    Case::new(
+        "outside.ledger_switched",
+        "the ledger is switched on and off by several at once, and then is what it was set to last",
+        NEW_ABI,
+        ledger_switched,
     ),
     Case::new(
         "outside.fail_function",
@@ -176,6 +184,41 @@ fn debugfs_stuck(ctx: &Ctx) -> Result<()> {
         check_eq!(listed()?, none, "what is listed after the next eviction");
     }
     area.verify(202)
+}
+
+/// It is switched by a static key, which the kernel complains of when it is decremented first.
+fn ledger_switched(ctx: &Ctx) -> Result<()> {
+    const SWITCHING: Duration = Duration::from_secs(2);
+    let file = needed(ROOT)?.join("ledger_enabled");
+    let before = fs::read_to_string(&file)?;
+    let _undo = Undo(|| drop(fs::write(&file, before.trim())));
+    let end = Instant::now() + SWITCHING;
+    let switch = || -> Result<u64> {
+        let mut times = 0;
+        while Instant::now() < end {
+            write(&file, if times % 2 == 0 { "1" } else { "0" })?;
+            times += 1;
+        }
+        Ok(times)
+    };
+    let times = thread::scope(|scope| {
+        let threads: Vec<_> = (0..4).map(|_| scope.spawn(switch)).collect();
+        let times = threads.into_iter().map(|thread| thread.join());
+        times
+            .map(|times| times.map_err(|_| anyhow!("a thread panicked"))?)
+            .sum::<Result<u64>>()
+    })?;
+    println!("switched {times} times");
+    let area = Area::filled(1, 205)?;
+    for on in [true, false] {
+        write(&file, if on { "1" } else { "0" })?;
+        let checks = ledger::totals()?.checks;
+        ctx.migrate_all(abi::TO_DEVICE, &area)?;
+        ctx.migrate_all(abi::TO_SYSTEM, &area)?;
+        let more = ledger::totals()?.checks - checks;
+        check_eq!(more > 0, on, "whether {more} counts more were checked");
+    }
+    area.verify(205)
 }
 
 fn debugfs_arguments(_: &Ctx) -> Result<()> {

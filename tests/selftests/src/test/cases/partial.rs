@@ -228,6 +228,7 @@ fn nothing_to_do(ctx: &Ctx) -> Result<()> {
         .migrate_and_read(abi::TO_DEVICE, area.addr(), HUGE)?;
     check_eq!(result.accounted(), ALL, "pages accounted for");
     check_eq!(result.moved(), 0, "moved to where it is");
+    check_eq!(result.retries, 0, "attempts at what is there already");
     check_eq!(result.read_back, ALL, "read back all the same");
     verify_bytes(43, 0, &data)?;
     let hole = Area::huge(1)?;
