@@ -13,8 +13,8 @@
 # longer on another, so that it runs on stock only, with both kinds of devices.
 GUESTS_TEST=(
 	"own-hmm|own|rust|load hmm-tests-quick stress unload||coherent"
-	"own|own|rust|load demo companion interleave-sample unload bad-parameters rmmod-busy||coherent|1200"
-	"stock|stock|rust|load demo companion hmm-tests bench-smoke unload bench-memory-smoke good-parameters rmmod-busy||coherent|1200"
+	"own|own|rust|load demo companion interleave-sample unload bad-parameters rmmod-busy||coherent|1800"
+	"stock|stock|rust|load demo companion hmm-tests bench-smoke unload bench-memory-smoke good-parameters rmmod-busy||coherent|1800"
 )
 # The C driver, for the record: where it is known wrong, cases fail as expected,
 # and three of them make it warn (K8, T19). The core warns, once, where a device
