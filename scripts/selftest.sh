@@ -167,6 +167,9 @@ expect red "77 fail there" selftest_of 77
 expect green "78 pass there" selftest_of 78
 expect red "75 without the benchmarks fail there" selftest_of 75 '' hmm-tests-quick
 expect green "76 pass" selftest_of 76 '' hmm-tests-quick
+GUEST_GUP["planted"]=
+expect green "76 of all pass where both variants have no gup_test" selftest_of 76 'Skipping test, could not find gup_test driver'
+expect red "75 fail there" selftest_of 75 'Skipping test, could not find gup_test driver'
 
 expect green "the companion may skip on stock what needs fault injection" companion_skips stock 'this kernel has no fail-nth'
 expect red "not on own" companion_skips own 'this kernel has no fail-nth'

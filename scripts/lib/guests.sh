@@ -180,14 +180,14 @@ judge_hmm_tests() {
 	local name=$1 step=$2 file=$3 good=$4 least=${PRIVATE_TESTS[$KSERIES]:-1} expected=()
 	# The quick one goes without the benchmark.
 	[ "$least" = 1 ] || [ "$step" = hmm-tests ] || least=$((least - 1))
+	if [ -z "${GUEST_GUP[$name]:-}" ]; then
+		expected+=('Skipping test, could not find gup_test driver')
+		[ "$least" = 1 ] || least=$((least - 1))
+	fi
 	if [ -n "${GUEST_COHERENT[$name]:-}" ]; then
 		least=$((2 * least))
 	else
 		expected+=('DEVICE_COHERENT not available')
-	fi
-	if [ -z "${GUEST_GUP[$name]:-}" ]; then
-		expected+=('Skipping test, could not find gup_test driver')
-		[ "$least" = 1 ] || least=$((least - 1))
 	fi
 	judge_skips "$name.$step" "$file" "${expected[@]}"
 	[ "$good" -ge "$least" ] || failed "$name.$step: enough" "$good passed, $least were expected"

@@ -4,6 +4,7 @@
 
 use std::{
     fs,
+    io::Write,
     path::{Path, PathBuf},
 };
 
@@ -31,15 +32,24 @@ fn root() -> Result<&'static Path> {
 }
 
 /// This process's own group, left and removed when the value goes.
-pub struct Group(PathBuf);
+pub struct Group {
+    path: PathBuf,
+    /// memory.max. Opening a file is charged to the group, which kills who does that at the limit.
+    max: fs::File,
+}
 
 impl Group {
     /// Makes a group in which nothing else is, and enters it.
     pub fn enter() -> Result<Group> {
         let path = root()?.join(format!("dmirror-{}", std::process::id()));
         fs::create_dir(&path).with_context(|| format!("making {}", path.display()))?;
-        let group = Group(path);
-        group.write("cgroup.procs", "0")?;
+        let max = fs::File::options()
+            .write(true)
+            .open(path.join("memory.max"))
+            .context("opening memory.max")?;
+        let procs = path.join("cgroup.procs");
+        let group = Group { path, max };
+        fs::write(&procs, "0").with_context(|| format!("entering by {}", procs.display()))?;
         Ok(group)
     }
 
@@ -49,27 +59,24 @@ impl Group {
         fs::write(&path, "0").with_context(|| format!("leaving for {}", path.display()))
     }
 
-    fn write(&self, file: &str, text: &str) -> Result<()> {
-        let path = self.0.join(file);
-        fs::write(&path, text).with_context(|| format!("writing `{text}` to {}", path.display()))
-    }
-
     /// Nothing but this many bytes from now on; `None` for no limit.
     pub fn limit(&self, bytes: Option<usize>) -> Result<()> {
         let text = bytes.map_or("max".into(), |bytes| bytes.to_string());
-        self.write("memory.max", &text)
+        (&self.max)
+            .write_all(text.as_bytes())
+            .with_context(|| format!("writing `{text}` to memory.max"))
     }
 
     /// Bytes that the group is charged for.
     pub fn charged(&self) -> Result<usize> {
-        Ok(fs::read_to_string(self.0.join("memory.current"))?
+        Ok(fs::read_to_string(self.path.join("memory.current"))?
             .trim()
             .parse()?)
     }
 
     /// How often an event came: `max`, `oom`, `oom_kill`.
     pub fn events(&self, name: &str) -> Result<u64> {
-        let text = fs::read_to_string(self.0.join("memory.events"))?;
+        let text = fs::read_to_string(self.path.join("memory.events"))?;
         let line = text
             .lines()
             .find_map(|line| line.strip_prefix(name)?.strip_prefix(' '));
@@ -82,6 +89,6 @@ impl Group {
 impl Drop for Group {
     fn drop(&mut self) {
         let _ = Group::leave();
-        let _ = fs::remove_dir(&self.0);
+        let _ = fs::remove_dir(&self.path);
     }
 }

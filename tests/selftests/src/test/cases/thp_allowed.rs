@@ -314,12 +314,14 @@ fn cgroup_limit(_: &Ctx) -> Result<()> {
     let group = Group::enter()?;
     let dev = Device::open(0)?;
     let areas = [Area::huge(1)?, Area::huge(1)?];
-    group.limit(Some(group.charged()? + ROOM))?;
     let kills = group.events("oom_kill")?;
-    for area in &areas {
-        let result = dev
-            .migrate(abi::TO_DEVICE, area.addr(), HUGE)
-            .context("MIGRATE")?;
+    group.limit(Some(group.charged()? + ROOM))?;
+    let results = areas
+        .each_ref()
+        .map(|area| dev.migrate(abi::TO_DEVICE, area.addr(), HUGE));
+    group.limit(None)?;
+    for result in results {
+        let result = result.context("MIGRATE")?;
         println!("{}", result.summary());
         check_eq!(result.accounted(), result.npages, "pages accounted for");
         check_eq!(result.moved(), 0, "pages made");
@@ -330,7 +332,6 @@ fn cgroup_limit(_: &Ctx) -> Result<()> {
         );
     }
     check_eq!(group.events("oom_kill")?, kills, "killed in the cgroup");
-    group.limit(None)?;
     for area in &areas {
         let result = dev.migrate(abi::TO_DEVICE, area.addr(), HUGE)?;
         check_eq!(result.moved(), ALL, "pages made once there is memory");
@@ -371,13 +372,11 @@ fn cgroup_limit_small(_: &Ctx) -> Result<()> {
         "pages moved"
     );
     let area = Area::small(PAGES)?;
-    group.limit(Some(group.charged()? + FIT * PAGE_SIZE))?;
     let kills = group.events("oom_kill")?;
-    let result = dev
-        .migrate(abi::TO_DEVICE, area.addr(), PAGES)
-        .context("MIGRATE")?;
-    // To read a file of the cgroup takes memory, too.
+    group.limit(Some(group.charged()? + FIT * PAGE_SIZE))?;
+    let result = dev.migrate(abi::TO_DEVICE, area.addr(), PAGES);
     group.limit(None)?;
+    let result = result.context("MIGRATE")?;
     println!("{}", result.summary());
     check_eq!(result.accounted(), result.npages, "pages accounted for");
     ensure!(result.moved() > 0, "nothing was made");
