@@ -5,7 +5,7 @@
 # woven into one module, each behind a switch (tests/mutants); one guest says which case reaches which.
 # The tests of the pure logic try first what they compile. Then MUTANT_GUESTS guests side by side try one
 # mutant after the other: by a minute of the suites and cases that reach it, and in the end what survived
-# by all the other cases.
+# and has no reason in tests/mutants/equivalent.toml by all the other cases.
 #
 # What is in build/mutants stays there: with the same seed, and nothing changed, a run goes on where the
 # last one ended. If only tests have changed, noticed mutants stay noticed, survivors are tried again, and a

@@ -323,6 +323,7 @@ fn ids(tried: Vec<Tried>) -> HashSet<String> {
 
 /// What is left of a sample for one of several guests.
 fn plan(
+    top: &Path,
     work: &Work<'_>,
     sample: &Sample,
     share: Share,
@@ -339,7 +340,9 @@ fn plan(
             Box::new(move |id| !tried.contains(id))
         }
         Share::Rest(_) => {
-            results.retain(|tried| tried.left > 0);
+            // The first minute had a chance to refute a reason.
+            let reasons = reasons(top)?;
+            results.retain(|tried| tried.left > 0 && !reasons.contains_key(&tried.candidate.id));
             let begun = ids(results);
             Box::new(move |id| begun.contains(id))
         }
@@ -418,10 +421,14 @@ fn collect(
     work.add_results(verdicts, &woven, left)
 }
 
+/// Why no test can notice a mutant, by id.
+fn reasons(top: &Path) -> Result<BTreeMap<String, String>> {
+    let text = read(&top.join("tests/mutants/equivalent.toml"))?;
+    toml::from_str(&text).context("tests/mutants/equivalent.toml")
+}
+
 fn write_report(top: &Path, work: &Work<'_>, sample: &Sample, table: &Path) -> Result<()> {
-    let reasons = read(&top.join("tests/mutants/equivalent.toml"))?;
-    let reasons: BTreeMap<String, String> =
-        toml::from_str(&reasons).context("tests/mutants/equivalent.toml")?;
+    let reasons = reasons(top)?;
     report::check_reasons(&reasons, &candidates(top)?)?;
     let all: Vec<_> = work.woven()?.into_iter().map(|w| w.candidate).collect();
     let wanted: HashSet<&str> = sample
@@ -489,7 +496,7 @@ fn run(cli: Cli) -> Result<()> {
                 true => Share::Rest(seconds),
                 false => Share::First(seconds),
             };
-            plan(work, &sample, share, (guest, guests), &to)
+            plan(top, work, &sample, share, (guest, guests), &to)
         }
         Command::Collect {
             plan,

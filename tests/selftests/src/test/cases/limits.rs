@@ -46,6 +46,12 @@ pub const CASES: &[Case] = &[
         mmap,
     ),
     Case::new(
+        "limit.mmap_zeroed",
+        "what is mapped of the node is zeroed, and charged to the process's cgroup",
+        NEW_ABI,
+        mmap_zeroed,
+    ),
+    Case::new(
         "limit.device_memory",
         "T12: a device that is full: what fits moves, the rest stays, and there is room again after",
         NEW_ABI,
@@ -179,6 +185,22 @@ fn mmap(ctx: &Ctx) -> Result<()> {
         Some(&Errno::ENOMEM),
         "more than there may be"
     );
+    Ok(())
+}
+
+fn mmap_zeroed(ctx: &Ctx) -> Result<()> {
+    let group = group()?;
+    let charged = group.charged()?;
+    // What the first round leaves is what the second one gets.
+    for round in 0..2 {
+        let area = Area::file(HUGE, ctx.dev.file(), MapFlags::MAP_SHARED)?;
+        let more = group.charged()?.saturating_sub(charged);
+        ensure!(more >= HUGE_SIZE, "charged for {more} bytes in round {round}");
+        for page in 0..HUGE {
+            check_eq!(area.word(page, 7), 0, "round {round}, page {page}");
+            area.set_word(page, 7, u64::MAX);
+        }
+    }
     Ok(())
 }
 

@@ -162,20 +162,22 @@ fn to_system(ctx: &Ctx) -> Result<()> {
 }
 
 fn fault(ctx: &Ctx) -> Result<()> {
-    for (splits, times) in [
-        (Splits::WhileMigrating, 1),
-        (Splits::WhileMigrating, 1000),
-        (Splits::Before, 1),
-        (Splits::Before, 1000),
+    for (splits, times, page) in [
+        (Splits::WhileMigrating, 1, 17),
+        (Splits::WhileMigrating, 1000, 17),
+        (Splits::Before, 1, 17),
+        (Splits::Before, 1000, 17),
+        // The worker looks at some pages from there on, here at this one only.
+        (Splits::Before, 1000, HUGE - 1),
     ] {
-        println!("{splits:?}, {times} times:");
+        println!("{splits:?}, {times} times, page {page}:");
         let _splits = CoreSplits::set(splits)?;
         let area = Area::filled(1, 14)?;
         ctx.to_device(&area, 14)?;
         let by_worker = CoreSplits::by_worker()?;
         ctx.dev.inject(Point::HugeAlloc, 0, times)?;
-        area.word(17, 0);
-        pages_at_system(&area, 17)?;
+        area.word(page, 0);
+        pages_at_system(&area, page)?;
         if splits == Splits::WhileMigrating {
             let by_worker = CoreSplits::by_worker()? - by_worker;
             check_eq!(by_worker, 0, "folios split by the worker");
