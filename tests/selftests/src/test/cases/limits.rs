@@ -195,7 +195,10 @@ fn mmap_zeroed(ctx: &Ctx) -> Result<()> {
     for round in 0..2 {
         let area = Area::file(HUGE, ctx.dev.file(), MapFlags::MAP_SHARED)?;
         let more = group.charged()?.saturating_sub(charged);
-        ensure!(more >= HUGE_SIZE, "charged for {more} bytes in round {round}");
+        ensure!(
+            more >= HUGE_SIZE,
+            "charged for {more} bytes in round {round}"
+        );
         for page in 0..HUGE {
             check_eq!(area.word(page, 7), 0, "round {round}, page {page}");
             area.set_word(page, 7, u64::MAX);
