@@ -2,13 +2,9 @@
 
 //! The device's memory is taken away: close, exit, kill. Pages come home, and only one's own.
 
-use std::{
-    sync::atomic::{AtomicBool, Ordering},
-    thread::{self, sleep},
-    time::Duration,
-};
+use std::{thread::sleep, time::Duration};
 
-use anyhow::{anyhow, ensure, Context, Result};
+use anyhow::{ensure, Context, Result};
 use nix::{
     errno::Errno,
     sys::signal::{kill, Signal},
@@ -64,12 +60,6 @@ pub const CASES: &[Case] = &[
         "a reference on the only page when the file is closed: it is tried again, and nothing is stuck",
         NEW_ABI,
         refused_once,
-    ),
-    Case::new(
-        "evict.release_beside_migrations",
-        "RELEASE comes to its end while somebody wants to go there again and again",
-        NEW_ABI,
-        release_beside_migrations,
     ),
     Case::new(
         "evict.copy_fails",
@@ -173,37 +163,6 @@ fn refused_once(ctx: &Ctx) -> Result<()> {
     check_eq!(after.stuck - before.stuck, 0, "pages stuck");
     check_eq!(after.evicted - before.evicted, 1, "pages evicted");
     area.verify(67)
-}
-
-fn release_beside_migrations(ctx: &Ctx) -> Result<()> {
-    let area = Area::filled(4, 68)?;
-    let is_over = AtomicBool::new(false);
-    let other = Device::open(0)?;
-    let moved = thread::scope(|scope| {
-        let migrating = scope.spawn(|| -> Result<u64> {
-            let mut moved = 0;
-            while !is_over.load(Ordering::Relaxed) {
-                moved += other
-                    .migrate(abi::TO_DEVICE, area.addr(), area.npages())
-                    .context("MIGRATE")?
-                    .moved();
-            }
-            Ok(moved)
-        });
-        let released = (0..20).try_for_each(|round| {
-            sleep(Duration::from_millis(20));
-            ctx.dev
-                .command(abi::RELEASE, 0, 0, 1)
-                .with_context(|| format!("RELEASE, round {round}"))
-                .map(drop)
-        });
-        is_over.store(true, Ordering::Relaxed);
-        let moved = migrating.join().map_err(|_| anyhow!("a thread panicked"))?;
-        released.and(moved)
-    })?;
-    println!("{moved} pages went to the device meanwhile");
-    ensure!(moved > 0, "nothing was migrated beside it");
-    area.verify(68)
 }
 
 fn shared(ctx: &Ctx) -> Result<()> {
