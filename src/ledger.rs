@@ -324,6 +324,17 @@ mod tests {
         Ok(())
     }
 
+    #[test]
+    fn each_is_switched_on_by_itself() -> Result {
+        let (on, off) = (Ledger::new()?, Ledger::new()?);
+        on.enable(true);
+        off.write(record(Stage::Setup, 1, 0, 1));
+        assert_eq!(off.totals(), (0, 0));
+        on.write(record(Stage::Setup, 1, 0, 1));
+        assert_eq!(on.totals(), (1, 0));
+        Ok(())
+    }
+
     /// A writer that expects this text, in any number of parts; anything else is an error.
     struct Expect(&'static str);
 

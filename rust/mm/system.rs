@@ -278,3 +278,24 @@ impl Drop for SystemPages<'_> {
         }
     }
 }
+
+#[kunit_tests(rust_dmirror_system)]
+mod tests {
+    use super::*;
+    use kernel::page::PAGE_SIZE;
+
+    #[test]
+    fn a_cleared_page_is_zeroed() -> Result {
+        let new = Blank::anywhere(Size::Page)?;
+        let pfn = new.pfns().start;
+        let mut bytes = KVec::from_elem(0xffu8, PAGE_SIZE, GFP_KERNEL)?;
+        // SAFETY: The page is new, and nobody else's; there are as many bytes.
+        unsafe { bindings::rust_dmirror_copy_to_pages(pfn, bytes.as_ptr().cast(), 1) };
+        let cleared = new.clear();
+        // SAFETY: As above; `cleared` still owns it.
+        unsafe { bindings::rust_dmirror_copy_from_pages(bytes.as_mut_ptr().cast(), pfn, 1) };
+        assert!(bytes.iter().all(|byte| *byte == 0));
+        drop(cleared);
+        Ok(())
+    }
+}
