@@ -66,8 +66,8 @@ fn last_block() -> Result<Log> {
         let supply = rig.device.memory.supply()?;
         let mut taker = supply.taker(owner);
         drop(taker.next(Size::Page, HUGE_PAGES)?);
-        let has_block = taker.next(Size::Huge, 1).is_ok();
-        log.check(has_block, "the last block is had")
+        let block = taker.next(Size::Huge, 1)?.fill(None)?;
+        log.check(block.size() == Size::Huge, "the last block is had, whole")
     })
 }
 

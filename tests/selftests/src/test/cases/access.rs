@@ -11,7 +11,7 @@ use crate::{
     check_eq,
     proc::{self, pagemap},
     test::{
-        case::{Case, Ctx, OnC},
+        case::{Case, Ctx, OnC, NEW_ABI},
         shown::Shown,
     },
 };
@@ -49,6 +49,12 @@ pub const CASES: &[Case] = &[
         "EXCLUSIVE of 6600 pages, whose data go to memory that is not there yet",
         OnC::Passes,
         exclusive_to_new_memory,
+    ),
+    Case::new(
+        "access.counted",
+        "READ says how many pages it has read, and how often the device had to ask for them",
+        NEW_ABI,
+        counted,
     ),
     Case::new(
         "access.exclusive_beside_reads",
@@ -179,6 +185,19 @@ fn knows_exclusive(ctx: &Ctx, area: &Area, page: usize) -> Result<bool> {
     let is_still = pagemap::of(area.page(page), 1)?[0].swap();
     check_eq!(is_still, is_exclusive, "exclusive after a device read");
     Ok(is_exclusive)
+}
+
+fn counted(ctx: &Ctx) -> Result<()> {
+    let area = Area::filled(1, 229)?;
+    let mut data = vec![0; area.size()];
+    let ptr = data.as_mut_ptr() as usize;
+    for is_known in [false, true] {
+        let cmd = ctx.dev.command(abi::READ, area.addr(), ptr, HUGE as u64)?;
+        check_eq!(cmd.cpages, HUGE as u64, "pages read");
+        check_eq!(cmd.faults == 0, is_known, "whether {} is none", cmd.faults);
+        check_eq!(cmd.addr as usize, area.addr(), "the address");
+    }
+    verify_bytes(229, 0, &data)
 }
 
 fn snapshot(ctx: &Ctx) -> Result<()> {

@@ -11,7 +11,7 @@ use crate::{
     check_eq,
     device::Device,
     test::{
-        case::{Case, Ctx, OnC},
+        case::{Case, Ctx, OnC, NEW_ABI},
         check::{all_at, Place, Rss},
     },
 };
@@ -76,6 +76,12 @@ pub const CASES: &[Case] = &[
         "two hundred rounds use no more system memory than one",
         OnC::Passes,
         memory_comes_back,
+    ),
+    Case::new(
+        "whole.small_memory_comes_back",
+        "the same of sixty rounds with small pages",
+        NEW_ABI,
+        small_memory_comes_back,
     ),
 ];
 
@@ -241,13 +247,29 @@ fn memory_comes_back(ctx: &Ctx) -> Result<()> {
         area.word(0, 0);
         Ok(())
     };
-    (0..20).try_for_each(round)?;
+    keeps_memory(200, round)
+}
+
+/// Half of the pages that come back are 60 MiB in the end.
+fn small_memory_comes_back(ctx: &Ctx) -> Result<()> {
+    let area = Area::filled_small(HUGE, 10)?;
+    keeps_memory(60, |_| {
+        let there = ctx.dev.migrate(abi::TO_DEVICE, area.addr(), HUGE)?;
+        let back = ctx.dev.migrate(abi::TO_SYSTEM, area.addr(), HUGE)?;
+        check_eq!(there.small.min(back.small), HUGE as u64, "small pages");
+        Ok(())
+    })
+}
+
+/// Fails if each round loses a quarter of a huge page of system memory or more.
+fn keeps_memory(rounds: usize, round: impl Fn(usize) -> Result<()>) -> Result<()> {
+    (0..20).try_for_each(&round)?;
     let before = crate::proc::available()?;
-    (0..200).try_for_each(round)?;
+    (0..rounds).try_for_each(&round)?;
     let after = crate::proc::available()?;
     let lost = before.saturating_sub(after);
     anyhow::ensure!(
-        lost < 100 * HUGE / 2,
+        lost < rounds * HUGE / 4,
         "{lost} pages of system memory fewer than before"
     );
     Ok(())
