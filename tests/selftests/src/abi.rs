@@ -282,6 +282,7 @@ pub const FLAG_FAIL_ALLOC: u64 = 1;
 /// Values of a snapshot.
 pub const PROT_WRITE: u8 = 0x02;
 pub const PROT_PMD: u8 = 0x04;
+pub const PROT_PUD: u8 = 0x08;
 pub const PROT_KIND: u8 = 0xf0;
 pub const PROT_ERROR: u8 = 0xff;
 pub const PROT_ZERO: u8 = 0x10;

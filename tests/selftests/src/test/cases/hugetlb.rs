@@ -120,6 +120,13 @@ fn untouched(ctx: &Ctx, pages: usize) -> Result<()> {
         write(ctx, &area, 500, at).with_context(is_right)?;
         area.verify_pages(500, at, NR)?;
         check_eq!(area.word(at - 1, 0), 0, "the page before");
+        let size = ctx.dev.snapshot(area.page(at), 1)?[0] & (abi::PROT_PMD | abi::PROT_PUD);
+        let expected = if pages == SMALL {
+            abi::PROT_PMD
+        } else {
+            abi::PROT_PUD
+        };
+        check_eq!(size, expected, "the size in the device's snapshot");
     }
     Ok(())
 }
