@@ -11,12 +11,12 @@
 //! a part of the copy: hence copies that begin with one that was emptied.
 
 use crate::{
+    clock,
     layer::mm::{
         backing::Backing,
         tlb,
         user::UserPages, //
     },
-    migrate,
     uapi::{
         copy,
         CopyTime, //
@@ -59,7 +59,7 @@ pub fn time(arg: &CopyTime) -> Result<u64> {
 type Begin = fn() -> Result<Instant<Monotonic>>;
 
 fn warm() -> Result<Instant<Monotonic>> {
-    Ok(migrate::now())
+    Ok(clock::now())
 }
 
 fn cold() -> Result<Instant<Monotonic>> {
@@ -80,7 +80,7 @@ fn pages(nr: usize, begin: Begin) -> Result<u64> {
     let (from, to) = (Backing::new()?, Backing::new()?);
     let begin = begin()?;
     apart(nr, |first, at, nr| to.fill_from(at, &from, first, nr))?;
-    Ok(migrate::nanos_since(begin))
+    Ok(clock::nanos_since(begin))
 }
 
 fn to_user(ptr: u64, nr: usize, begin: Begin) -> Result<u64> {
@@ -88,7 +88,7 @@ fn to_user(ptr: u64, nr: usize, begin: Begin) -> Result<u64> {
     to.fault_in_writeable(0, nr)?;
     let begin = begin()?;
     apart(nr, |first, at, nr| from.copy_to_user(first, nr, &to, at))?;
-    Ok(migrate::nanos_since(begin))
+    Ok(clock::nanos_since(begin))
 }
 
 fn from_user(ptr: u64, nr: usize, begin: Begin) -> Result<u64> {
@@ -96,5 +96,5 @@ fn from_user(ptr: u64, nr: usize, begin: Begin) -> Result<u64> {
     from.fault_in_readable(0, nr)?;
     let begin = begin()?;
     apart(nr, |first, at, nr| to.copy_from_user(first, nr, &from, at))?;
-    Ok(migrate::nanos_since(begin))
+    Ok(clock::nanos_since(begin))
 }

@@ -15,7 +15,7 @@ use crate::{
         pagemap::{
             OwnerId,
             SpecialPurpose, //
-        },
+        }, //
     },
     ledger::Ledger,
     migrate::{

@@ -7,6 +7,7 @@ use crate::{
         self,
         MmapLock, //
     },
+    clock,
     copies,
     device::Device,
     devmem::Owner,
@@ -14,18 +15,20 @@ use crate::{
         Faults,
         Point, //
     },
-    layer::mm::{
-        lock::{
-            check_killed,
-            task_size, //
+    layer::{
+        mm::{
+            lock::{
+                check_killed,
+                task_size, //
+            },
+            mirror::Mirror,
+            user::UserPages, //
         },
-        mirror::Mirror,
-        user::UserPages, //
+        ratelimit::warn_limited, //
     },
-    layer::ratelimit::warn_limited,
+    ledger::Direction,
     migrate::{
         self,
-        Direction,
         Report, //
     },
     pause::{
@@ -174,9 +177,9 @@ impl File {
         report.tell(arg);
         done?;
         if let Some(user) = user {
-            let begin = migrate::now();
+            let begin = clock::now();
             arg.read_back = access::read_back(self, pages, &user)? as u64;
-            arg.ns_readback = migrate::nanos_since(begin);
+            arg.ns_readback = clock::nanos_since(begin);
         }
         Ok(())
     }

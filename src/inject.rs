@@ -7,7 +7,7 @@
 
 use crate::{
     layer::mm::gate::Gate,
-    migrate::Direction,
+    ledger::Direction,
     pause::{
         Pause,
         Stage, //

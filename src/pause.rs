@@ -9,7 +9,7 @@
 
 use crate::{
     layer::mm::lock::fatal_signal_pending,
-    migrate::Direction, //
+    ledger::Direction, //
 };
 use kernel::{
     current,

@@ -24,6 +24,7 @@
 pub mod layer;
 
 pub mod access;
+pub mod clock;
 pub mod coherent;
 pub mod copies;
 pub mod debugfs;

@@ -37,9 +37,9 @@ use crate::{
         user::UserPages,
         HUGE_PAGES, //
     },
+    ledger::Direction,
     migrate::{
         self,
-        Direction,
         Report, //
     },
     range::Pages,

@@ -26,11 +26,13 @@ use crate::{
         Core,
         Kind, //
     },
-    layer::mm::pagemap::{
-        self,
-        OwnerId, //
-    },
-    layer::ratelimit::warn_limited, //
+    layer::{
+        mm::pagemap::{
+            self,
+            OwnerId, //
+        },
+        ratelimit::warn_limited, //
+    }, //
 };
 use kernel::{
     new_mutex,

@@ -4,23 +4,21 @@
 //! before it took any lock.
 
 use super::{
-    Memory,
-    Owner, //
-};
-use crate::{
-    devmem::chunk::{
+    chunk::{
         Chunk,
         Place, //
     },
-    layer::mm::{
-        backing::Backing,
-        migrate::Source,
-        pagemap::{
-            DeviceFolio,
-            Run, //
-        },
-        Size, //
-    }, //
+    Memory,
+    Owner, //
+};
+use crate::layer::mm::{
+    backing::Backing,
+    migrate::Source,
+    pagemap::{
+        DeviceFolio,
+        Run, //
+    },
+    Size, //
 };
 use core::cell::Cell;
 use kernel::{

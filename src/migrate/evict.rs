@@ -19,8 +19,7 @@ use super::{
         self,
         Attempts,
         Next, //
-    },
-    Direction, //
+    }, //
 };
 use crate::{
     device::{
@@ -44,7 +43,8 @@ use crate::{
         Size,
         HUGE_PAGES, //
     },
-    pause::Stage,
+    ledger::Direction,
+    pause::Stage, //
 };
 use kernel::{
     prelude::*,

@@ -26,8 +26,7 @@ use super::{
         Plan,
         Source, //
     },
-    splitter::Asked,
-    Direction, //
+    splitter::Asked, //
 };
 use crate::{
     device::Core,
@@ -39,29 +38,32 @@ use crate::{
         Faults,
         Point, //
     },
-    layer::mm::{
-        fault::{
-            Fault,
-            FaultError,
-            Shape, //
+    layer::{
+        mm::{
+            fault::{
+                Fault,
+                FaultError,
+                Shape, //
+            },
+            lock::fatal_signal_pending,
+            migrate::{
+                Batch,
+                Collected,
+                Destination,
+                Kind,
+                Outcome, //
+            },
+            system::{
+                Blank,
+                SystemPages, //
+            },
+            Size,
+            HUGE_ORDER, //
         },
-        lock::fatal_signal_pending,
-        migrate::{
-            Batch,
-            Collected,
-            Destination,
-            Kind,
-            Outcome, //
-        },
-        system::{
-            Blank,
-            SystemPages, //
-        },
-        Size,
-        HUGE_ORDER, //
+        ratelimit::warn_limited, //
     },
-    layer::ratelimit::warn_limited,
-    pause::Stage,
+    ledger::Direction,
+    pause::Stage, //
 };
 use core::ops::Range;
 use kernel::{

@@ -2,7 +2,6 @@
 
 //! What a migration tells the ledger, stage by stage. Nothing is looked at while nobody wants it.
 
-use super::Direction;
 use crate::{
     device::Core,
     layer::mm::{
@@ -20,6 +19,7 @@ use crate::{
         }, //
     },
     ledger::{
+        Direction,
         Record,
         Stage, //
     }, //

@@ -30,6 +30,7 @@ use crate::{
         lock::check_killed,
         migrate::Select, //
     },
+    ledger::Direction,
     range::Pages,
     scratch::Scratch,
     uapi, //
@@ -40,56 +41,15 @@ use kernel::{
     sync::{
         aref::ARef,
         Arc, //
-    },
-    time::{
-        Instant,
-        Monotonic, //
     }, //
 };
 
-/// Where pages go, and at whose request.
-/// The numbers are those of `show_dmirror_direction()`.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
-#[repr(u32)]
-pub enum Direction {
-    /// To the device.
-    ToDevice = 0,
-    /// Back, on request.
-    ToSystem = 1,
-    /// Back, by a CPU fault.
-    Fault = 2,
-    /// Back, by eviction.
-    Evict = 3,
-}
-
-impl Direction {
-    /// Its name in tables and traces.
-    pub fn name(self) -> &'static str {
-        match self {
-            Direction::ToDevice => "to-device",
-            Direction::ToSystem => "to-system",
-            Direction::Fault => "fault",
-            Direction::Evict => "evict",
-        }
+fn select(direction: Direction, device: &Device) -> Select {
+    match (direction, device.core().is_private()) {
+        (Direction::ToDevice, _) => Select::System,
+        (_, true) => Select::DevicePrivate,
+        (_, false) => Select::DeviceCoherent,
     }
-
-    fn select(self, device: &Device) -> Select {
-        match (self, device.core().is_private()) {
-            (Direction::ToDevice, _) => Select::System,
-            (_, true) => Select::DevicePrivate,
-            (_, false) => Select::DeviceCoherent,
-        }
-    }
-}
-
-/// A moment.
-pub fn now() -> Instant<Monotonic> {
-    Instant::now()
-}
-
-/// Nanoseconds since.
-pub fn nanos_since(begin: Instant<Monotonic>) -> u64 {
-    begin.elapsed().as_nanos().max(0) as u64
 }
 
 /// Nanoseconds in each phase.

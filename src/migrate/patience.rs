@@ -8,7 +8,7 @@
 //! Before it returns it pauses for at most [`LONGEST_PAUSE_MS`], still with lock and reference: a driver has
 //! no say after `migrate_to_ram()`. This file bounds the repetitions: by folio, since when and how often.
 
-use super::{
+use crate::clock::{
     nanos_since,
     now, //
 };

@@ -11,23 +11,25 @@
 //!
 //! Only for kernels without the fixes: see [`super::policy`].
 
-use super::{
-    nanos_since,
-    now, //
-};
-use crate::layer::{
-    mm::{
-        fault::Fault,
-        lock::MmapReadLock,
-        migrate::{
-            Batch,
-            Kind,
-            Select, //
-        },
-        pagemap::OwnerId,
-        HUGE_SIZE, //
+use crate::{
+    clock::{
+        nanos_since,
+        now, //
     },
-    queue::OwnedQueue, //
+    layer::{
+        mm::{
+            fault::Fault,
+            lock::MmapReadLock,
+            migrate::{
+                Batch,
+                Kind,
+                Select, //
+            },
+            pagemap::OwnerId,
+            HUGE_SIZE, //
+        },
+        queue::OwnedQueue, //
+    }, //
 };
 use kernel::{
     impl_has_work,

@@ -10,18 +10,20 @@ use super::{
         Filler, //
     },
     logbook::Logbook,
-    nanos_since,
-    now,
     policy::{
         self,
         Attempts,
         Next, //
     },
-    Direction,
+    select,
     Report, //
 };
 use crate::{
     access::is_own,
+    clock::{
+        nanos_since,
+        now, //
+    },
     file::File,
     inject::Point,
     layer::mm::{
@@ -42,8 +44,9 @@ use crate::{
         HUGE_ORDER,
         HUGE_SIZE, //
     },
+    ledger::Direction,
     pause::Stage,
-    scratch::Scratch,
+    scratch::Scratch, //
 };
 use core::ops::Range;
 use kernel::{
@@ -274,7 +277,7 @@ impl Window<'_> {
         }
 
         let begin = now();
-        let select = self.direction.select(self.file.device());
+        let select = select(self.direction, self.file.device());
         let mut tries = 0;
         let mut collected = loop {
             match batch.setup(

@@ -19,10 +19,10 @@ use crate::{
         Size,
         HUGE_PAGES, //
     },
+    ledger::Direction,
     migrate::{
         self,
-        policy,
-        Direction, //
+        policy, //
     }, //
 };
 use kernel::prelude::*;

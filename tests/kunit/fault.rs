@@ -13,10 +13,8 @@ use super::{
 use crate::{
     inject::Point,
     layer::mm::HUGE_PAGES,
-    migrate::{
-        policy::CoreSplits,
-        Direction, //
-    }, //
+    ledger::Direction,
+    migrate::policy::CoreSplits, //
 };
 use kernel::{
     page::PAGE_SIZE,

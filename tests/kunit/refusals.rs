@@ -41,8 +41,10 @@ use crate::{
         HUGE_PAGES,
         HUGE_SIZE, //
     },
-    ledger::Ledger,
-    migrate::Direction, //
+    ledger::{
+        Direction,
+        Ledger, //
+    }, //
 };
 use core::ops::Range;
 use kernel::{

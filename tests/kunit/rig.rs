@@ -43,12 +43,14 @@ use crate::{
         HUGE_PAGES,
         HUGE_SIZE, //
     },
-    ledger::Ledger,
+    ledger::{
+        Direction,
+        Ledger, //
+    },
     migrate::{
         self,
         origin::Origin,
         policy::CoreSplits,
-        Direction,
         Report, //
     },
     range::Pages, //

@@ -19,7 +19,7 @@ use crate::{
     ledger::{
         Observe,
         Record, //
-    },
+    }, //
 };
 use kernel::{
     mm::MmWithUser,

@@ -17,12 +17,14 @@
 // By the name that the kernel's crate has.
 extern crate pinned_init as pin_init;
 
+#[path = "../../../src/clock.rs"]
+pub mod clock;
 #[path = "../../../src/coherent.rs"]
 pub mod coherent;
 #[path = "../../../src/inject.rs"]
 pub mod inject;
 pub mod layer;
-#[path = "../../../src/ledger.rs"]
+#[path = "../../../src/ledger/mod.rs"]
 pub mod ledger;
 pub mod migrate;
 #[path = "../../../src/pause.rs"]

@@ -14,7 +14,10 @@ use crate::{
         pagemap::OwnerId,
         system::set_next, //
     },
-    ledger::Ledger,
+    ledger::{
+        Direction,
+        Ledger, //
+    },
     migrate::{
         around::{
             Most,
@@ -27,8 +30,7 @@ use crate::{
         splitter::{
             Asked,
             Splitter, //
-        },
-        Direction, //
+        }, //
     },
     pause::{
         Armed,

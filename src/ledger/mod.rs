@@ -6,13 +6,18 @@
 //! held, exactly. The driver knows at each stage what it holds, says so, and the ledger checks it. A
 //! mismatch is counted and shown; nothing else happens.
 
+mod record;
+
+pub use record::{
+    Direction,
+    Record,
+    Stage, //
+};
+
 use crate::{
-    layer::mm::folio::Counts,
-    migrate::Direction,
     stats::Counter,
     trace, //
 };
-use core::fmt;
 use kernel::{
     new_mutex,
     new_spinlock,
@@ -30,108 +35,6 @@ use kernel::{
 
 /// Records that are kept: a huge page that is split on its way makes about a thousand.
 pub const KEPT: usize = 4096;
-
-/// Where in a migration a folio is. The numbers are those of `show_dmirror_stage()`.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
-#[repr(u32)]
-pub enum Stage {
-    /// The source, after setup.
-    Setup = 0,
-    /// The destination, filled.
-    Filled = 1,
-    /// The source, after pages.
-    PagesSource = 2,
-    /// The destination, after pages.
-    PagesDestination = 3,
-    /// What is mapped after finalize: others may hold it again, so that nothing is exact.
-    Final = 4,
-}
-
-impl Stage {
-    /// Its name in tables and traces.
-    pub fn name(self) -> &'static str {
-        match self {
-            Stage::Setup => "setup",
-            Stage::Filled => "filled",
-            Stage::PagesSource => "pages-src",
-            Stage::PagesDestination => "pages-dst",
-            Stage::Final => "final",
-        }
-    }
-
-    /// Whether the count of references is known there, to the last one.
-    pub fn is_exact(self) -> bool {
-        self != Stage::Final
-    }
-}
-
-/// What was seen of a folio at a stage.
-#[derive(Clone, Copy)]
-pub struct Record {
-    /// Which stage.
-    pub stage: Stage,
-    /// The number of the device.
-    pub device: usize,
-    /// Where to.
-    pub direction: Direction,
-    /// The folio's counts.
-    pub counts: Counts,
-    /// References that are held beyond those that the kernel expects.
-    pub held: i32,
-}
-
-impl Record {
-    /// References beyond those that there should be, as far as that can be known. Below zero are too
-    /// few, which nobody who only looks at the folio can be the cause of.
-    pub fn surplus(&self) -> i32 {
-        match self.stage.is_exact() {
-            true => self.counts.refs - (self.counts.expected + self.held),
-            false => 0,
-        }
-    }
-
-    /// Whether the count is what it should be.
-    pub fn is_right(&self) -> bool {
-        self.surplus() == 0
-    }
-
-    fn for_trace(&self) -> trace::Record {
-        trace::Record {
-            pfn: self.counts.pfn,
-            stage: self.stage as u32,
-            direction: self.direction as u32,
-            device: self.device as u32,
-            order: self.counts.order,
-            refs: self.counts.refs,
-            mapcount: self.counts.mapcount,
-            expected: self.counts.expected,
-            held: self.held,
-        }
-    }
-}
-
-impl fmt::Display for Record {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Counts {
-            pfn,
-            order,
-            refs,
-            mapcount,
-            expected,
-            ..
-        } = self.counts;
-        let (stage, direction) = (self.stage.name(), self.direction.name());
-        let verdict = match self.is_right() {
-            true => "ok",
-            false => "MISMATCH",
-        };
-        write!(
-            f,
-            "{stage} {} {direction} {pfn} {order} {refs} {mapcount} {expected} {} {verdict}",
-            self.device, self.held
-        )
-    }
-}
 
 /// Is told of each record while the ledger is on, in the middle of the migration: for tests.
 #[cfg(CONFIG_KUNIT = "y")]
@@ -279,6 +182,8 @@ impl PinnedDrop for Ledger {
 #[kunit_tests(rust_dmirror_ledger)]
 mod tests {
     use super::*;
+    use crate::layer::mm::folio::Counts;
+    use core::fmt;
     use kernel::time::{
         Instant,
         Monotonic, //
