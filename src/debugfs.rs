@@ -24,13 +24,13 @@ use crate::{
     devmem::Limit,
     inject::Point,
     ledger::Ledger,
-    migrate::policy::CoreSplits,
     pause::{
         Armed,
         Limit as PauseLimit,
         Stage,
         Ways, //
     },
+    policy::plan::CoreSplits,
     ready, //
 };
 use kernel::{

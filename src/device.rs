@@ -18,18 +18,18 @@ use crate::{
         }, //
     },
     ledger::Ledger,
-    migrate::{
-        self,
-        around::Most,
+    migrate,
+    policy::{
+        around::FaultAround,
         patience::Patience,
-        policy::CoreSplits,
-        splitter::Splitter, //
+        plan::CoreSplits, //
     },
     ready::{
         self,
         Ready, //
     },
     scratch::Pool,
+    splitter::Splitter,
     stats::Stats, //
 };
 use kernel::{
@@ -65,7 +65,7 @@ pub enum Kind {
 #[derive(Clone, Copy)]
 pub struct Settings {
     /// How many pages a CPU fault may bring back.
-    pub around: Most,
+    pub around: FaultAround,
     /// How many huge folios of system memory are kept ready.
     pub ready: ready::Most,
     /// Whether the core may split what is zapped meanwhile.
@@ -75,7 +75,7 @@ pub struct Settings {
 impl Settings {
     /// What it is if nobody says.
     pub const DEFAULT: Settings = Settings {
-        around: Most::DEFAULT,
+        around: FaultAround::DEFAULT,
         ready: ready::Most::DEFAULT,
         core_splits: CoreSplits::DEFAULT,
     };
@@ -100,7 +100,7 @@ pub struct Core {
     #[pin]
     pub scratch: Pool,
     /// How many pages a CPU fault may bring back.
-    pub around: Most,
+    pub around: FaultAround,
     /// With what CPU faults are refused.
     #[pin]
     pub patience: Patience,

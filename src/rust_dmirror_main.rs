@@ -35,9 +35,11 @@ pub mod inject;
 pub mod ledger;
 pub mod migrate;
 pub mod pause;
+pub mod policy;
 pub mod range;
 pub mod ready;
 pub mod scratch;
+pub mod splitter;
 pub mod stats;
 pub mod trace;
 pub mod uapi;
@@ -46,17 +48,25 @@ pub mod uapi;
 #[path = "../tests/kunit/mod.rs"]
 mod kunit;
 
-use debugfs::{
-    DeviceFiles,
-    Files, //
+use crate::{
+    debugfs::{
+        DeviceFiles,
+        Files, //
+    },
+    device::{
+        Device,
+        Kind,
+        Settings, //
+    },
+    devmem::Limit,
+    file::File,
+    layer::mm::pagemap::SpecialPurpose,
+    ledger::Ledger,
+    policy::{
+        around::FaultAround,
+        plan::CoreSplits, //
+    }, //
 };
-use device::{
-    Device,
-    Kind,
-    Settings, //
-};
-use devmem::Limit;
-use file::File;
 use kernel::{
     miscdevice::{
         MiscDeviceOptions,
@@ -66,12 +76,6 @@ use kernel::{
     prelude::*,
     str::CStr,
     sync::Arc, //
-};
-use layer::mm::pagemap::SpecialPurpose;
-use ledger::Ledger;
-use migrate::{
-    around::Most,
-    policy::CoreSplits, //
 };
 
 module! {
@@ -219,7 +223,7 @@ impl kernel::Module for Dmirror {
                 Limit::MOST_MIB
             )
         })?;
-        let around = Most::new(module_parameters::fault_around.value())
+        let around = FaultAround::new(module_parameters::fault_around.value())
             .inspect_err(|_| pr_err!("fault_around must be a power of two, up to 512\n"))?;
         let ready = ready::Most::new(module_parameters::huge_ready.value())
             .inspect_err(|_| pr_err!("huge_ready must not be more than 64\n"))?;

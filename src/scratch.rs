@@ -10,7 +10,7 @@ use crate::{
         migrate::Batch,
         mirror::Room, //
     },
-    migrate::fates::Fates, //
+    policy::fates::Fates, //
 };
 use kernel::{
     new_mutex,

@@ -22,10 +22,8 @@ use crate::{
         HUGE_PAGES,
         HUGE_SIZE, //
     },
-    migrate::{
-        self,
-        around::Streams, //
-    }, //
+    migrate,
+    policy::around::Streams, //
 };
 use kernel::{
     new_spinlock,

@@ -6,19 +6,11 @@
 //! tried again a few times, then left and reported.
 
 use super::{
-    fill::{
-        system_folio,
-        Made, //
-    },
+    fill::system_folio,
     logbook::Logbook,
     origin::{
         copy_back,
         Origin, //
-    },
-    policy::{
-        self,
-        Attempts,
-        Next, //
     }, //
 };
 use crate::{
@@ -44,7 +36,15 @@ use crate::{
         HUGE_PAGES, //
     },
     ledger::Direction,
-    pause::Stage, //
+    pause::Stage,
+    policy::{
+        fates::Made,
+        plan::{
+            AttemptResult,
+            Attempts,
+            Next, //
+        }, //
+    }, //
 };
 use kernel::{
     prelude::*,
@@ -102,9 +102,9 @@ pub fn evict(device: &Device, owner: Option<&Arc<Owner>>) -> Result {
             forget_stuck(core);
             return Ok(());
         }
-        let refused = policy::Result {
+        let refused = AttemptResult {
             refused: true,
-            ..policy::Result::default()
+            ..AttemptResult::default()
         };
         match attempts.after(refused) {
             Next::Pause(milliseconds) => fsleep(Delta::from_millis(milliseconds.into())),

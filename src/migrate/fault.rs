@@ -8,7 +8,6 @@
 //! on the device.
 
 use super::{
-    fates::Fate,
     fill::{
         huge_folio,
         system_folio, //
@@ -18,15 +17,7 @@ use super::{
         copy_back,
         copy_to,
         Origin, //
-    },
-    patience::Verdict,
-    policy::{
-        CoreSplits,
-        Path,
-        Plan,
-        Source, //
-    },
-    splitter::Asked, //
+    }, //
 };
 use crate::{
     device::Core,
@@ -63,7 +54,18 @@ use crate::{
         ratelimit::warn_limited, //
     },
     ledger::Direction,
-    pause::Stage, //
+    pause::Stage,
+    policy::{
+        fates::Fate,
+        patience::Verdict,
+        plan::{
+            CoreSplits,
+            Path,
+            Plan,
+            Source, //
+        }, //
+    },
+    splitter::Asked, //
 };
 use core::ops::Range;
 use kernel::{

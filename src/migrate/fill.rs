@@ -4,17 +4,9 @@
 //!
 //! Filling stops at the first destination that cannot be had; what has none stays where it is.
 
-use super::{
-    fates::Fate,
-    origin::{
-        copy_back,
-        Origin, //
-    },
-    policy::{
-        self,
-        Path,
-        Plan, //
-    }, //
+use super::origin::{
+    copy_back,
+    Origin, //
 };
 use crate::{
     device::Core,
@@ -43,6 +35,17 @@ use crate::{
             SystemPages, //
         },
         Size, //
+    },
+    policy::{
+        fates::{
+            Fate,
+            Made, //
+        },
+        plan::{
+            self,
+            Path,
+            Plan, //
+        }, //
     }, //
 };
 use core::ops::Range;
@@ -58,9 +61,6 @@ pub enum Filled {
     /// As far as it could; entries that have no destination have none for this reason.
     Upto(Fate),
 }
-
-/// Why there is no destination: an outcome, not an error.
-pub type Made<T> = core::result::Result<T, Fate>;
 
 /// What filling needs to know.
 pub struct Filler<'a> {
@@ -122,9 +122,9 @@ impl Filler<'_> {
         let nr = collected.len();
         let mut reason = Fate::NoMemory;
         let huge = match collected.kind(0) {
-            Kind::Huge { exclusive: true } => Some(policy::Source::Exclusive),
-            Kind::Huge { exclusive: false } => Some(policy::Source::Shared),
-            Kind::HugeHole => Some(policy::Source::Hole),
+            Kind::Huge { exclusive: true } => Some(plan::Source::Exclusive),
+            Kind::Huge { exclusive: false } => Some(plan::Source::Shared),
+            Kind::HugeHole => Some(plan::Source::Hole),
             _ => None,
         };
         if let Some(kind) = huge {

@@ -5,21 +5,14 @@
 //! Lock order: `mmap_lock`, then folio locks, which are only tried. Memory of the device is made
 //! before any is taken. Nothing sleeps for long with a folio locked but allocations.
 
-pub mod around;
-pub mod behind;
 pub mod evict;
-pub mod fates;
 pub mod fault;
 pub mod fill;
 pub mod logbook;
 pub mod origin;
-pub mod patience;
-pub mod policy;
-pub mod splitter;
 pub mod window;
 
 pub use evict::evict;
-pub use fates::Counts;
 pub use fault::on_fault;
 
 use crate::{
@@ -31,6 +24,7 @@ use crate::{
         migrate::Select, //
     },
     ledger::Direction,
+    policy::fates::FateCounts,
     range::Pages,
     scratch::Scratch,
     uapi, //
@@ -65,7 +59,7 @@ pub struct Times {
 #[derive(Clone, Copy, Default)]
 pub struct Report {
     /// Exact counts.
-    pub counts: Counts,
+    pub counts: FateCounts,
     retries: u64,
     times: Times,
 }

@@ -2,10 +2,6 @@
 
 //! Copies out of the device's memory, to where pages are brought back.
 
-use super::{
-    fates::Fate,
-    fill::Made, //
-};
 use crate::{
     devmem::{
         Chunk,
@@ -27,6 +23,10 @@ use crate::{
             SystemFolio, //
         },
         HUGE_PAGES, //
+    },
+    policy::fates::{
+        Fate,
+        Made, //
     }, //
 };
 use core::ops::Range;

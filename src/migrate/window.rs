@@ -3,18 +3,11 @@
 //! One window of a migration on request: at most a huge page, as many attempts as the policy allows.
 
 use super::{
-    behind::Behind,
-    fates::Fates,
     fill::{
         Filled,
         Filler, //
     },
     logbook::Logbook,
-    policy::{
-        self,
-        Attempts,
-        Next, //
-    },
     select,
     Report, //
 };
@@ -46,6 +39,15 @@ use crate::{
     },
     ledger::Direction,
     pause::Stage,
+    policy::{
+        behind::Behind,
+        fates::Fates,
+        plan::{
+            AttemptResult,
+            Attempts,
+            Next, //
+        }, //
+    },
     scratch::Scratch, //
 };
 use core::ops::Range;
@@ -105,7 +107,7 @@ struct Tried {
 /// What it came to.
 enum What {
     /// An answer.
-    Done(policy::Result),
+    Done(AttemptResult),
     /// Nothing of the VMA may leave.
     Kept,
     /// KSM may have merged pages there, which must be left out.
@@ -177,8 +179,8 @@ impl Window<'_> {
         extra: &mut Option<Extra>,
         fates: &mut Fates,
         report: &mut Report,
-    ) -> Result<policy::Result> {
-        let mut all = policy::Result::default();
+    ) -> Result<AttemptResult> {
+        let mut all = AttemptResult::default();
         let mut at = self.start;
         let mut left = Behind::default();
         let mut is_one = true;
@@ -324,7 +326,7 @@ impl Window<'_> {
         };
         report.times.copy += nanos_since(begin);
 
-        let mut result = policy::Result::default();
+        let mut result = AttemptResult::default();
         let reason = match filled {
             Filled::SplitBefore => {
                 result.split_before = true;

@@ -20,10 +20,8 @@ use crate::{
         HUGE_PAGES, //
     },
     ledger::Direction,
-    migrate::{
-        self,
-        policy, //
-    }, //
+    migrate,
+    policy::plan, //
 };
 use kernel::prelude::*;
 
@@ -114,7 +112,7 @@ fn listed() -> Result<Log> {
 mod tests {
     use super::*;
 
-    const TRIES: usize = policy::PATIENT_RETRIES as usize + 1;
+    const TRIES: usize = plan::PATIENT_RETRIES as usize + 1;
 
     /// All stages of one attempt.
     fn stages(at: impl Fn(&'static str) -> Line) -> [Line; 4] {

@@ -14,7 +14,7 @@ use crate::{
     inject::Point,
     layer::mm::HUGE_PAGES,
     ledger::Direction,
-    migrate::policy::CoreSplits, //
+    policy::plan::CoreSplits, //
 };
 use kernel::{
     page::PAGE_SIZE,

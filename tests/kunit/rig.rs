@@ -50,9 +50,9 @@ use crate::{
     migrate::{
         self,
         origin::Origin,
-        policy::CoreSplits,
         Report, //
     },
+    policy::plan::CoreSplits,
     range::Pages, //
 };
 use core::ops::Range;

@@ -26,13 +26,16 @@ pub mod inject;
 pub mod layer;
 #[path = "../../../src/ledger/mod.rs"]
 pub mod ledger;
-pub mod migrate;
 #[path = "../../../src/pause.rs"]
 pub mod pause;
+#[path = "../../../src/policy/mod.rs"]
+pub mod policy;
 #[path = "../../../src/range.rs"]
 pub mod range;
 #[path = "../../../src/ready.rs"]
 pub mod ready;
+#[path = "../../../src/splitter.rs"]
+pub mod splitter;
 #[path = "../../../src/stats.rs"]
 pub mod stats;
 pub mod trace;

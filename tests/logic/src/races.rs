@@ -18,20 +18,6 @@ use crate::{
         Direction,
         Ledger, //
     },
-    migrate::{
-        around::{
-            Most,
-            Streams, //
-        },
-        patience::{
-            Patience,
-            Verdict, //
-        },
-        splitter::{
-            Asked,
-            Splitter, //
-        }, //
-    },
     pause::{
         Armed,
         Limit,
@@ -39,9 +25,23 @@ use crate::{
         Stage,
         Ways, //
     },
+    policy::{
+        around::{
+            FaultAround,
+            Streams, //
+        },
+        patience::{
+            Patience,
+            Verdict, //
+        }, //
+    },
     ready::{
         Most as ReadyMost,
         Ready, //
+    },
+    splitter::{
+        Asked,
+        Splitter, //
     },
     stats::Counter,
     trace, //
@@ -117,8 +117,9 @@ fn streams_are_never_mixed() {
             let streams = streams.clone();
             move || streams.brought(page, pages)
         };
-        let look =
-            |streams: &Streams| [11, 24, 132].map(|page| streams.pages(page, Most::DEFAULT) as u32);
+        let look = |streams: &Streams| {
+            [11, 24, 132].map(|page| streams.pages(page, FaultAround::DEFAULT) as u32)
+        };
         let (first, second) = (spawn(bring(20, 4)), spawn(bring(100, 32)));
         let seen = look(&streams);
         for (pages, goes_on) in seen.into_iter().zip([2, 8, 64]) {

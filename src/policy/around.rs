@@ -17,15 +17,15 @@ use kernel::{
 
 /// How many pages a fault may bring back: a power of two, up to a huge page.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub struct Most(usize);
+pub struct FaultAround(usize);
 
-impl Most {
+impl FaultAround {
     /// One: no page but the one that is needed.
     #[cfg(CONFIG_KUNIT = "y")]
-    pub const ONE: Most = Most(1);
+    pub const ONE: FaultAround = FaultAround(1);
 
     /// What it is if nobody says.
-    pub const DEFAULT: Most = Most(64);
+    pub const DEFAULT: FaultAround = FaultAround(64);
 
     /// The number.
     pub fn pages(self) -> usize {
@@ -39,7 +39,7 @@ impl Most {
     /// `EINVAL` if it is no power of two, or more than a huge page has.
     pub fn new(pages: u64) -> Result<Self> {
         match usize::try_from(pages) {
-            Ok(pages) if pages.is_power_of_two() && pages <= HUGE_PAGES => Ok(Most(pages)),
+            Ok(pages) if pages.is_power_of_two() && pages <= HUGE_PAGES => Ok(FaultAround(pages)),
             _ => Err(EINVAL),
         }
     }
@@ -70,7 +70,7 @@ impl Streams {
     }
 
     /// How many pages a fault on a page, by its number in the address space, is to bring.
-    pub fn pages(&self, page: usize, most: Most) -> usize {
+    pub fn pages(&self, page: usize, most: FaultAround) -> usize {
         let word = self.word(page).load(Relaxed);
         match word >> PACE_BITS == page {
             true => (2usize << (word % (1 << PACE_BITS))).min(most.pages()),
@@ -90,7 +90,7 @@ impl Streams {
 mod tests {
     use super::*;
 
-    fn fault(streams: &Streams, page: usize, most: Most) -> usize {
+    fn fault(streams: &Streams, page: usize, most: FaultAround) -> usize {
         let pages = streams.pages(page, most);
         streams.brought(page, pages);
         pages
@@ -98,10 +98,10 @@ mod tests {
 
     #[test]
     fn numbers_are_powers_of_two() {
-        assert_eq!(Most::new(1), Ok(Most::ONE));
-        assert_eq!(Most::new(512).map(Most::pages), Ok(512));
+        assert_eq!(FaultAround::new(1), Ok(FaultAround::ONE));
+        assert_eq!(FaultAround::new(512).map(FaultAround::pages), Ok(512));
         for bad in [0, 3, 1024, 1 << 63, u64::MAX] {
-            assert_eq!(Most::new(bad), Err(EINVAL));
+            assert_eq!(FaultAround::new(bad), Err(EINVAL));
         }
     }
 
@@ -110,22 +110,22 @@ mod tests {
         let streams = Streams::default();
         let mut page = 5 * HUGE_PAGES;
         for pages in [1, 2, 4, 8, 16, 32, 64, 64, 64] {
-            assert_eq!(fault(&streams, page, Most::DEFAULT), pages);
+            assert_eq!(fault(&streams, page, FaultAround::DEFAULT), pages);
             page += pages;
         }
         // Somewhere else, and back where it was: both are on their own.
-        assert_eq!(fault(&streams, page + 3, Most::DEFAULT), 1);
-        assert_eq!(fault(&streams, page, Most::DEFAULT), 1);
-        assert_eq!(fault(&streams, page + 1, Most::DEFAULT), 2);
+        assert_eq!(fault(&streams, page + 3, FaultAround::DEFAULT), 1);
+        assert_eq!(fault(&streams, page, FaultAround::DEFAULT), 1);
+        assert_eq!(fault(&streams, page + 1, FaultAround::DEFAULT), 2);
     }
 
     #[test]
     fn less_than_asked_for_slows_down() {
         let streams = Streams::default();
         streams.brought(10, 32);
-        assert_eq!(streams.pages(42, Most::DEFAULT), 64);
+        assert_eq!(streams.pages(42, FaultAround::DEFAULT), 64);
         streams.brought(42, 3);
-        assert_eq!(streams.pages(45, Most::DEFAULT), 4);
+        assert_eq!(streams.pages(45, FaultAround::DEFAULT), 4);
     }
 
     #[test]
@@ -133,7 +133,7 @@ mod tests {
         let streams = Streams::default();
         let mut page = 0x123;
         for _ in 0..20 {
-            assert_eq!(fault(&streams, page, Most::ONE), 1);
+            assert_eq!(fault(&streams, page, FaultAround::ONE), 1);
             page += 1;
         }
     }
@@ -143,7 +143,7 @@ mod tests {
         let streams = Streams::default();
         for at in 0..40 {
             for huge in 1..=STREAMS {
-                let pages = streams.pages(huge * HUGE_PAGES + at, Most::DEFAULT);
+                let pages = streams.pages(huge * HUGE_PAGES + at, FaultAround::DEFAULT);
                 let goes_on = at > 0;
                 assert_eq!(pages, if goes_on { 2 } else { 1 });
                 streams.brought(huge * HUGE_PAGES + at, 1);

@@ -17,7 +17,7 @@
 //! migration, and crashes if a page is zapped while a fault on it splits a large folio that is mapped by PTEs.
 //!
 //! What is refused, because somebody holds a reference, is tried again a few times with a pause, then
-//! left where it is, and reported; how often a CPU fault is, is in `patience.rs`.
+//! left where it is, and reported. `patience.rs` says how often a CPU fault is refused.
 
 use kernel::prelude::*;
 
@@ -42,7 +42,7 @@ impl CoreSplits {
     /// # Errors
     ///
     /// `EINVAL` for any other number.
-    pub fn new(parameter: u64) -> kernel::error::Result<Self> {
+    pub fn new(parameter: u64) -> Result<Self> {
         match parameter {
             0 => Ok(CoreSplits::Avoided),
             1 => Ok(CoreSplits::Allowed),
@@ -103,9 +103,9 @@ impl Plan {
     }
 }
 
-/// What an attempt came to.
+/// The result of an attempt.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
-pub struct Result {
+pub struct AttemptResult {
     /// It was given up to collect again without COMPOUND.
     pub split_before: bool,
     /// A split was refused, or pages that were to be split were not offered.
@@ -168,7 +168,7 @@ impl Attempts {
     }
 
     /// Takes note of an attempt.
-    pub fn after(&mut self, result: Result) -> Next {
+    pub fn after(&mut self, result: AttemptResult) -> Next {
         if result.split_before && self.compound {
             self.compound = false;
             return Next::Again;
@@ -184,11 +184,11 @@ impl Attempts {
     }
 }
 
-#[kunit_tests(rust_dmirror_policy)]
+#[kunit_tests(rust_dmirror_plan)]
 mod tests {
     use super::*;
 
-    const REFUSED: Result = Result {
+    const REFUSED: AttemptResult = AttemptResult {
         split_before: false,
         split_refused: true,
         refused: false,
@@ -240,16 +240,16 @@ mod tests {
     #[test]
     fn success_is_the_end() {
         let mut attempts = Attempts::new(true);
-        assert_eq!(attempts.after(Result::default()), Next::Done);
+        assert_eq!(attempts.after(AttemptResult::default()), Next::Done);
         assert_eq!(attempts.retries(), 0);
     }
 
     #[test]
     fn a_shared_source_is_collected_again_once() {
         let mut attempts = Attempts::new(true);
-        let split_before = Result {
+        let split_before = AttemptResult {
             split_before: true,
-            ..Result::default()
+            ..AttemptResult::default()
         };
         assert!(attempts.compound());
         assert_eq!(attempts.after(split_before), Next::Again);
@@ -284,7 +284,7 @@ mod tests {
     fn a_retry_that_succeeds_is_the_end() {
         let mut attempts = Attempts::new(true);
         assert_eq!(attempts.after(REFUSED), Next::Pause(1));
-        assert_eq!(attempts.after(Result::default()), Next::Done);
+        assert_eq!(attempts.after(AttemptResult::default()), Next::Done);
         assert_eq!(attempts.retries(), 1);
     }
 }

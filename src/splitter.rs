@@ -9,7 +9,7 @@
 //! small folio. A folio that the worker could not split is as one that somebody holds: the fault asks again, for as
 //! long as its patience lasts.
 //!
-//! Only for kernels without the fixes: see [`super::policy`].
+//! Only for kernels without the fixes: see [`crate::policy::plan`].
 
 use crate::{
     clock::{

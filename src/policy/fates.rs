@@ -41,6 +41,9 @@ impl Fate {
     }
 }
 
+/// A destination, or the fate of the page that gets none. To have none is an outcome, not an error.
+pub type Made<T> = core::result::Result<T, Fate>;
+
 /// The pages of a window.
 ///
 /// Mostly, all have one fate, that of their huge page: then it is kept once.
@@ -134,7 +137,7 @@ impl Fates {
     }
 
     /// Adds the pages to the counts.
-    pub fn count(&self, counts: &mut Counts) {
+    pub fn count(&self, counts: &mut FateCounts) {
         let each = if self.all.is_some() { self.nr } else { 1 };
         for (fate, collected) in self.states() {
             counts.collected += if *collected { each as u64 } else { 0 };
@@ -165,7 +168,7 @@ fn next(before: Fate, outcome: Outcome, reason: Fate, splitting: bool) -> Fate {
 
 /// Exact counts, in pages.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
-pub struct Counts {
+pub struct FateCounts {
     /// Offered by setup.
     pub collected: u64,
     /// See [`Fate::Whole`].
@@ -182,7 +185,7 @@ pub struct Counts {
     pub empty: u64,
 }
 
-impl Counts {
+impl FateCounts {
     fn of(&mut self, fate: Fate) -> &mut u64 {
         match fate {
             Fate::Whole => &mut self.whole,
@@ -227,8 +230,8 @@ mod tests {
         Ok(fates)
     }
 
-    fn counted(fates: &Fates) -> Counts {
-        let mut counts = Counts::default();
+    fn counted(fates: &Fates) -> FateCounts {
+        let mut counts = FateCounts::default();
         fates.count(&mut counts);
         counts
     }
@@ -295,7 +298,7 @@ mod tests {
         assert_eq!(counts.collected, 6);
         assert!(fates.stays(0) && !fates.stays(3) && !fates.stays(7));
         fates.truncate(0);
-        assert_eq!(counted(&fates), Counts::default());
+        assert_eq!(counted(&fates), FateCounts::default());
         Ok(())
     }
 }

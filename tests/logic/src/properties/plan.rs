@@ -1,18 +1,18 @@
 // SPDX-License-Identifier: GPL-2.0
 
-//! `src/migrate/policy.rs`: its table, row by row, and attempts as they are told of in words.
+//! `src/policy/plan.rs`: its table, row by row, and attempts as they are told of in words.
 
 use super::{
     edgy,
     seeds_in, //
 };
-use crate::migrate::policy::{
+use crate::policy::plan::{
+    AttemptResult,
     Attempts,
     CoreSplits,
     Next,
     Path,
     Plan,
-    Result,
     Source, //
 };
 use kernel::prelude::EINVAL;
@@ -43,8 +43,8 @@ fn the_plan_is_that_of_the_table() {
     }
 }
 
-fn results() -> impl Strategy<Value = Result> {
-    any::<(bool, bool, bool)>().prop_map(|(split_before, split_refused, refused)| Result {
+fn results() -> impl Strategy<Value = AttemptResult> {
+    any::<(bool, bool, bool)>().prop_map(|(split_before, split_refused, refused)| AttemptResult {
         split_before,
         split_refused,
         refused,
@@ -52,7 +52,7 @@ fn results() -> impl Strategy<Value = Result> {
 }
 
 proptest! {
-    #![proptest_config(seeds_in!("policy"))]
+    #![proptest_config(seeds_in!("plan"))]
 
     /// The pauses double from a millisecond on; one attempt more is for collecting again.
     #[test]
