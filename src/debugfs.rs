@@ -31,7 +31,7 @@ use crate::{
         Ways, //
     },
     policy::plan::CoreSplits,
-    ready, //
+    spare::ready::MaxReady, //
 };
 use kernel::{
     debugfs::{
@@ -181,10 +181,10 @@ impl Writer for HugeReady {
 impl Reader for HugeReady {
     fn read_from_slice(&self, reader: &mut UserSliceReader) -> Result {
         let most = words(reader, &mut [0; LONGEST])?.trim().parse();
-        let most = ready::Most::new(most.map_err(|_| EINVAL)?)?;
+        let most = MaxReady::new(most.map_err(|_| EINVAL)?)?;
         let core = self.0.core();
         // Coherent devices have no use for any.
-        if !core.is_private() && most != ready::Most::NONE {
+        if !core.is_private() && most != MaxReady::NONE {
             return Err(EINVAL);
         }
         core.ready.set_most(most);

@@ -5,10 +5,7 @@
 //! [`Core`] is what pages of the device refer to; [`Device`] is what open files refer to.
 
 use crate::{
-    devmem::{
-        DeviceMemory,
-        Reserve, //
-    },
+    devmem::DeviceMemory,
     inject::Points,
     layer::mm::{
         folio::Counts,
@@ -24,11 +21,14 @@ use crate::{
         patience::Patience,
         plan::CoreSplits, //
     },
-    ready::{
-        self,
-        Ready, //
-    },
     scratch::Pool,
+    spare::{
+        ready::{
+            MaxReady,
+            Ready, //
+        },
+        reserve::Reserve, //
+    },
     splitter::Splitter,
     stats::Stats, //
 };
@@ -67,7 +67,7 @@ pub struct Settings {
     /// How many pages a CPU fault may bring back.
     pub around: FaultAround,
     /// How many huge folios of system memory are kept ready.
-    pub ready: ready::Most,
+    pub ready: MaxReady,
     /// Whether the core may split what is zapped meanwhile.
     pub core_splits: CoreSplits,
 }
@@ -76,7 +76,7 @@ impl Settings {
     /// What it is if nobody says.
     pub const DEFAULT: Settings = Settings {
         around: FaultAround::DEFAULT,
-        ready: ready::Most::DEFAULT,
+        ready: MaxReady::DEFAULT,
         core_splits: CoreSplits::DEFAULT,
     };
 }
@@ -171,7 +171,7 @@ impl Device {
         // Coherent devices have no huge folios.
         let ready = Ready::new(match kind {
             Kind::Private => settings.ready,
-            Kind::Coherent(_) => ready::Most::NONE,
+            Kind::Coherent(_) => MaxReady::NONE,
         })?;
         let splitter = Splitter::new()?;
         let core = Arc::pin_init(

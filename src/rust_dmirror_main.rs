@@ -37,8 +37,8 @@ pub mod migrate;
 pub mod pause;
 pub mod policy;
 pub mod range;
-pub mod ready;
 pub mod scratch;
+pub mod spare;
 pub mod splitter;
 pub mod stats;
 pub mod trace;
@@ -65,7 +65,8 @@ use crate::{
     policy::{
         around::FaultAround,
         plan::CoreSplits, //
-    }, //
+    },
+    spare::ready::MaxReady, //
 };
 use kernel::{
     miscdevice::{
@@ -225,7 +226,7 @@ impl kernel::Module for Dmirror {
         })?;
         let around = FaultAround::new(module_parameters::fault_around.value())
             .inspect_err(|_| pr_err!("fault_around must be a power of two, up to 512\n"))?;
-        let ready = ready::Most::new(module_parameters::huge_ready.value())
+        let ready = MaxReady::new(module_parameters::huge_ready.value())
             .inspect_err(|_| pr_err!("huge_ready must not be more than 64\n"))?;
         let core_splits = CoreSplits::new(module_parameters::core_splits.value())
             .inspect_err(|_| pr_err!("core_splits must be 0, 1 or 2\n"))?;

@@ -7,7 +7,6 @@
 //! chunk goes, which waits for its last page.
 
 pub mod chunk;
-pub mod reserve;
 pub mod supply;
 
 pub use chunk::{
@@ -15,7 +14,6 @@ pub use chunk::{
     Memory,
     Owner, //
 };
-pub use reserve::Reserve;
 pub use supply::{
     Supply,
     Taker, //

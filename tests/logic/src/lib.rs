@@ -32,8 +32,8 @@ pub mod pause;
 pub mod policy;
 #[path = "../../../src/range.rs"]
 pub mod range;
-#[path = "../../../src/ready.rs"]
-pub mod ready;
+#[path = "../../../src/spare/mod.rs"]
+pub mod spare;
 #[path = "../../../src/splitter.rs"]
 pub mod splitter;
 #[path = "../../../src/stats.rs"]

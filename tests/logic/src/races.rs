@@ -35,8 +35,8 @@ use crate::{
             Verdict, //
         }, //
     },
-    ready::{
-        Most as ReadyMost,
+    spare::ready::{
+        MaxReady,
         Ready, //
     },
     splitter::{
@@ -372,17 +372,17 @@ fn what_was_asked_for_is_known() {
 fn a_limit_holds_when_it_is_set() {
     model(|| {
         set_next([true; 9]);
-        let ready = Arc::new(Ready::new(ReadyMost::new(2).unwrap()).unwrap(), GFP_KERNEL).unwrap();
+        let ready = Arc::new(Ready::new(MaxReady::new(2).unwrap()).unwrap(), GFP_KERNEL).unwrap();
         assert_eq!((ready.count(), ready.most().get()), (0, 2));
         let (taken, limited) = (ready.clone(), ready.clone());
         both(
             move || drop(taken.take(Beneficiary(&true))),
             move || {
-                limited.set_most(ReadyMost::new(1).unwrap());
+                limited.set_most(MaxReady::new(1).unwrap());
                 assert!(limited.count() <= 1);
             },
         );
-        ready.set_most(ReadyMost::NONE);
+        ready.set_most(MaxReady::NONE);
         assert_eq!(ready.count(), 0);
     });
 }

@@ -293,6 +293,7 @@ pub mod system {
     #[allow(missing_docs)]
     pub enum Effort {
         AtHand,
+        Compact,
     }
 
     /// A huge folio that nobody has used.

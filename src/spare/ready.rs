@@ -44,16 +44,16 @@ use kernel::{
     }, //
 };
 
-/// How many are kept ready at most.
+/// The most folios that a device keeps ready.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub struct Most(usize);
+pub struct MaxReady(usize);
 
-impl Most {
+impl MaxReady {
     /// None are kept.
-    pub const NONE: Most = Most(0);
+    pub const NONE: MaxReady = MaxReady(0);
 
-    /// What it is if nobody says.
-    pub const DEFAULT: Most = Most(4);
+    /// Default.
+    pub const DEFAULT: MaxReady = MaxReady(4);
 
     const LARGEST: usize = 64;
 
@@ -64,7 +64,7 @@ impl Most {
     /// `EINVAL` if it is too large.
     pub fn new(most: u64) -> Result<Self> {
         match usize::try_from(most) {
-            Ok(most) if most <= Self::LARGEST => Ok(Most(most)),
+            Ok(most) if most <= Self::LARGEST => Ok(MaxReady(most)),
             _ => Err(EINVAL),
         }
     }
@@ -91,8 +91,8 @@ impl_has_work! {
 }
 
 impl Shelf {
-    fn new(most: Most) -> Result<Arc<Self>> {
-        let folios = KVec::with_capacity(Most::LARGEST, GFP_KERNEL)?;
+    fn new(most: MaxReady) -> Result<Arc<Self>> {
+        let folios = KVec::with_capacity(MaxReady::LARGEST, GFP_KERNEL)?;
         Arc::pin_init(
             pin_init!(Shelf {
                 most: Atomic::new(most.0),
@@ -117,7 +117,7 @@ impl Shelf {
             let Ok(folio) = Blank::to_keep(Effort::AtHand) else {
                 return;
             };
-            // Room is never short by the bounds of `Most`; what does not fit is freed, after the lock.
+            // Room is never short by the bounds of `MaxReady`; what does not fit is freed, after the lock.
             let _refused = self.folios.lock().push_within_capacity(folio);
         }
     }
@@ -172,7 +172,7 @@ pub struct Ready {
 
 impl Ready {
     /// None yet: the first are made when one is wanted.
-    pub fn new(most: Most) -> Result<Self> {
+    pub fn new(most: MaxReady) -> Result<Self> {
         Ok(Ready {
             queue: OwnedQueue::new(c"rust_dmirror")?,
             shrinker: Shrinker::new(c"rust_dmirror", Shelf::new(most)?)?,
@@ -201,12 +201,12 @@ impl Ready {
     }
 
     /// How many there may be.
-    pub fn most(&self) -> Most {
-        Most(self.shelf().most())
+    pub fn most(&self) -> MaxReady {
+        MaxReady(self.shelf().most())
     }
 
     /// Changes that. Sleeps: when it returns, there are not more.
-    pub fn set_most(&self, most: Most) {
+    pub fn set_most(&self, most: MaxReady) {
         let shelf = self.shelf();
         shelf.most.store(most.0, Relaxed);
         self.queue.flush();
@@ -220,15 +220,15 @@ mod tests {
 
     #[test]
     fn numbers_have_a_limit() {
-        assert_eq!(Most::new(0), Ok(Most::NONE));
-        assert_eq!(Most::new(64).map(Most::get), Ok(64));
-        assert_eq!(Most::new(65), Err(EINVAL));
-        assert_eq!(Most::new(u64::MAX), Err(EINVAL));
+        assert_eq!(MaxReady::new(0), Ok(MaxReady::NONE));
+        assert_eq!(MaxReady::new(64).map(MaxReady::get), Ok(64));
+        assert_eq!(MaxReady::new(65), Err(EINVAL));
+        assert_eq!(MaxReady::new(u64::MAX), Err(EINVAL));
     }
 
     /// Two of them, if they are at hand, which nobody promises.
     fn two() -> Result<Option<Arc<Shelf>>> {
-        let shelf = Shelf::new(Most::new(2)?)?;
+        let shelf = Shelf::new(MaxReady::new(2)?)?;
         assert_eq!(shelf.len(), 0);
         shelf.fill();
         assert!(shelf.len() <= 2);
@@ -268,13 +268,13 @@ mod tests {
 
     #[test]
     fn less_are_wanted_at_once() -> Result {
-        let ready = Ready::new(Most::new(3)?)?;
+        let ready = Ready::new(MaxReady::new(3)?)?;
         ready.shelf().fill();
         assert!(ready.count() <= 3);
-        ready.set_most(Most::new(1)?);
+        ready.set_most(MaxReady::new(1)?);
         assert!(ready.count() <= 1);
-        assert_eq!(ready.most(), Most(1));
-        ready.set_most(Most::NONE);
+        assert_eq!(ready.most(), MaxReady(1));
+        ready.set_most(MaxReady::NONE);
         ready.shelf().fill();
         assert_eq!(ready.count(), 0);
         Ok(())

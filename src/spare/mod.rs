@@ -1,0 +1,8 @@
+// SPDX-License-Identifier: GPL-2.0
+
+//! Huge folios of system memory that are allocated before they are needed.
+//!
+//! [`reserve`] holds one for eviction, [`ready`] a few for what comes back while a process waits.
+
+pub mod ready;
+pub mod reserve;
