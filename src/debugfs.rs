@@ -20,8 +20,10 @@
 //!   what is armed, how often it was reached, and how many wait there now.
 
 use crate::{
-    device::Device,
-    devmem::Limit,
+    device::{
+        memory::Limit,
+        Device, //
+    },
     inject::Point,
     ledger::Ledger,
     pause::{
@@ -115,9 +117,9 @@ impl Writer for Counters {
     fn write(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let (chunks, used, total) = self.0.memory.usage();
         writeln!(f, "chunks {chunks}\npages_used {used}\npages_total {total}")?;
-        writeln!(f, "huge_ready {}", self.0.core().ready.count())?;
-        writeln!(f, "split_by_worker {}", self.0.core().splitter.done())?;
-        let stats = &self.0.core().stats;
+        writeln!(f, "huge_ready {}", self.0.state().ready.count())?;
+        writeln!(f, "split_by_worker {}", self.0.state().splitter.done())?;
+        let stats = &self.0.state().stats;
         for (name, counter) in [
             ("to_device", &stats.to_device),
             ("to_system", &stats.to_system),
@@ -139,7 +141,7 @@ pub struct Stuck(Arc<Device>);
 impl Writer for Stuck {
     fn write(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         writeln!(f, "pfn order refs mapcount expected")?;
-        for folio in self.0.core().stuck.lock().iter() {
+        for folio in self.0.state().stuck.lock().iter() {
             writeln!(
                 f,
                 "{} {} {} {} {}",
@@ -174,7 +176,7 @@ pub struct HugeReady(Arc<Device>);
 
 impl Writer for HugeReady {
     fn write(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        writeln!(f, "{}", self.0.core().ready.most().get())
+        writeln!(f, "{}", self.0.state().ready.most().get())
     }
 }
 
@@ -182,12 +184,12 @@ impl Reader for HugeReady {
     fn read_from_slice(&self, reader: &mut UserSliceReader) -> Result {
         let most = words(reader, &mut [0; LONGEST])?.trim().parse();
         let most = MaxReady::new(most.map_err(|_| EINVAL)?)?;
-        let core = self.0.core();
+        let state = self.0.state();
         // Coherent devices have no use for any.
-        if !core.is_private() && most != MaxReady::NONE {
+        if !state.is_private() && most != MaxReady::NONE {
             return Err(EINVAL);
         }
-        core.ready.set_most(most);
+        state.ready.set_most(most);
         Ok(())
     }
 }
@@ -197,7 +199,7 @@ pub struct Splits(Arc<Device>);
 
 impl Writer for Splits {
     fn write(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let may = self.0.core().core_splits() == CoreSplits::Allowed;
+        let may = self.0.state().core_splits() == CoreSplits::Allowed;
         writeln!(f, "{}", u8::from(may))
     }
 }
@@ -209,7 +211,7 @@ impl Reader for Splits {
             "1" => CoreSplits::Allowed,
             _ => return Err(EINVAL),
         };
-        self.0.core().set_core_splits(splits);
+        self.0.state().set_core_splits(splits);
         Ok(())
     }
 }
@@ -220,7 +222,7 @@ pub struct Failures(Arc<Device>);
 impl Writer for Failures {
     fn write(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         for point in Point::ALL {
-            let state = self.0.core().inject.state(point);
+            let state = self.0.state().inject.state(point);
             writeln!(
                 f,
                 "{} skip {} times {} hits {}",
@@ -247,10 +249,13 @@ impl Reader for Failures {
         };
         let (skip, times, rest) = (number()?, number()?, number()?);
         match (name, skip, times, rest) {
-            ("clear", None, None, None) => self.0.core().inject.clear(),
+            ("clear", None, None, None) => self.0.state().inject.clear(),
             (name, Some(skip), Some(times), None) => {
                 let point = Point::ALL.iter().find(|point| point.name() == name);
-                self.0.core().inject.arm(*point.ok_or(EINVAL)?, skip, times);
+                self.0
+                    .state()
+                    .inject
+                    .arm(*point.ok_or(EINVAL)?, skip, times);
             }
             _ => return Err(EINVAL),
         }
@@ -263,7 +268,7 @@ pub struct Stops(Arc<Device>);
 
 impl Writer for Stops {
     fn write(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let status = self.0.core().inject.pause.status();
+        let status = self.0.state().inject.pause.status();
         match status.armed {
             None => writeln!(f, "armed none")?,
             Some(armed) => writeln!(
@@ -281,7 +286,7 @@ impl Writer for Stops {
 
 impl Reader for Stops {
     fn read_from_slice(&self, reader: &mut UserSliceReader) -> Result {
-        let pause = &self.0.core().inject.pause;
+        let pause = &self.0.state().inject.pause;
         let mut buffer = [0; LONGEST];
         let mut words = words(reader, &mut buffer)?.split_whitespace();
         let mut next = || words.next();

@@ -9,8 +9,10 @@ use crate::{
     },
     clock,
     copies,
-    device::Device,
-    devmem::Owner,
+    device::{
+        owner::Owner,
+        Device, //
+    },
     inject::{
         Faults,
         Point, //
@@ -83,8 +85,8 @@ pub struct File {
 impl File {
     /// Mirrors an address space for a device.
     pub fn new(device: Arc<Device>, mm: &MmWithUser) -> Result<Pin<KBox<Self>>> {
-        let id = device.core().owner();
-        device.core().reserve.fill();
+        let id = device.state().pgmap_owner();
+        device.state().reserve.fill();
         KBox::try_pin_init(
             try_pin_init!(File {
                 owner: Owner::new()?,
@@ -117,7 +119,7 @@ impl File {
 
     /// What is to fail.
     pub fn faults(&self) -> Faults<'_> {
-        Faults::new(Some(&self.owner.inject), &self.device.core().inject)
+        Faults::new(Some(&self.owner.inject), &self.device.state().inject)
     }
 
     fn pages(&self, addr: u64, npages: u64) -> Result<Pages> {
@@ -129,7 +131,7 @@ impl File {
         // These two have no range.
         match number {
             uapi::FLAGS => return self.owner.inject.set_flags(cmd.npages),
-            uapi::RELEASE => return self.device.release(),
+            uapi::RELEASE => return migrate::release(&self.device),
             _ => {}
         }
         let pages = self.pages(cmd.addr, cmd.npages)?;
@@ -242,14 +244,14 @@ impl File {
     fn stats(&self, arg: &mut uapi::Stats) -> Result {
         check(arg.version, &arg.reserved)?;
         let (chunks, used, total) = self.device.memory.usage();
-        let stats = &self.device.core().stats;
-        let (checks, mismatches) = self.device.core().ledger.totals();
+        let stats = &self.device.state().stats;
+        let (checks, mismatches) = self.device.state().ledger.totals();
         *arg = uapi::Stats {
             version: uapi::VERSION,
             chunks: chunks as u32,
             pages_total: total as u64,
             pages_used: used as u64,
-            pages_mine: migrate::owned(&self.device, &self.owner)? as u64,
+            pages_mine: self.device.memory.owned_by(&self.owner)? as u64,
             to_device: stats.to_device.get(),
             to_system: stats.to_system.get(),
             faulted: stats.faulted.get(),
@@ -340,7 +342,7 @@ impl PinnedDrop for File {
         if let Err(error) = migrate::evict(&self.device, Some(&self.owner)) {
             warn_limited!(
                 "hmm_dmirror{}: pages stay on the device after close: {:?}\n",
-                self.device.core().id(),
+                self.device.state().id(),
                 error
             );
         }

@@ -29,7 +29,6 @@ pub mod coherent;
 pub mod copies;
 pub mod debugfs;
 pub mod device;
-pub mod devmem;
 pub mod file;
 pub mod inject;
 pub mod ledger;
@@ -54,11 +53,13 @@ use crate::{
         Files, //
     },
     device::{
-        Device,
-        Kind,
-        Settings, //
+        memory::Limit,
+        state::{
+            MemoryType,
+            Settings, //
+        },
+        Device, //
     },
-    devmem::Limit,
     file::File,
     layer::mm::pagemap::SpecialPurpose,
     ledger::Ledger,
@@ -172,16 +173,16 @@ fn find(name: &CStr) -> Option<Arc<Device>> {
 }
 
 impl Dmirror {
-    fn add(&mut self, kind: Kind) -> Result {
+    fn add(&mut self, memory_type: MemoryType) -> Result {
         let id = self.nodes.len();
         let name = *NAMES.get(id).ok_or(ENODEV)?;
         self.nodes.reserve(1, GFP_KERNEL)?;
-        let device = Device::new(id, kind, self.settings, self.ledger.clone())?;
+        let device = Device::new(id, memory_type, self.settings, self.ledger.clone())?;
         device.memory.set_limit(self.limit);
-        if let Kind::Coherent(range) = kind {
+        if let MemoryType::Coherent(range) = memory_type {
             // What is wrong with it is to be heard by who gave the address, not by who opens the node.
-            let core = device.core();
-            device.memory.try_make_room(core).inspect_err(|error| {
+            let state = device.state();
+            device.memory.try_make_room(state).inspect_err(|error| {
                 pr_err!(
                     "special purpose memory {:#x}-{:#x}: {}\n",
                     range.start(),
@@ -242,14 +243,14 @@ impl kernel::Module for Dmirror {
                 core_splits,
             },
         };
-        this.add(Kind::Private)?;
-        this.add(Kind::Private)?;
+        this.add(MemoryType::Private)?;
+        this.add(MemoryType::Private)?;
         if spans.is_some() {
             for start in SPM_ADDRS {
                 let size = &module_parameters::spm_size_mib;
                 // SAFETY: Their defaults are 0, and their descriptions say what else must be true.
                 let range = unsafe { SpecialPurpose::by_parameters(start, size) }?;
-                this.add(Kind::Coherent(range))?;
+                this.add(MemoryType::Coherent(range))?;
             }
         }
         pr_info!("{} devices; for testing only\n", this.nodes.len());
@@ -267,7 +268,7 @@ impl Drop for Dmirror {
                 device,
             } = node;
             drop((_files, _node));
-            device.shut_down();
+            migrate::shut_down(&device);
         }
     }
 }

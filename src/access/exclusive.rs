@@ -58,7 +58,7 @@ pub fn exclusive(file: &File, pages: Pages, to: &UserPages, cmd: &mut uapi::Comm
 /// Makes pages exclusive to the device, up to the first that cannot be.
 fn make(file: &File, range: Range<usize>) -> Result {
     let mm = file.mm()?;
-    file.device().core().scratch.with(|scratch| {
+    file.device().state().scratch.with(|scratch| {
         range.step_by(PAGE_SIZE).try_for_each(|address| {
             file.mirror()
                 .make_exclusive(&mut scratch.room, &mm, address)

@@ -2,8 +2,8 @@
 
 //! What is mapped where, for user space to see: nothing is faulted in, and nothing copied.
 
-use super::is_own;
 use crate::{
+    device::chunk::is_own,
     file::File,
     layer::mm::{
         hmm::Want,
@@ -65,8 +65,8 @@ pub fn snapshot(file: &File, pages: Pages, ptr: u64, cmd: &mut uapi::Command) ->
     let ptr = usize::try_from(ptr).map_err(|_| EFAULT)?;
     let mut to = UserSlice::new(UserPtr::from_addr(ptr), pages.count()).writer();
     let mut bytes = [0u8; HUGE_PAGES];
-    let owner = file.device().core().owner();
-    file.device().core().scratch.with(|scratch| {
+    let owner = file.device().state().pgmap_owner();
+    file.device().state().scratch.with(|scratch| {
         for window in pages.windows(0) {
             check_killed()?;
             let nr = window.len() >> PAGE_SHIFT;
@@ -104,7 +104,7 @@ pub fn page(file: &File, page: Pages, arg: &mut uapi::Page) -> Result {
                 return;
             };
             let counts = page.counts();
-            arg.place = match (is_own(file.device(), &page), page.is_zero()) {
+            arg.place = match (is_own(file.device().state(), &page), page.is_zero()) {
                 (true, _) => place::DEVICE,
                 (_, true) => place::ZERO,
                 _ => place::SYSTEM,

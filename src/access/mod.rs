@@ -19,8 +19,10 @@ pub use look::{
 };
 
 use crate::{
-    device::Device,
-    devmem::Chunk,
+    device::chunk::{
+        is_own,
+        Chunk, //
+    },
     file::File,
     layer::mm::{
         hmm::Want,
@@ -71,17 +73,10 @@ impl Tries {
     }
 }
 
-/// Whether pages are memory of this device.
-pub fn is_own(device: &Device, pages: &Mapped<'_>) -> bool {
-    pages
-        .device::<Chunk>()
-        .is_some_and(|(memory, _)| core::ptr::eq(&**memory.data().core(), &**device.core()))
-}
-
 fn copy_to_user(run: &Mapped<'_>, to: &UserPages, at: usize) -> Result {
     match run.device::<Chunk>() {
-        Some((memory, offset)) if memory.data().core().is_private() => {
-            memory.data().copy_to_user(offset, run.pages(), to, at)
+        Some((chunk, offset)) if chunk.data().state().is_private() => {
+            chunk.data().copy_to_user(offset, run.pages(), to, at)
         }
         _ => run.copy_to_user(to, at),
     }
@@ -89,8 +84,8 @@ fn copy_to_user(run: &Mapped<'_>, to: &UserPages, at: usize) -> Result {
 
 fn copy_from_user(run: &Mapped<'_>, from: &UserPages, at: usize) -> Result {
     match run.device::<Chunk>() {
-        Some((memory, offset)) if memory.data().core().is_private() => {
-            let copied = memory.data().copy_from_user(offset, run.pages(), from, at);
+        Some((chunk, offset)) if chunk.data().state().is_private() => {
+            let copied = chunk.data().copy_from_user(offset, run.pages(), from, at);
             // Also if that failed: a part may have been written.
             run.mark_dirty();
             copied
@@ -169,7 +164,7 @@ pub enum MmapLock {
 /// Faults pages in, as a device would. Does not touch pages that the process has not, beyond that.
 fn fault_in(file: &File, pages: Pages, at: usize, want: Want, lock: MmapLock) -> Result {
     let mut windows = pages.windows(pages.start() + (at << PAGE_SHIFT));
-    file.device().core().scratch.with(|scratch| {
+    file.device().state().scratch.with(|scratch| {
         let room = &mut scratch.room;
         windows.try_for_each(|window| {
             let mirror = file.mirror();
@@ -280,7 +275,7 @@ fn unshare(file: &File, address: usize) -> Result {
 /// Copies the pages of the range that are on the device to user space, up to the first that is not.
 /// Gives their number.
 pub fn read_back(file: &File, pages: Pages, to: &UserPages) -> Result<usize> {
-    let is_wanted = |run: &Mapped<'_>| is_own(file.device(), run);
+    let is_wanted = |run: &Mapped<'_>| is_own(file.device().state(), run);
     let (mut at, mut tries) = (0, Tries::default());
     while at < pages.count() {
         check_killed()?;
@@ -312,10 +307,12 @@ fn find_own(file: &File, pages: Pages, at: usize) -> Result<bool> {
         let page = (address - window.start) >> PAGE_SHIFT;
         let look = |at: usize, nr: usize, seen: Seen<'_>| {
             if (at..at + nr).contains(&page) {
-                is_there = seen.page().is_some_and(|page| is_own(file.device(), &page));
+                is_there = seen
+                    .page()
+                    .is_some_and(|page| is_own(file.device().state(), &page));
             }
         };
-        let scratch = &file.device().core().scratch;
+        let scratch = &file.device().state().scratch;
         scratch.with(|scratch| {
             file.mirror()
                 .fill(&mut scratch.room, window, Want::Look, look)

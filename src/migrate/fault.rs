@@ -20,10 +20,13 @@ use super::{
     }, //
 };
 use crate::{
-    device::Core,
-    devmem::{
-        Memory,
-        Owner, //
+    device::{
+        chunk::{
+            Chunk,
+            ChunkPagemap, //
+        },
+        owner::Owner,
+        state::State, //
     },
     inject::{
         Faults,
@@ -44,6 +47,7 @@ use crate::{
                 Kind,
                 Outcome, //
             },
+            pagemap::Driver,
             system::{
                 Blank,
                 SystemPages, //
@@ -71,6 +75,7 @@ use core::ops::Range;
 use kernel::{
     page::PAGE_SHIFT,
     prelude::*,
+    str::CStr,
     time::{
         delay::fsleep,
         Delta, //
@@ -98,111 +103,129 @@ enum Filled {
     Nothing,
 }
 
-/// Handles a fault.
-pub fn on_fault(memory: &Memory, fault: &Fault<'_>) -> core::result::Result<(), FaultError> {
-    let core = memory.data().core();
-    let before = fault.shape();
-    if before.order > 0 && is_split_elsewhere(core, fault, before) {
-        return split_elsewhere(core, fault, before);
+impl Driver for Chunk {
+    const NAME: &'static CStr = c"hmm_dmirror";
+
+    type Owner = Owner;
+
+    fn migrate_to_ram(
+        chunk: &ChunkPagemap,
+        fault: &Fault<'_>,
+    ) -> core::result::Result<(), FaultError> {
+        on_fault(chunk, fault)
     }
-    let owner = memory.owner_of(fault);
+}
+
+/// Handles a fault.
+pub fn on_fault(chunk: &ChunkPagemap, fault: &Fault<'_>) -> core::result::Result<(), FaultError> {
+    let state = chunk.data().state();
+    let before = fault.shape();
+    if before.order > 0 && is_split_elsewhere(state, fault, before) {
+        return split_elsewhere(state, fault, before);
+    }
+    let owner = chunk.owner_of(fault);
     // Most faults are of single pages, and there may be many.
     let first = fault.range().start >> PAGE_SHIFT;
-    let most = owner.map_or(1, |owner| owner.streams.pages(first, core.around));
+    let most = owner.map_or(1, |owner| owner.streams.pages(first, state.around));
     let range = match most {
         // Mostly.
         1 => fault.range(),
-        _ => fault.around(memory, most),
+        _ => fault.around(chunk, most),
     };
     let done = match range.len() >> PAGE_SHIFT {
-        1 => alone(memory, fault, owner, range),
-        _ => together(memory, fault, owner, range),
+        1 => alone(chunk, fault, owner, range),
+        _ => together(chunk, fault, owner, range),
     };
     match done {
         Ok(Done::Yes) => {
-            core.patience.settled(before.pfn);
+            state.patience.settled(before.pfn);
             Ok(())
         }
         // It is taken again in either case, and patience makes that end.
-        Ok(Done::Refused) | Err(FaultError::Again) => refused(core, fault, before),
-        Ok(Done::TooLarge) => split_elsewhere(core, fault, before),
+        Ok(Done::Refused) | Err(FaultError::Again) => refused(state, fault, before),
+        Ok(Done::TooLarge) => split_elsewhere(state, fault, before),
         Err(error) => Err(error),
     }
 }
 
 /// Whether a worker splits the folio: it is about to, or this is a large folio that is mapped by PTEs, which
 /// faults of an unfixed kernel must not split (K19).
-fn is_split_elsewhere(core: &Core, fault: &Fault<'_>, folio: Shape) -> bool {
-    core.core_splits() == CoreSplits::Avoided
-        && (!fault.is_huge() || core.splitter.is_at(folio.pfn))
+fn is_split_elsewhere(state: &State, fault: &Fault<'_>, folio: Shape) -> bool {
+    state.core_splits() == CoreSplits::Avoided
+        && (!fault.is_huge() || state.splitter.is_at(folio.pfn))
 }
 
 /// Has a worker split the folio, or asks how it gets on; the fault is to be taken again.
 #[cold]
 fn split_elsewhere(
-    core: &Core,
+    state: &State,
     fault: &Fault<'_>,
     folio: Shape,
 ) -> core::result::Result<(), FaultError> {
-    match core.splitter.ask(fault, folio.pfn, core.owner()) {
+    match state.splitter.ask(fault, folio.pfn, state.pgmap_owner()) {
         Asked::Pending => Ok(()),
-        Asked::Refused => refused(core, fault, folio),
+        Asked::Refused => refused(state, fault, folio),
     }
 }
 
 /// As [`attempt`], of a single page.
 #[inline]
 fn alone(
-    memory: &Memory,
+    chunk: &ChunkPagemap,
     fault: &Fault<'_>,
     owner: Option<&Owner>,
     range: Range<usize>,
 ) -> core::result::Result<Done, FaultError> {
     let mut batch = Batch::for_pages(1).map_err(FaultError::of)?;
-    attempt(memory, fault, owner, range, &mut batch)
+    attempt(chunk, fault, owner, range, &mut batch)
 }
 
 /// As [`attempt`], of many pages.
 // Apart, as all that is rare: a fault on a single page need not carry its stack and its code.
 #[inline(never)]
 fn together(
-    memory: &Memory,
+    chunk: &ChunkPagemap,
     fault: &Fault<'_>,
     owner: Option<&Owner>,
     range: Range<usize>,
 ) -> core::result::Result<Done, FaultError> {
     let done =
-        memory.data().core().scratch.with(|scratch| {
-            Ok::<_, Error>(attempt(memory, fault, owner, range, &mut scratch.batch))
+        chunk.data().state().scratch.with(|scratch| {
+            Ok::<_, Error>(attempt(chunk, fault, owner, range, &mut scratch.batch))
         });
     match done {
         Ok(done) => done,
         // What is brought along must not be what makes a fault fail.
-        Err(_) if !fault.is_huge() => alone(memory, fault, owner, fault.range()),
+        Err(_) if !fault.is_huge() => alone(chunk, fault, owner, fault.range()),
         Err(error) => Err(FaultError::of(error)),
     }
 }
 
 /// What to do about a fault on a folio that somebody holds, which looked like this `before`.
 #[cold]
-fn refused(core: &Core, fault: &Fault<'_>, before: Shape) -> core::result::Result<(), FaultError> {
+fn refused(
+    state: &State,
+    fault: &Fault<'_>,
+    before: Shape,
+) -> core::result::Result<(), FaultError> {
     // Somebody else has unmapped it, or mapped it otherwise: it will not be found here again.
     if before != fault.shape() || fatal_signal_pending() {
         return Ok(());
     }
-    match core.patience.refused(before.pfn) {
+    match state.patience.refused(before.pfn) {
         Verdict::Again(milliseconds) => {
-            core.stats.retries.add(1);
+            state.stats.retries.add(1);
             fsleep(Delta::from_millis(milliseconds.into()));
             Ok(())
         }
         Verdict::Over => {
-            core.stats
+            state
+                .stats
                 .split_refused
                 .add(u64::from(before.order == HUGE_ORDER));
             warn_limited!(
                 "hmm_dmirror{}: somebody holds a page that a CPU fault needs back\n",
-                core.id()
+                state.id()
             );
             Err(FaultError::Bus)
         }
@@ -211,31 +234,31 @@ fn refused(core: &Core, fault: &Fault<'_>, before: Shape) -> core::result::Resul
 
 /// Brings back what is mapped at `range`, as far as it can be had.
 fn attempt(
-    memory: &Memory,
+    chunk: &ChunkPagemap,
     fault: &Fault<'_>,
     owner: Option<&Owner>,
     range: Range<usize>,
     batch: &mut Batch,
 ) -> core::result::Result<Done, FaultError> {
-    let core = memory.data().core();
-    let faults = Faults::new(owner.map(|owner| &owner.inject), &core.inject);
+    let state = chunk.data().state();
+    let faults = Faults::new(owner.map(|owner| &owner.inject), &state.inject);
     let first = range.start >> PAGE_SHIFT;
     let mut collected = batch
-        .setup_fault(fault, range, core.owner())
+        .setup_fault(fault, range, state.pgmap_owner())
         .map_err(FaultError::of)?;
     let extra = match faults.fires(Point::ExtraRef) {
         true => collected.source(0).and_then(|source| source.hold()),
         false => None,
     };
     let log = Logbook {
-        core,
+        state,
         direction: Direction::Fault,
         fault: Some(fault),
         extra_at: extra.as_ref().map(|_| 0),
     };
     log.collected(&collected);
     faults.pause(Stage::Collected, Direction::Fault);
-    let filled = fill(&faults, memory, fault, &mut collected)?;
+    let filled = fill(&faults, chunk, fault, &mut collected)?;
     if filled == Filled::Nothing {
         return Ok(Done::TooLarge);
     }
@@ -265,7 +288,7 @@ fn attempt(
     drop(extra);
     faults.pause(Stage::Finalize, Direction::Fault);
     drop(committed);
-    core.stats.faulted.add(moved as u64);
+    state.stats.faulted.add(moved as u64);
     if filled == Filled::SplitsMapping {
         return Ok(Done::Yes);
     }
@@ -275,17 +298,17 @@ fn attempt(
 /// Gives destinations.
 fn fill(
     faults: &Faults<'_>,
-    memory: &Memory,
+    chunk: &ChunkPagemap,
     fault: &Fault<'_>,
     collected: &mut Collected<'_>,
 ) -> core::result::Result<Filled, FaultError> {
     let (kind, Some(source)) = collected.entry(0) else {
         return Ok(Filled::Given);
     };
-    let mut origin = Origin::of(memory);
+    let mut origin = Origin::of(chunk);
     let size = kind.size();
     let folio = system_folio(faults, size, || match size {
-        Size::Huge => huge_folio(memory.data().core(), fault.beneficiary(), || {
+        Size::Huge => huge_folio(chunk.data().state(), fault.beneficiary(), || {
             Blank::for_fault(fault, size)
         }),
         Size::Page => Blank::for_fault(fault, size),
@@ -301,7 +324,7 @@ fn fill(
         }
         Err(Fate::CopyFailed) => Err(FaultError::Bus),
         Err(_) if size == Size::Huge => {
-            without_huge_page(memory.data().core(), faults, fault, &mut origin, collected)
+            without_huge_page(chunk.data().state(), faults, fault, &mut origin, collected)
         }
         Err(_) => Err(FaultError::OutOfMemory),
     }
@@ -310,13 +333,13 @@ fn fill(
 /// What to do about a huge entry without a huge page to bring it back to.
 #[cold]
 fn without_huge_page(
-    core: &Core,
+    state: &State,
     faults: &Faults<'_>,
     fault: &Fault<'_>,
     origin: &mut Origin<'_>,
     collected: &mut Collected<'_>,
 ) -> core::result::Result<Filled, FaultError> {
-    match Plan::without_huge_destination(Path::Fault, Source::Shared, core.core_splits()) {
+    match Plan::without_huge_destination(Path::Fault, Source::Shared, state.core_splits()) {
         Plan::SplitByWorker => Ok(Filled::Nothing),
         _ => split_mapping(faults, fault, origin, collected),
     }

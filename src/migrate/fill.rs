@@ -9,10 +9,12 @@ use super::origin::{
     Origin, //
 };
 use crate::{
-    device::Core,
-    devmem::{
-        Supply,
-        Taker, //
+    device::{
+        state::State,
+        supply::{
+            Supply,
+            Taker, //
+        }, //
     },
     file::File,
     inject::{
@@ -99,13 +101,13 @@ impl Filler<'_> {
     pub fn to_system(&self, collected: &mut Collected<'_>) -> Filled {
         let mut pages = SystemPages::new(self.vma.beneficiary());
         let mut origin = Origin::default();
-        let core = self.file.device().core();
+        let state = self.file.device().state();
         self.fill(collected, |source, wanted| {
             // Nothing comes out of a hole.
             let source = source.ok_or(Fate::Empty)?;
             let address = self.range.start + (wanted.index << PAGE_SHIFT);
             let folio = system_folio(&self.faults, wanted.size, || match wanted.size {
-                Size::Huge => huge_folio(core, self.vma.beneficiary(), || {
+                Size::Huge => huge_folio(state, self.vma.beneficiary(), || {
                     Blank::for_vma(self.vma.beneficiary(), address, wanted.size)
                 }),
                 Size::Page => pages.next(address, wanted.left),
@@ -144,7 +146,7 @@ impl Filler<'_> {
                 Err(fate @ (Fate::CopyFailed | Fate::Empty)) => return Filled::Upto(fate),
                 Err(_) => {}
             }
-            let core_splits = self.file.device().core().core_splits();
+            let core_splits = self.file.device().state().core_splits();
             match Plan::without_huge_destination(Path::Address, kind, core_splits) {
                 Plan::SmallDestinations => {}
                 Plan::SplitBefore => return Filled::SplitBefore,
@@ -216,11 +218,11 @@ fn alloc_point(size: Size) -> Point {
 // Apart from what single pages need, and from what is done for each.
 #[inline(never)]
 pub fn huge_folio(
-    core: &Core,
+    state: &State,
     vma: Beneficiary<'_>,
     alloc: impl FnOnce() -> Result<Blank>,
 ) -> Result<Blank> {
-    let ready = || core.ready.take(vma);
+    let ready = || state.ready.take(vma);
     ready()
         .map_or_else(alloc, Ok)
         .or_else(|error| ready().ok_or(error))

@@ -3,7 +3,7 @@
 //! What a migration tells the ledger, stage by stage. Nothing is looked at while nobody wants it.
 
 use crate::{
-    device::Core,
+    device::state::State,
     layer::mm::{
         fault::Fault,
         folio::Counts,
@@ -29,7 +29,7 @@ use core::ops::Range;
 /// The reports of one attempt.
 pub struct Logbook<'a> {
     /// The device.
-    pub core: &'a Core,
+    pub state: &'a State,
     /// Where to.
     pub direction: Direction,
     /// The fault that is being handled: it holds a reference on the folio of its page.
@@ -40,9 +40,9 @@ pub struct Logbook<'a> {
 
 impl Logbook<'_> {
     fn write(&self, stage: Stage, counts: Counts, held: i32) {
-        self.core.ledger.write(Record {
+        self.state.ledger.write(Record {
             stage,
-            device: self.core.id(),
+            device: self.state.id(),
             direction: self.direction,
             counts,
             held,
@@ -63,7 +63,7 @@ impl Logbook<'_> {
     /// Sources, after setup.
     #[inline]
     pub fn collected(&self, collected: &Collected<'_>) {
-        if self.core.ledger.wants_records() {
+        if self.state.ledger.wants_records() {
             self.tell_collected(collected);
         }
     }
@@ -80,7 +80,7 @@ impl Logbook<'_> {
     /// Destinations, filled and given.
     #[inline]
     pub fn filled(&self, collected: &Collected<'_>) {
-        if self.core.ledger.wants_records() {
+        if self.state.ledger.wants_records() {
             self.tell_filled(collected);
         }
     }
@@ -97,7 +97,7 @@ impl Logbook<'_> {
     /// Sources and destinations, after pages.
     #[inline]
     pub fn committed(&self, committed: &Committed<'_>) {
-        if self.core.ledger.wants_records() {
+        if self.state.ledger.wants_records() {
             self.tell_committed(committed);
         }
     }
@@ -124,7 +124,7 @@ impl Logbook<'_> {
     /// What is mapped at a range, after finalize. Looked up like a device does, without taking a
     /// reference: to look must not change what is seen. No lock may be held.
     pub fn finalized(&self, mirror: &Mirror, range: Range<usize>) {
-        if !self.core.ledger.wants_records() {
+        if !self.state.ledger.wants_records() {
             return;
         }
         let mut last = None;

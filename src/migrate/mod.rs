@@ -5,19 +5,22 @@
 //! Lock order: `mmap_lock`, then folio locks, which are only tried. Memory of the device is made
 //! before any is taken. Nothing sleeps for long with a folio locked but allocations.
 
-pub mod evict;
+pub mod eviction;
 pub mod fault;
 pub mod fill;
 pub mod logbook;
 pub mod origin;
 pub mod window;
 
-pub use evict::evict;
+pub use eviction::{
+    evict,
+    release,
+    shut_down, //
+};
 pub use fault::on_fault;
 
 use crate::{
     device::Device,
-    devmem::Owner,
     file::File,
     layer::mm::{
         lock::check_killed,
@@ -32,14 +35,11 @@ use crate::{
 use kernel::{
     mm::MmWithUser,
     prelude::*,
-    sync::{
-        aref::ARef,
-        Arc, //
-    }, //
+    sync::aref::ARef, //
 };
 
 fn select(direction: Direction, device: &Device) -> Select {
-    match (direction, device.core().is_private()) {
+    match (direction, device.state().is_private()) {
         (Direction::ToDevice, _) => Select::System,
         (_, true) => Select::DevicePrivate,
         (_, false) => Select::DeviceCoherent,
@@ -86,11 +86,11 @@ impl Report {
 /// before stays moved, and is in `report`. Pages that are refused are no error.
 pub fn migrate(file: &File, pages: Pages, direction: Direction, report: &mut Report) -> Result {
     let mm = file.mm()?;
-    let core = file.device().core();
-    let done = core
+    let state = file.device().state();
+    let done = state
         .scratch
         .with(|scratch| windows(file, &mm, scratch, pages, direction, report));
-    let stats = &core.stats;
+    let stats = &state.stats;
     stats.retries.add(report.retries);
     match direction {
         Direction::ToDevice => stats.to_device.add(report.counts.migrated()),
@@ -113,15 +113,9 @@ fn windows(
             return Ok(());
         };
         if direction == Direction::ToDevice {
-            file.device().memory.make_room(file.device().core());
+            file.device().memory.make_room(file.device().state());
         }
         check_killed()?;
         at = window::run(file, mm, scratch, range, direction, report)?;
     }
-}
-
-/// Pages of the device that belong to an owner.
-pub fn owned(device: &Device, owner: &Arc<Owner>) -> Result<usize> {
-    let chunks = device.memory.chunks()?;
-    Ok(chunks.iter().map(|chunk| chunk.owned_by(owner)).sum())
 }

@@ -3,9 +3,9 @@
 //! Copies out of the device's memory, to where pages are brought back.
 
 use crate::{
-    devmem::{
+    device::chunk::{
         Chunk,
-        Memory, //
+        ChunkPagemap, //
     },
     inject::{
         Faults,
@@ -41,16 +41,16 @@ use kernel::{
 #[derive(Default)]
 pub struct Origin<'a> {
     /// Where the pages probably are.
-    memory: Option<&'a Memory>,
+    chunk: Option<&'a ChunkPagemap>,
     /// What stands behind the block of the last page, since the next one is mostly of the same.
     block: Option<(Range<usize>, Arc<Backing>)>,
 }
 
 impl<'a> Origin<'a> {
     /// Of pages that are probably all of this memory.
-    pub fn of(memory: &'a Memory) -> Self {
+    pub fn of(chunk: &'a ChunkPagemap) -> Self {
         Origin {
-            memory: Some(memory),
+            chunk: Some(chunk),
             block: None,
         }
     }
@@ -67,12 +67,12 @@ impl<'a> Origin<'a> {
 
     fn look(&mut self, source: &Source<'_>, folio: Blank) -> Result<SystemFolio> {
         let pfn = source.pfn();
-        let known = self.memory.filter(|memory| memory.pfns().contains(&pfn));
-        let (memory, offset) = match known {
-            Some(memory) => (memory, pfn - memory.pfns().start),
+        let known = self.chunk.filter(|chunk| chunk.pfns().contains(&pfn));
+        let (chunk, offset) = match known {
+            Some(chunk) => (chunk, pfn - chunk.pfns().start),
             None => Pagemap::<Chunk>::of_source(source).ok_or(EINVAL)?,
         };
-        let Some((backing, first)) = memory.data().place(offset) else {
+        let Some((backing, first)) = chunk.data().backing_page(offset) else {
             return folio.fill_from(source);
         };
         let filled = folio.fill(&backing, first)?;

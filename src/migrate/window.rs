@@ -12,11 +12,11 @@ use super::{
     Report, //
 };
 use crate::{
-    access::is_own,
     clock::{
         nanos_since,
         now, //
     },
+    device::chunk::is_own,
     file::File,
     inject::Point,
     layer::mm::{
@@ -133,7 +133,7 @@ pub fn run(
         is_begun: false,
     };
     // Huge folios on coherent devices cannot be selected back (K10).
-    let mut attempts = Attempts::new(file.device().core().is_private());
+    let mut attempts = Attempts::new(file.device().state().is_private());
     let Scratch { batch, fates, .. } = scratch;
     fates.reset(range.len() >> PAGE_SHIFT);
     let mut extra = None;
@@ -145,7 +145,7 @@ pub fn run(
             Err(error) => break Err(error),
         };
         let log = Logbook {
-            core: file.device().core(),
+            state: file.device().state(),
             direction,
             fault: None,
             extra_at: None,
@@ -164,7 +164,7 @@ pub fn run(
     fates.count(&mut report.counts);
     report.retries += u64::from(attempts.retries());
     if report.counts.split_refused > before {
-        file.device().core().stats.split_refused.add(1);
+        file.device().state().stats.split_refused.add(1);
     }
     done.map(|()| window.end)
 }
@@ -238,9 +238,9 @@ impl Window<'_> {
         fates: &mut Fates,
         report: &mut Report,
     ) -> Result<Tried> {
-        let core = self.file.device().core();
+        let state = self.file.device().state();
         let faults = self.file.faults();
-        if !core.is_private() {
+        if !state.is_private() {
             // The old flag is about a huge folio first of all, which a coherent device never asks for.
             self.file.owner().inject.set_flags(0)?;
         }
@@ -287,7 +287,7 @@ impl Window<'_> {
                 range.clone(),
                 select,
                 attempts.compound(),
-                core.owner(),
+                state.pgmap_owner(),
             ) {
                 Err(error) if error == EAGAIN && tries < COLLECT_TRIES => tries += 1,
                 Ok(collected) => break collected,
@@ -304,7 +304,7 @@ impl Window<'_> {
             });
         }
         let log = Logbook {
-            core,
+            state,
             direction: self.direction,
             fault: None,
             extra_at: extra.as_ref().and_then(|extra| extra.at(start, &collected)),
@@ -341,7 +341,7 @@ impl Window<'_> {
         let committed = collected.commit();
         report.times.pages += nanos_since(begin);
         faults.pause(Stage::Committed, self.direction);
-        let splitting = !attempts.compound() && core.is_private();
+        let splitting = !attempts.compound() && state.is_private();
         let first = (start - self.start) >> PAGE_SHIFT;
         committed.outcomes(|index, nr, outcome| {
             fates.note(first + index, nr, outcome, reason, splitting);
@@ -378,7 +378,7 @@ impl Window<'_> {
             let on_device = counts.device_private || counts.device_coherent;
             let could_go = match self.direction {
                 Direction::ToDevice => !on_device && page.may_leave(),
-                _ => on_device && is_own(self.file.device(), page),
+                _ => on_device && is_own(self.file.device().state(), page),
             };
             if could_go {
                 behind.see(at, nr, counts.pfn, counts.order > 0);

@@ -46,11 +46,11 @@ fn evict(arm: &[(Point, u64)], split: bool, is_done: bool) -> Result<Log> {
             (used == 0) == is_done,
             "the device holds what did not leave",
         )?;
-        let stuck = rig.device.core().stats.stuck.get();
+        let stuck = rig.device.state().stats.stuck.get();
         log.check(stuck == used as u64, "what is stuck is counted")?;
         let listed = rig
             .device
-            .core()
+            .state()
             .stuck
             .lock()
             .iter()
@@ -69,7 +69,7 @@ fn other_owner() -> Result<Log> {
     Rig::run(|rig, log| {
         rig.write_pattern()?;
         rig.migrate(rig.range(), Direction::ToDevice)?;
-        let other = crate::devmem::Owner::new()?;
+        let other = crate::device::owner::Owner::new()?;
         log.check(
             migrate::evict(&rig.device, Some(&other)).is_ok(),
             "who has no pages has nothing to evict",

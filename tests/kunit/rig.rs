@@ -11,11 +11,13 @@ use super::{
 };
 use crate::{
     device::{
-        Device,
-        Kind,
-        Settings, //
+        chunk::ChunkPagemap,
+        state::{
+            MemoryType,
+            Settings, //
+        },
+        Device, //
     },
-    devmem::Memory,
     file::File,
     inject::Point,
     layer::mm::{
@@ -114,8 +116,8 @@ impl Rig {
         };
         let ledger = Ledger::new()?;
         ledger.enable(true);
-        let device = Device::new(0, Kind::Private, Settings::DEFAULT, ledger.clone())?;
-        device.memory.make_room(device.core());
+        let device = Device::new(0, MemoryType::Private, Settings::DEFAULT, ledger.clone())?;
+        device.memory.make_room(device.state());
         let rig = Rig {
             file: File::new(device.clone(), &mm)?,
             watch: Watch::new(mm.clone(), device.memory.chunks()?)?,
@@ -132,7 +134,7 @@ impl Rig {
         log.check(rig.watch.rss() == 0, "no page is counted after unmap")?;
         // The worker that splits for faults collects pages beside them, and takes a reference on each before it
         // tries the lock: a count may be too high then.
-        let mismatches = match rig.device.core().core_splits() {
+        let mismatches = match rig.device.state().core_splits() {
             CoreSplits::Allowed => rig.ledger.totals().1,
             CoreSplits::Avoided => rig.ledger.too_low(),
         };
@@ -148,7 +150,10 @@ impl Rig {
         let is_free = device.memory.usage().1 == 0;
         log.check(is_free, "no folio is missing from the device")?;
         if is_free {
-            log.check(device.release().is_ok(), "the device gives its memory up")?;
+            log.check(
+                migrate::release(&device).is_ok(),
+                "the device gives its memory up",
+            )?;
         } else {
             // To wait for what was leaked would be to wait for ever.
             core::mem::forget(device);
@@ -255,7 +260,7 @@ impl Rig {
     ) -> Result<T> {
         let mmap = MmapReadLock::new(&self.mm)?;
         let vma = mmap.vma(range.start).ok_or(EFAULT)?;
-        let owner = self.device.core().owner();
+        let owner = self.device.state().pgmap_owner();
         let collected = batch.setup(vma, range, select, true, owner)?;
         then(collected, vma)
     }
@@ -314,7 +319,7 @@ impl Rig {
     }
 
     /// The memory of the device.
-    pub(super) fn memory(&self) -> Result<Arc<Memory>> {
+    pub(super) fn memory(&self) -> Result<Arc<ChunkPagemap>> {
         self.device.memory.chunks()?.first().cloned().ok_or(ENODEV)
     }
 

@@ -6,31 +6,22 @@
 //! for memory hotplug, which may wait for the very pages. The lock of the list is not held while a
 //! chunk goes, which waits for its last page.
 
-pub mod chunk;
-pub mod supply;
-
-pub use chunk::{
-    Chunk,
-    Memory,
-    Owner, //
-};
-pub use supply::{
-    Supply,
-    Taker, //
-};
-
-use crate::{
-    device::{
-        Core,
-        Kind, //
+use super::{
+    chunk::{
+        Chunk,
+        ChunkPagemap,
+        CHUNK_SIZE, //
     },
-    layer::{
-        mm::pagemap::{
-            self,
-            OwnerId, //
-        },
-        ratelimit::warn_limited, //
-    }, //
+    owner::Owner,
+    state::{
+        MemoryType,
+        State, //
+    },
+    supply::Supply, //
+};
+use crate::layer::{
+    mm::pagemap,
+    ratelimit::warn_limited, //
 };
 use kernel::{
     new_mutex,
@@ -44,9 +35,6 @@ use kernel::{
         Mutex, //
     }, //
 };
-
-/// Bytes of a chunk of private memory.
-pub const CHUNK_SIZE: usize = 256 << 20;
 
 /// The most chunks that a device may ever have: 4 GiB.
 const MOST: usize = 16;
@@ -76,9 +64,9 @@ impl Limit {
 
 /// The memory of a device.
 #[pin_data]
-pub struct DeviceMemory {
+pub struct Memory {
     #[pin]
-    chunks: Mutex<KVec<Arc<Memory>>>,
+    chunks: Mutex<KVec<Arc<ChunkPagemap>>>,
     /// One chunk is made at a time.
     #[pin]
     growing: Mutex<()>,
@@ -86,10 +74,10 @@ pub struct DeviceMemory {
     limit: Atomic<usize>,
 }
 
-impl DeviceMemory {
+impl Memory {
     /// None yet.
     pub fn new() -> impl PinInit<Self> {
-        pin_init!(DeviceMemory {
+        pin_init!(Memory {
             chunks <- new_mutex!(KVec::new(), "dmirror_chunks"),
             growing <- new_mutex!((), "dmirror_growing"),
             limit: Atomic::new(MOST),
@@ -107,7 +95,7 @@ impl DeviceMemory {
     }
 
     /// The chunks of this moment.
-    pub fn chunks(&self) -> Result<KVec<Arc<Memory>>> {
+    pub fn chunks(&self) -> Result<KVec<Arc<ChunkPagemap>>> {
         let mut copies = KVec::with_capacity(MOST, GFP_KERNEL)?;
         for chunk in self.chunks.lock().iter() {
             copies
@@ -132,41 +120,41 @@ impl DeviceMemory {
     /// Makes a chunk if there is not room for one more folio of the largest kind. Sleeps; no lock may be held.
     ///
     /// Failing is no error: allocations will say that there is no memory.
-    pub fn make_room(&self, core: &Arc<Core>) {
-        if let Err(error) = self.try_make_room(core) {
+    pub fn make_room(&self, state: &Arc<State>) {
+        if let Err(error) = self.try_make_room(state) {
             warn_limited!(
                 "hmm_dmirror{}: no more device memory: {:?}\n",
-                core.id(),
+                state.id(),
                 error
             );
         }
     }
 
-    /// As [`DeviceMemory::make_room`]. A device that has all it may have is no error.
-    pub fn try_make_room(&self, core: &Arc<Core>) -> Result {
+    /// As [`Memory::make_room`]. A device that has all it may have is no error.
+    pub fn try_make_room(&self, state: &Arc<State>) -> Result {
         let has_room = || self.chunks.lock().iter().any(|chunk| chunk.has_room());
         if has_room() {
             return Ok(());
         }
         let _growing = self.growing.lock();
-        let (memory, size, most) = match core.kind() {
-            Kind::Private => {
+        let (memory, size, most) = match state.memory_type() {
+            MemoryType::Private => {
                 let most = self.limit.load(Relaxed);
                 (pagemap::Memory::Private, CHUNK_SIZE, most)
             }
             // One range per device, used whole (T17).
-            Kind::Coherent(range) => (pagemap::Memory::Coherent(range), range.size(), 1),
+            MemoryType::Coherent(range) => (pagemap::Memory::Coherent(range), range.size(), 1),
         };
         if has_room() || self.chunks.lock().len() >= most {
             return Ok(());
         }
         self.chunks.lock().reserve(1, GFP_KERNEL)?;
         let chunk = Arc::pin_init(
-            Memory::new(
+            ChunkPagemap::new(
                 memory,
                 size,
-                OwnerId::of(&**core),
-                Chunk::new(core.clone())?,
+                state.pgmap_owner(),
+                Chunk::new(state.clone())?,
             ),
             GFP_KERNEL,
         )?;
@@ -204,6 +192,12 @@ impl DeviceMemory {
         }
         drop(empty);
         Ok(kept)
+    }
+
+    /// Returns the number of pages that belong to an owner.
+    pub fn owned_by(&self, owner: &Arc<Owner>) -> Result<usize> {
+        let chunks = self.chunks()?;
+        Ok(chunks.iter().map(|chunk| chunk.owned_by(owner)).sum())
     }
 
     /// Frees the memory behind blocks that nobody uses.

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: GPL-2.0
 
-//! Eviction: pages come back because their owner closes, or the memory is to go.
+//! Eviction: pages come back because their owner closes, or because the device gives its memory up.
 //!
 //! A huge folio needs a huge destination here, for which there is a reserve. What somebody holds is
 //! tried again a few times, then left and reported.
@@ -15,12 +15,10 @@ use super::{
 };
 use crate::{
     device::{
-        Core,
+        chunk::ChunkPagemap,
+        owner::Owner,
+        state::State,
         Device, //
-    },
-    devmem::{
-        Memory,
-        Owner, //
     },
     inject::{
         Faults,
@@ -55,11 +53,11 @@ use kernel::{
     }, //
 };
 
-/// How many stuck folios are remembered.
+/// The most folios whose counts are recorded; chosen to be more than anybody reads.
 const REMEMBERED: usize = 64;
 
 struct Eviction<'a> {
-    core: &'a Core,
+    state: &'a State,
     owner: Option<&'a Arc<Owner>>,
     batch: Batch,
     pfns: KVec<usize>,
@@ -72,21 +70,21 @@ struct Eviction<'a> {
 /// `EBUSY` if pages are left because somebody holds them or there is no memory; `ENOMEM` if not even
 /// the lists can be had.
 pub fn evict(device: &Device, owner: Option<&Arc<Owner>>) -> Result {
-    let core = device.core();
+    let state = device.state();
     let chunks = device.memory.chunks()?;
     let left = || -> usize {
-        let of = |chunk: &Arc<Memory>| match owner {
+        let of = |chunk: &Arc<ChunkPagemap>| match owner {
             Some(owner) => chunk.owned_by(owner),
             None => chunk.usage().0,
         };
         chunks.iter().map(of).sum()
     };
     if left() == 0 {
-        forget_stuck(core);
+        forget_stuck(state);
         return Ok(());
     }
     let mut eviction = Eviction {
-        core,
+        state,
         owner,
         batch: Batch::new()?,
         pfns: KVec::with_capacity(HUGE_PAGES, GFP_KERNEL)?,
@@ -94,12 +92,12 @@ pub fn evict(device: &Device, owner: Option<&Arc<Owner>>) -> Result {
     let mut attempts = Attempts::patient();
     loop {
         for chunk in &chunks {
-            eviction.chunk(chunk)?;
+            eviction.evict_chunk(chunk)?;
         }
         let stuck = left();
         if stuck == 0 {
-            core.stats.retries.add(attempts.retries().into());
-            forget_stuck(core);
+            state.stats.retries.add(attempts.retries().into());
+            forget_stuck(state);
             return Ok(());
         }
         let refused = AttemptResult {
@@ -110,8 +108,8 @@ pub fn evict(device: &Device, owner: Option<&Arc<Owner>>) -> Result {
             Next::Pause(milliseconds) => fsleep(Delta::from_millis(milliseconds.into())),
             Next::Again => {}
             Next::Done => {
-                core.stats.retries.add(attempts.retries().into());
-                core.stats.stuck.add(stuck as u64);
+                state.stats.retries.add(attempts.retries().into());
+                state.stats.stuck.add(stuck as u64);
                 eviction.remember(&chunks);
                 return Err(EBUSY);
             }
@@ -119,15 +117,59 @@ pub fn evict(device: &Device, owner: Option<&Arc<Owner>>) -> Result {
     }
 }
 
-/// The list is of the last eviction, and that left nothing.
-fn forget_stuck(core: &Core) {
-    // What was there goes after the lock.
-    let _before = core::mem::take(&mut *core.stuck.lock());
+/// Brings the pages of all processes back and frees the memory, as `HMM_DMIRROR_RELEASE` does. Sleeps; no
+/// lock may be held.
+///
+/// # Errors
+///
+/// `EBUSY` if somebody holds pages; they stay, with their chunks.
+pub fn release(device: &Device) -> Result {
+    let chunks = device.memory.chunks()?;
+    for chunk in &chunks {
+        chunk.close(true);
+    }
+    let evicted = evict(device, None);
+    for chunk in &chunks {
+        chunk.close(false);
+    }
+    drop(chunks);
+    evicted?;
+    match device.memory.shrink()? {
+        0 => Ok(()),
+        _ => Err(EBUSY),
+    }
+}
+
+/// Frees all memory of a device that no file is open on. Waits for pages that somebody holds.
+pub fn shut_down(device: &Device) {
+    // No user is left who could disarm them.
+    device.state().inject.clear();
+    device.state().inject.pause.clear();
+    let pause = Delta::from_millis(100);
+    for round in 0u32.. {
+        match release(device) {
+            Ok(()) => return,
+            Err(error) if round % 100 == 0 => pr_warn!(
+                "hmm_dmirror{}: waiting for {} pages that are held: {:?}\n",
+                device.state().id(),
+                device.memory.usage().1,
+                error
+            ),
+            Err(_) => {}
+        }
+        fsleep(pause);
+    }
+}
+
+/// Empties the list of folios that could not be evicted.
+fn forget_stuck(state: &State) {
+    // Freed after the lock is released.
+    let _before = core::mem::take(&mut *state.stuck.lock());
 }
 
 impl Eviction<'_> {
-    /// Keeps who holds what is stuck, as far as there is room.
-    fn remember(&mut self, chunks: &[Arc<Memory>]) {
+    /// Records the counts of folios that could not be evicted, up to [`REMEMBERED`].
+    fn remember(&mut self, chunks: &[Arc<ChunkPagemap>]) {
         let Ok(mut stuck) = KVec::with_capacity(REMEMBERED, GFP_KERNEL) else {
             return;
         };
@@ -143,41 +185,41 @@ impl Eviction<'_> {
                 }
             }
         }
-        // What was there goes after the lock.
-        let _before = core::mem::replace(&mut *self.core.stuck.lock(), stuck);
+        // Freed after the lock is released.
+        let _before = core::mem::replace(&mut *self.state.stuck.lock(), stuck);
     }
 
-    /// One pass over a chunk.
-    fn chunk(&mut self, memory: &Memory) -> Result {
+    /// Makes one pass over a chunk.
+    fn evict_chunk(&mut self, chunk: &ChunkPagemap) -> Result {
         let mut cursor = 0;
         loop {
             self.pfns.clear();
-            if memory.in_use(self.owner, &mut cursor, &mut self.pfns) == 0 {
+            if chunk.in_use(self.owner, &mut cursor, &mut self.pfns) == 0 {
                 return Ok(());
             }
-            self.core.reserve.fill();
-            self.some(memory)?;
+            self.state.reserve.fill();
+            self.evict_listed(chunk)?;
         }
     }
 
-    /// What is listed in `pfns`.
-    fn some(&mut self, memory: &Memory) -> Result {
-        let core = self.core;
-        let faults = Faults::new(self.owner.map(|owner| &owner.inject), &core.inject);
-        let mut collected = self.batch.setup_device(memory, &self.pfns)?;
+    /// Evicts the folios that are listed in `pfns`.
+    fn evict_listed(&mut self, chunk: &ChunkPagemap) -> Result {
+        let state = self.state;
+        let faults = Faults::new(self.owner.map(|owner| &owner.inject), &state.inject);
+        let mut collected = self.batch.setup_device(chunk, &self.pfns)?;
         let extra = match faults.fires(Point::ExtraRef) {
             true => (0..collected.len()).find_map(|i| Some((i, collected.source(i)?.hold()?))),
             false => None,
         };
         let log = Logbook {
-            core,
+            state,
             direction: Direction::Evict,
             fault: None,
             extra_at: extra.as_ref().map(|(index, _)| *index),
         };
         log.collected(&collected);
         faults.pause(Stage::Collected, Direction::Evict);
-        fill(core, &faults, &mut collected);
+        fill(state, &faults, &mut collected);
         log.filled(&collected);
         faults.pause(Stage::Filled, Direction::Evict);
         let committed = collected.commit();
@@ -192,20 +234,20 @@ impl Eviction<'_> {
         drop(extra);
         faults.pause(Stage::Finalize, Direction::Evict);
         drop(committed);
-        core.stats.evicted.add(moved);
+        state.stats.evicted.add(moved);
         Ok(())
     }
 }
 
 /// Gives destinations to all entries for which there is one.
-fn fill(core: &Core, faults: &Faults<'_>, collected: &mut Collected<'_>) {
+fn fill(state: &State, faults: &Faults<'_>, collected: &mut Collected<'_>) {
     let mut origin = Origin::default();
     for index in 0..collected.len() {
         // What was just migrated away will be gone at the next look.
         let Some(source) = collected.source(index).filter(|source| !source.is_left()) else {
             continue;
         };
-        let made = alloc(core, faults, collected.kind(index).size())
+        let made = alloc(state, faults, collected.kind(index).size())
             .and_then(|folio| copy_back(faults, &mut origin, &source, folio));
         // Without a destination the page stays, a huge one too: nothing can split it without an address.
         if let Ok(destination) = made {
@@ -216,9 +258,9 @@ fn fill(core: &Core, faults: &Faults<'_>, collected: &mut Collected<'_>) {
 }
 
 /// A destination; a huge one also out of the reserve.
-fn alloc(core: &Core, faults: &Faults<'_>, size: Size) -> Made<Blank> {
+fn alloc(state: &State, faults: &Faults<'_>, size: Size) -> Made<Blank> {
     match system_folio(faults, size, || Blank::anywhere(size)) {
-        Err(fate) if size == Size::Huge => core.reserve.take().ok_or(fate),
+        Err(fate) if size == Size::Huge => state.reserve.take().ok_or(fate),
         folio => folio,
     }
 }

@@ -5,11 +5,11 @@
 
 use super::{
     chunk::{
+        BackingPage,
         Chunk,
-        Place, //
+        ChunkPagemap, //
     },
-    Memory,
-    Owner, //
+    owner::Owner, //
 };
 use crate::layer::mm::{
     backing::Backing,
@@ -28,14 +28,14 @@ use kernel::{
 
 /// Chunks to allocate from, without a look at the list each time.
 pub struct Supply {
-    chunks: KVec<Arc<Memory>>,
+    chunks: KVec<Arc<ChunkPagemap>>,
     /// The one that had something last.
     at: Cell<usize>,
 }
 
 impl Supply {
     /// What these chunks have.
-    pub fn new(chunks: KVec<Arc<Memory>>) -> Self {
+    pub fn new(chunks: KVec<Arc<ChunkPagemap>>) -> Self {
         Supply {
             chunks,
             at: Cell::new(0),
@@ -49,11 +49,11 @@ impl Supply {
             owner,
             run: None,
             first: 0,
-            place: None,
+            backing: None,
         }
     }
 
-    fn find<'a, T>(&'a self, alloc: impl Fn(&'a Memory) -> Option<T>) -> Result<T> {
+    fn find<'a, T>(&'a self, alloc: impl Fn(&'a ChunkPagemap) -> Option<T>) -> Result<T> {
         let nr = self.chunks.len();
         let first = self.at.get();
         let (at, found) = (0..nr)
@@ -74,7 +74,7 @@ pub struct Taker<'a> {
     run: Option<Run<'a, Chunk>>,
     first: usize,
     /// What stands behind page `first`.
-    place: Option<Place>,
+    backing: Option<BackingPage>,
 }
 
 impl<'a> Taker<'a> {
@@ -92,9 +92,9 @@ impl<'a> Taker<'a> {
             None => self.look(size, wanted)?,
         };
         let at = folio.offset() - self.first;
-        let place = self.place.as_ref();
+        let backing = self.backing.as_ref();
         Ok(NewFolio {
-            place: place.map(|(backing, first)| (&**backing, first + at)),
+            backing: backing.map(|(backing, first)| (&**backing, first + at)),
             folio,
         })
     }
@@ -114,7 +114,7 @@ impl<'a> Taker<'a> {
         };
         owner.note_use();
         let chunk = folio.pagemap::<Chunk>().ok_or(EINVAL)?.data();
-        self.place = chunk.make_backing(folio.offset())?;
+        self.backing = chunk.make_backing(folio.offset())?;
         self.first = folio.offset();
         self.run = run;
         Ok(folio)
@@ -124,14 +124,14 @@ impl<'a> Taker<'a> {
 /// A new folio of device memory that is to be filled, and what stands behind it, if it is private.
 pub struct NewFolio<'a> {
     folio: DeviceFolio,
-    place: Option<(&'a Backing, usize)>,
+    backing: Option<(&'a Backing, usize)>,
 }
 
 impl NewFolio<'_> {
     /// Fills it with the data of a source of the same size, or with zeroes. May sleep.
     #[inline]
     pub fn fill(mut self, from: Option<Source<'_>>) -> Result<DeviceFolio> {
-        match (self.place, from) {
+        match (self.backing, from) {
             (Some((backing, first)), Some(source)) => source.copy_to(backing, first)?,
             (Some((backing, first)), None) => backing.clear(first, self.folio.pages())?,
             (None, Some(source)) => self.folio.fill_from(&source)?,

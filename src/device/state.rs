@@ -1,0 +1,176 @@
+// SPDX-License-Identifier: GPL-2.0
+
+//! The state of a device: what its pages refer to.
+//!
+//! Pages hold a reference to it through their chunk, so it may live longer than the device.
+
+use crate::{
+    inject::Points,
+    layer::mm::{
+        folio::Counts,
+        pagemap::{
+            OwnerId,
+            SpecialPurpose, //
+        }, //
+    },
+    ledger::Ledger,
+    policy::{
+        around::FaultAround,
+        patience::Patience,
+        plan::CoreSplits, //
+    },
+    scratch::Pool,
+    spare::{
+        ready::{
+            MaxReady,
+            Ready, //
+        },
+        reserve::Reserve, //
+    },
+    splitter::Splitter,
+    stats::Stats, //
+};
+use kernel::{
+    new_mutex,
+    prelude::*,
+    sync::{
+        atomic::{
+            Atomic,
+            Relaxed, //
+        },
+        Arc,
+        Mutex, //
+    }, //
+};
+
+/// The type of a device's memory, as in `enum memory_type`.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum MemoryType {
+    /// Private: the CPU cannot reach it.
+    Private,
+    /// Coherent: this real memory.
+    Coherent(SpecialPurpose),
+}
+
+/// Module parameters of a device.
+#[derive(Clone, Copy)]
+pub struct Settings {
+    /// How many pages a CPU fault may bring back.
+    pub around: FaultAround,
+    /// How many huge folios of system memory are kept ready.
+    pub ready: MaxReady,
+    /// Whether the core may split what is zapped meanwhile.
+    pub core_splits: CoreSplits,
+}
+
+impl Settings {
+    /// The defaults of the parameters.
+    pub const DEFAULT: Settings = Settings {
+        around: FaultAround::DEFAULT,
+        ready: MaxReady::DEFAULT,
+        core_splits: CoreSplits::DEFAULT,
+    };
+}
+
+/// The state of a device.
+#[pin_data]
+pub struct State {
+    id: usize,
+    memory_type: MemoryType,
+    /// Counters.
+    pub stats: Stats,
+    /// Failures that are injected for all users of the device.
+    #[pin]
+    pub inject: Points,
+    /// The huge folio that is kept for eviction.
+    #[pin]
+    pub reserve: Reserve,
+    /// Huge folios that are kept for pages that come back while a process waits.
+    pub ready: Ready,
+    /// Arrays for migrations and for looks at a mapping.
+    #[pin]
+    pub scratch: Pool,
+    /// The most pages that a CPU fault may bring back.
+    pub around: FaultAround,
+    /// The refusals of CPU faults.
+    #[pin]
+    pub patience: Patience,
+    /// Whether the core may split a folio whose mapping may be zapped meanwhile.
+    core_may_split: Atomic<bool>,
+    /// The worker for faults without a huge destination, used if the core may not split.
+    pub splitter: Splitter,
+    /// The counts of folios that the last eviction left, up to a limit.
+    #[pin]
+    pub stuck: Mutex<KVec<Counts>>,
+    /// The ledger that reference counts are reported to.
+    pub ledger: Arc<Ledger>,
+}
+
+impl State {
+    /// Makes the state of a device.
+    pub fn new(
+        id: usize,
+        memory_type: MemoryType,
+        settings: Settings,
+        ledger: Arc<Ledger>,
+    ) -> Result<Arc<Self>> {
+        // Coherent devices have no huge folios.
+        let ready = Ready::new(match memory_type {
+            MemoryType::Private => settings.ready,
+            MemoryType::Coherent(_) => MaxReady::NONE,
+        })?;
+        let splitter = Splitter::new()?;
+        Arc::pin_init(
+            pin_init!(State {
+                id,
+                memory_type,
+                stats: Stats::default(),
+                inject <- Points::new(),
+                reserve <- Reserve::new(),
+                ready,
+                scratch <- Pool::new(),
+                around: settings.around,
+                patience <- Patience::new(),
+                core_may_split: Atomic::new(settings.core_splits == CoreSplits::Allowed),
+                splitter,
+                stuck <- new_mutex!(KVec::new(), "dmirror_stuck"),
+                ledger,
+            }),
+            GFP_KERNEL,
+        )
+    }
+
+    /// Returns the number of its node.
+    pub fn id(&self) -> usize {
+        self.id
+    }
+
+    /// Returns the type of its memory.
+    pub fn memory_type(&self) -> MemoryType {
+        self.memory_type
+    }
+
+    /// Returns whether its memory is private.
+    pub fn is_private(&self) -> bool {
+        self.memory_type == MemoryType::Private
+    }
+
+    /// Returns whether the core may split a folio whose mapping may be zapped meanwhile.
+    pub fn core_splits(&self) -> CoreSplits {
+        match self.core_may_split.load(Relaxed) {
+            true => CoreSplits::Allowed,
+            false => CoreSplits::Avoided,
+        }
+    }
+
+    /// Changes that, for migrations that begin from now on.
+    pub fn set_core_splits(&self, splits: CoreSplits) {
+        self.core_may_split
+            .store(splits == CoreSplits::Allowed, Relaxed);
+    }
+
+    /// Returns its `pgmap_owner`.
+    pub fn pgmap_owner(&self) -> OwnerId {
+        OwnerId::of(self)
+    }
+}
