@@ -28,9 +28,9 @@ use crate::{
     ledger::Ledger,
     pause::{
         Armed,
-        Limit as PauseLimit,
-        Stage,
-        Ways, //
+        Directions,
+        PausePoint,
+        Timeout, //
     },
     policy::plan::CoreSplits,
     spare::ready::MaxReady, //
@@ -274,10 +274,10 @@ impl Writer for Stops {
             Some(armed) => writeln!(
                 f,
                 "armed {} {} skip {} ms {}",
-                armed.stage.name(),
-                armed.ways.name(),
+                armed.point.name(),
+                armed.directions.name(),
                 armed.skip,
-                armed.limit.milliseconds()
+                armed.timeout.milliseconds()
             )?,
         }
         writeln!(f, "reached {}\nwaiting {}", status.reached, status.waiting)
@@ -293,11 +293,11 @@ impl Reader for Stops {
         match (next(), next(), next(), next(), next()) {
             (Some("resume"), None, ..) => pause.resume(),
             (Some("clear"), None, ..) => pause.clear(),
-            (Some(stage), Some(ways), Some(skip), Some(ms), None) => pause.arm(Armed {
-                stage: Stage::from_name(stage).ok_or(EINVAL)?,
-                ways: Ways::from_name(ways).ok_or(EINVAL)?,
+            (Some(point), Some(directions), Some(skip), Some(ms), None) => pause.arm(Armed {
+                point: PausePoint::from_name(point).ok_or(EINVAL)?,
+                directions: Directions::from_name(directions).ok_or(EINVAL)?,
                 skip: skip.parse().map_err(|_| EINVAL)?,
-                limit: PauseLimit::new(ms.parse().map_err(|_| EINVAL)?)?,
+                timeout: Timeout::new(ms.parse().map_err(|_| EINVAL)?)?,
             }),
             _ => return Err(EINVAL),
         }

@@ -14,7 +14,7 @@ use crate::{
         Device, //
     },
     inject::{
-        Faults,
+        Injection,
         Point, //
     },
     layer::{
@@ -35,9 +35,9 @@ use crate::{
     },
     pause::{
         Armed,
-        Limit,
-        Stage,
-        Ways, //
+        Directions,
+        PausePoint,
+        Timeout, //
     },
     range::Pages,
     uapi::{
@@ -118,8 +118,8 @@ impl File {
     }
 
     /// What is to fail.
-    pub fn faults(&self) -> Faults<'_> {
-        Faults::new(Some(&self.owner.inject), &self.device.state().inject)
+    pub fn injection(&self) -> Injection<'_> {
+        Injection::new(Some(&self.owner.inject), &self.device.state().inject)
     }
 
     fn pages(&self, addr: u64, npages: u64) -> Result<Pages> {
@@ -207,18 +207,18 @@ impl File {
         if arg.op != uapi::pause::ARM && names_one {
             return Err(EINVAL);
         }
-        let limit = Limit::new(arg.ms.into())?;
+        let timeout = Timeout::new(arg.ms.into())?;
         let done = match (arg.op, arg.ms) {
             (uapi::pause::ARM, _) => {
                 pause.arm(Armed {
-                    stage: Stage::from_number(arg.stage)?,
-                    ways: Ways::from_number(arg.direction)?,
+                    point: PausePoint::from_number(arg.stage)?,
+                    directions: Directions::from_number(arg.direction)?,
                     skip: arg.skip,
-                    limit,
+                    timeout,
                 });
                 Ok(())
             }
-            (uapi::pause::WAIT, _) => pause.wait(limit),
+            (uapi::pause::WAIT, _) => pause.wait(timeout),
             (uapi::pause::RESUME, 0) => {
                 pause.resume();
                 Ok(())

@@ -10,7 +10,7 @@ use crate::{
     ledger::Direction,
     pause::{
         Pause,
-        Stage, //
+        PausePoint, //
     },
     uapi, //
 };
@@ -209,10 +209,10 @@ impl Points {
     }
 }
 
-/// Everything that can make a pass of a point fail for one user of a device, in one attempt at up to
-/// a huge page.
+/// The failures that are injected into one attempt at up to a huge page: those of the open file, and those
+/// of its device.
 #[derive(Clone, Copy)]
-pub struct Faults<'a> {
+pub struct Injection<'a> {
     file: Option<&'a Points>,
     device: &'a Points,
     /// Whether a point or a pause was armed when the attempt began: almost never, and it is asked for each
@@ -220,10 +220,10 @@ pub struct Faults<'a> {
     armed: bool,
 }
 
-impl<'a> Faults<'a> {
+impl<'a> Injection<'a> {
     /// Of a file, if there is one, and of its device.
     pub fn new(file: Option<&'a Points>, device: &'a Points) -> Self {
-        Faults {
+        Injection {
             file,
             device,
             armed: device.is_any_armed() || file.is_some_and(Points::is_any_armed),
@@ -239,18 +239,18 @@ impl<'a> Faults<'a> {
     /// Stops here if a pause is armed for this stage of a migration: the file's, then the device's.
     /// Sleeps then, with whatever the migration holds.
     #[inline]
-    pub fn pause(&self, stage: Stage, direction: Direction) {
+    pub fn pause(&self, point: PausePoint, direction: Direction) {
         if self.armed {
-            self.stop(stage, direction);
+            self.stop(point, direction);
         }
     }
 
     #[cold]
-    fn stop(&self, stage: Stage, direction: Direction) {
+    fn stop(&self, point: PausePoint, direction: Direction) {
         if let Some(points) = self.file {
-            points.pause.pass(stage, direction);
+            points.pause.pass(point, direction);
         }
-        self.device.pause.pass(stage, direction);
+        self.device.pause.pass(point, direction);
     }
 
     fn is_due(&self, point: Point) -> bool {

@@ -3,7 +3,7 @@
 //! Pause points: stops a migration between two stages, with all the locks that it holds there, until
 //! it is told to continue.
 //!
-//! A pause is armed for one stage and one direction, per open file and per device, and stops one
+//! A pause is armed for one point and one direction, per open file and per device, and stops one
 //! migration. It ends when it is resumed or cleared, at its time limit, or when the thread that
 //! migrates is killed; then the migration takes the path that it would have taken without the pause.
 
@@ -30,10 +30,10 @@ use kernel::{
     }, //
 };
 
-/// Between which stages a migration stops.
+/// A point between two stages of a migration, at which it can stop.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 #[repr(u32)]
-pub enum Stage {
+pub enum PausePoint {
     /// After `migrate_vma_setup()` or `migrate_device_pfns()`: sources are locked and unmapped.
     Collected = 1,
     /// Destinations are filled and given; before `migrate_vma_pages()`.
@@ -44,64 +44,68 @@ pub enum Stage {
     Finalize = 4,
 }
 
-impl Stage {
+impl PausePoint {
     /// All of them.
-    pub const ALL: [Stage; 4] = [
-        Stage::Collected,
-        Stage::Filled,
-        Stage::Committed,
-        Stage::Finalize,
+    pub const ALL: [PausePoint; 4] = [
+        PausePoint::Collected,
+        PausePoint::Filled,
+        PausePoint::Committed,
+        PausePoint::Finalize,
     ];
 
     /// Its name in debugfs.
     pub fn name(self) -> &'static str {
         match self {
-            Stage::Collected => "collected",
-            Stage::Filled => "filled",
-            Stage::Committed => "committed",
-            Stage::Finalize => "finalize",
+            PausePoint::Collected => "collected",
+            PausePoint::Filled => "filled",
+            PausePoint::Committed => "committed",
+            PausePoint::Finalize => "finalize",
         }
     }
 
-    /// The stage with a number of `enum rust_dmirror_stage`.
+    /// Returns the point with a number of `enum rust_dmirror_stage`.
     ///
     /// # Errors
     ///
     /// `EINVAL` if there is none.
     pub fn from_number(number: u32) -> Result<Self> {
-        let stage = Stage::ALL.iter().find(|stage| **stage as u32 == number);
-        stage.copied().ok_or(EINVAL)
+        let point = PausePoint::ALL
+            .iter()
+            .find(|point| **point as u32 == number);
+        point.copied().ok_or(EINVAL)
     }
 
-    /// The stage with a name.
+    /// Returns the point with a name.
     pub fn from_name(name: &str) -> Option<Self> {
-        Stage::ALL.into_iter().find(|stage| stage.name() == name)
+        PausePoint::ALL
+            .into_iter()
+            .find(|point| point.name() == name)
     }
 }
 
-/// Which migrations stop.
+/// The directions of the migrations that stop.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub enum Ways {
-    /// Those of all directions.
+pub enum Directions {
+    /// All directions.
     Any,
-    /// Those of one direction.
+    /// One direction.
     Only(Direction),
 }
 
-impl Ways {
-    const ALL: [Ways; 5] = [
-        Ways::Any,
-        Ways::Only(Direction::ToDevice),
-        Ways::Only(Direction::ToSystem),
-        Ways::Only(Direction::Fault),
-        Ways::Only(Direction::Evict),
+impl Directions {
+    const ALL: [Directions; 5] = [
+        Directions::Any,
+        Directions::Only(Direction::ToDevice),
+        Directions::Only(Direction::ToSystem),
+        Directions::Only(Direction::Fault),
+        Directions::Only(Direction::Evict),
     ];
 
     /// The name in debugfs.
     pub fn name(self) -> &'static str {
         match self {
-            Ways::Any => "any",
-            Ways::Only(direction) => direction.name(),
+            Directions::Any => "any",
+            Directions::Only(direction) => direction.name(),
         }
     }
 
@@ -111,26 +115,28 @@ impl Ways {
     ///
     /// `EINVAL` if it is none of these.
     pub fn from_number(number: u32) -> Result<Self> {
-        Ways::ALL.get(number as usize).copied().ok_or(EINVAL)
+        Directions::ALL.get(number as usize).copied().ok_or(EINVAL)
     }
 
     /// From a name.
     pub fn from_name(name: &str) -> Option<Self> {
-        Ways::ALL.into_iter().find(|ways| ways.name() == name)
+        Directions::ALL
+            .into_iter()
+            .find(|directions| directions.name() == name)
     }
 
     fn includes(self, direction: Direction) -> bool {
-        self == Ways::Any || self == Ways::Only(direction)
+        self == Directions::Any || self == Directions::Only(direction)
     }
 }
 
 /// A time in milliseconds, 1 to 10000: what a test waits for at most, and well below the 120 seconds
 /// after which the kernel reports a hung task.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub struct Limit(u32);
+pub struct Timeout(u32);
 
-impl Limit {
-    const DEFAULT: Limit = Limit(2_000);
+impl Timeout {
+    const DEFAULT: Timeout = Timeout(2_000);
     const MOST: u64 = 10_000;
 
     /// From a number of milliseconds; 0 is the default, two seconds.
@@ -140,8 +146,8 @@ impl Limit {
     /// `EINVAL` if it is too long.
     pub fn new(milliseconds: u64) -> Result<Self> {
         match milliseconds {
-            0 => Ok(Limit::DEFAULT),
-            1..=Limit::MOST => Ok(Limit(milliseconds as u32)),
+            0 => Ok(Timeout::DEFAULT),
+            1..=Timeout::MOST => Ok(Timeout(milliseconds as u32)),
             _ => Err(EINVAL),
         }
     }
@@ -160,13 +166,13 @@ impl Limit {
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub struct Armed {
     /// Where a migration stops.
-    pub stage: Stage,
-    /// Which one does.
-    pub ways: Ways,
+    pub point: PausePoint,
+    /// The directions of the migrations that stop there.
+    pub directions: Directions,
     /// How many of those pass first.
     pub skip: u64,
     /// How long it stops at most.
-    pub limit: Limit,
+    pub timeout: Timeout,
 }
 
 /// What a pause has come to.
@@ -182,7 +188,7 @@ pub struct Status {
 
 /// What a stopped migration must know.
 struct Stop {
-    limit: Limit,
+    timeout: Timeout,
     /// [`State::resumed`] when it stopped.
     resumed: u64,
 }
@@ -214,22 +220,22 @@ impl State {
     }
 
     /// A migration passes a stage; it must stop if there is an answer.
-    fn arrive(&mut self, stage: Stage, direction: Direction) -> Option<Stop> {
+    fn arrive(&mut self, point: PausePoint, direction: Direction) -> Option<Stop> {
         let armed = self.status.armed.as_mut()?;
-        if armed.stage != stage || !armed.ways.includes(direction) {
+        if armed.point != point || !armed.directions.includes(direction) {
             return None;
         }
         if armed.skip > 0 {
             armed.skip -= 1;
             return None;
         }
-        let limit = armed.limit;
+        let timeout = armed.timeout;
         self.status.armed = None;
         self.status.reached += 1;
         self.status.waiting += 1;
         self.is_reached = true;
         Some(Stop {
-            limit,
+            timeout,
             resumed: self.resumed,
         })
     }
@@ -308,13 +314,13 @@ impl Pause {
     ///
     /// `ENOENT` if nothing was armed since it was cleared; `ETIMEDOUT` at the limit; `EINTR` if a signal
     /// came first.
-    pub fn wait(&self, limit: Limit) -> Result {
+    pub fn wait(&self, timeout: Timeout) -> Result {
         let begin = Instant::now();
         while !self.state.lock().is_reached().ok_or(ENOENT)? {
             if current!().signal_pending() {
                 return Err(EINTR);
             }
-            if limit.has_passed(begin) {
+            if timeout.has_passed(begin) {
                 return Err(ETIMEDOUT);
             }
             fsleep(TICK);
@@ -324,16 +330,16 @@ impl Pause {
 
     /// Stops the migration that is at a stage, if one of its direction is to stop there. Sleeps, with
     /// whatever the migration holds.
-    pub fn pass(&self, stage: Stage, direction: Direction) {
+    pub fn pass(&self, point: PausePoint, direction: Direction) {
         if !self.is_armed() {
             return;
         }
-        let Some(stop) = self.change(|state| state.arrive(stage, direction)) else {
+        let Some(stop) = self.change(|state| state.arrive(point, direction)) else {
             return;
         };
         let begin = Instant::now();
         while !self.state.lock().may_continue(&stop)
-            && !stop.limit.has_passed(begin)
+            && !stop.timeout.has_passed(begin)
             && !fatal_signal_pending()
         {
             fsleep(TICK);
@@ -347,24 +353,30 @@ mod tests {
     use super::*;
 
     const ARMED: Armed = Armed {
-        stage: Stage::Filled,
-        ways: Ways::Only(Direction::ToDevice),
+        point: PausePoint::Filled,
+        directions: Directions::Only(Direction::ToDevice),
         skip: 0,
-        limit: Limit::DEFAULT,
+        timeout: Timeout::DEFAULT,
     };
 
     #[test]
     fn stops_one_migration_at_its_stage_and_direction() {
         let mut state = State::default();
-        assert!(state.arrive(Stage::Filled, Direction::ToDevice).is_none());
+        assert!(state
+            .arrive(PausePoint::Filled, Direction::ToDevice)
+            .is_none());
         state.arm(ARMED);
         assert!(state
-            .arrive(Stage::Collected, Direction::ToDevice)
+            .arrive(PausePoint::Collected, Direction::ToDevice)
             .is_none());
-        assert!(state.arrive(Stage::Filled, Direction::Fault).is_none());
-        assert!(state.arrive(Stage::Filled, Direction::ToDevice).is_some());
+        assert!(state.arrive(PausePoint::Filled, Direction::Fault).is_none());
+        assert!(state
+            .arrive(PausePoint::Filled, Direction::ToDevice)
+            .is_some());
         assert_eq!((state.status.reached, state.status.waiting), (1, 1));
-        assert!(state.arrive(Stage::Filled, Direction::ToDevice).is_none());
+        assert!(state
+            .arrive(PausePoint::Filled, Direction::ToDevice)
+            .is_none());
         state.leave();
         assert_eq!((state.status.reached, state.status.waiting), (1, 0));
     }
@@ -373,12 +385,12 @@ mod tests {
     fn lets_the_first_pass() {
         let mut state = State::default();
         state.arm(Armed {
-            ways: Ways::Any,
+            directions: Directions::Any,
             skip: 2,
             ..ARMED
         });
         let stopped = [Direction::ToDevice, Direction::Evict, Direction::Fault]
-            .map(|direction| state.arrive(Stage::Filled, direction).is_some());
+            .map(|direction| state.arrive(PausePoint::Filled, direction).is_some());
         assert_eq!(stopped, [false, false, true]);
     }
 
@@ -386,7 +398,7 @@ mod tests {
     fn resuming_lets_those_continue_that_are_stopped() -> Result {
         let mut state = State::default();
         state.arm(ARMED);
-        let arrive = |state: &mut State| state.arrive(Stage::Filled, Direction::ToDevice);
+        let arrive = |state: &mut State| state.arrive(PausePoint::Filled, Direction::ToDevice);
         let first = arrive(&mut state).ok_or(EINVAL)?;
         assert!(!state.may_continue(&first));
         // A second one does not end the first.
@@ -408,7 +420,7 @@ mod tests {
         assert_eq!(state.is_reached(), None);
         state.arm(ARMED);
         assert_eq!(state.is_reached(), Some(false));
-        state.arrive(Stage::Filled, Direction::ToDevice);
+        state.arrive(PausePoint::Filled, Direction::ToDevice);
         assert_eq!(state.is_reached(), Some(true));
         // Also after its end.
         state.leave();
@@ -417,31 +429,39 @@ mod tests {
         assert_eq!(state.is_reached(), Some(false));
         state.clear();
         assert_eq!(state.is_reached(), None);
-        assert!(state.arrive(Stage::Filled, Direction::ToDevice).is_none());
+        assert!(state
+            .arrive(PausePoint::Filled, Direction::ToDevice)
+            .is_none());
     }
 
     #[test]
     fn limits_are_a_millisecond_to_ten_seconds() {
-        assert_eq!(Limit::new(0), Ok(Limit(2_000)));
-        assert_eq!(Limit::new(1), Ok(Limit(1)));
-        assert_eq!(Limit::new(10_000), Ok(Limit(10_000)));
-        assert_eq!(Limit::new(10_001), Err(EINVAL));
-        assert_eq!(Limit::new(u64::MAX), Err(EINVAL));
+        assert_eq!(Timeout::new(0), Ok(Timeout(2_000)));
+        assert_eq!(Timeout::new(1), Ok(Timeout(1)));
+        assert_eq!(Timeout::new(10_000), Ok(Timeout(10_000)));
+        assert_eq!(Timeout::new(10_001), Err(EINVAL));
+        assert_eq!(Timeout::new(u64::MAX), Err(EINVAL));
     }
 
     #[test]
     fn numbers_and_names_are_those_of_the_header() {
-        assert_eq!(Stage::from_number(0), Err(EINVAL));
-        assert_eq!(Stage::from_number(1), Ok(Stage::Collected));
-        assert_eq!(Stage::from_number(4), Ok(Stage::Finalize));
-        assert_eq!(Stage::from_number(5), Err(EINVAL));
-        assert_eq!(Ways::from_number(0), Ok(Ways::Any));
-        assert_eq!(Ways::from_number(4), Ok(Ways::Only(Direction::Evict)));
-        assert_eq!(Ways::from_number(5), Err(EINVAL));
-        assert_eq!(Stage::from_name("committed"), Some(Stage::Committed));
-        assert_eq!(Stage::from_name("pages"), None);
-        let fault = Some(Ways::Only(Direction::Fault));
-        assert_eq!(Ways::from_name("fault"), fault);
-        assert_eq!(Ways::from_name(""), None);
+        assert_eq!(PausePoint::from_number(0), Err(EINVAL));
+        assert_eq!(PausePoint::from_number(1), Ok(PausePoint::Collected));
+        assert_eq!(PausePoint::from_number(4), Ok(PausePoint::Finalize));
+        assert_eq!(PausePoint::from_number(5), Err(EINVAL));
+        assert_eq!(Directions::from_number(0), Ok(Directions::Any));
+        assert_eq!(
+            Directions::from_number(4),
+            Ok(Directions::Only(Direction::Evict))
+        );
+        assert_eq!(Directions::from_number(5), Err(EINVAL));
+        assert_eq!(
+            PausePoint::from_name("committed"),
+            Some(PausePoint::Committed)
+        );
+        assert_eq!(PausePoint::from_name("pages"), None);
+        let fault = Some(Directions::Only(Direction::Fault));
+        assert_eq!(Directions::from_name("fault"), fault);
+        assert_eq!(Directions::from_name(""), None);
     }
 }

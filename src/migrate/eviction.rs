@@ -21,7 +21,7 @@ use crate::{
         Device, //
     },
     inject::{
-        Faults,
+        Injection,
         Point, //
     },
     layer::mm::{
@@ -34,7 +34,7 @@ use crate::{
         HUGE_PAGES, //
     },
     ledger::Direction,
-    pause::Stage,
+    pause::PausePoint,
     policy::{
         fates::Made,
         plan::{
@@ -205,9 +205,9 @@ impl Eviction<'_> {
     /// Evicts the folios that are listed in `pfns`.
     fn evict_listed(&mut self, chunk: &ChunkPagemap) -> Result {
         let state = self.state;
-        let faults = Faults::new(self.owner.map(|owner| &owner.inject), &state.inject);
+        let injection = Injection::new(self.owner.map(|owner| &owner.inject), &state.inject);
         let mut collected = self.batch.setup_device(chunk, &self.pfns)?;
-        let extra = match faults.fires(Point::ExtraRef) {
+        let extra = match injection.fires(Point::ExtraRef) {
             true => (0..collected.len()).find_map(|i| Some((i, collected.source(i)?.hold()?))),
             false => None,
         };
@@ -218,12 +218,12 @@ impl Eviction<'_> {
             extra_at: extra.as_ref().map(|(index, _)| *index),
         };
         log.collected(&collected);
-        faults.pause(Stage::Collected, Direction::Evict);
-        fill(state, &faults, &mut collected);
+        injection.pause(PausePoint::Collected, Direction::Evict);
+        fill(state, &injection, &mut collected);
         log.filled(&collected);
-        faults.pause(Stage::Filled, Direction::Evict);
+        injection.pause(PausePoint::Filled, Direction::Evict);
         let committed = collected.commit();
-        faults.pause(Stage::Committed, Direction::Evict);
+        injection.pause(PausePoint::Committed, Direction::Evict);
         let mut moved = 0;
         committed.outcomes(|_, nr, outcome| {
             if outcome.is_migrated() {
@@ -232,7 +232,7 @@ impl Eviction<'_> {
         });
         log.committed(&committed);
         drop(extra);
-        faults.pause(Stage::Finalize, Direction::Evict);
+        injection.pause(PausePoint::Finalize, Direction::Evict);
         drop(committed);
         state.stats.evicted.add(moved);
         Ok(())
@@ -240,15 +240,15 @@ impl Eviction<'_> {
 }
 
 /// Gives destinations to all entries for which there is one.
-fn fill(state: &State, faults: &Faults<'_>, collected: &mut Collected<'_>) {
+fn fill(state: &State, injection: &Injection<'_>, collected: &mut Collected<'_>) {
     let mut origin = Origin::default();
     for index in 0..collected.len() {
         // What was just migrated away will be gone at the next look.
         let Some(source) = collected.source(index).filter(|source| !source.is_left()) else {
             continue;
         };
-        let made = alloc(state, faults, collected.kind(index).size())
-            .and_then(|folio| copy_back(faults, &mut origin, &source, folio));
+        let made = alloc(state, injection, collected.kind(index).size())
+            .and_then(|folio| copy_back(injection, &mut origin, &source, folio));
         // Without a destination the page stays, a huge one too: nothing can split it without an address.
         if let Ok(destination) = made {
             // What does not fit is freed, and the page stays.
@@ -258,8 +258,8 @@ fn fill(state: &State, faults: &Faults<'_>, collected: &mut Collected<'_>) {
 }
 
 /// A destination; a huge one also out of the reserve.
-fn alloc(state: &State, faults: &Faults<'_>, size: Size) -> Made<Blank> {
-    match system_folio(faults, size, || Blank::anywhere(size)) {
+fn alloc(state: &State, injection: &Injection<'_>, size: Size) -> Made<Blank> {
+    match system_folio(injection, size, || Blank::anywhere(size)) {
         Err(fate) if size == Size::Huge => state.reserve.take().ok_or(fate),
         folio => folio,
     }

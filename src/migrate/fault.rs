@@ -29,7 +29,7 @@ use crate::{
         state::State, //
     },
     inject::{
-        Faults,
+        Injection,
         Point, //
     },
     layer::{
@@ -58,7 +58,7 @@ use crate::{
         ratelimit::warn_limited, //
     },
     ledger::Direction,
-    pause::Stage,
+    pause::PausePoint,
     policy::{
         fates::Fate,
         patience::Verdict,
@@ -241,12 +241,12 @@ fn attempt(
     batch: &mut Batch,
 ) -> core::result::Result<Done, FaultError> {
     let state = chunk.data().state();
-    let faults = Faults::new(owner.map(|owner| &owner.inject), &state.inject);
+    let injection = Injection::new(owner.map(|owner| &owner.inject), &state.inject);
     let first = range.start >> PAGE_SHIFT;
     let mut collected = batch
         .setup_fault(fault, range, state.pgmap_owner())
         .map_err(FaultError::of)?;
-    let extra = match faults.fires(Point::ExtraRef) {
+    let extra = match injection.fires(Point::ExtraRef) {
         true => collected.source(0).and_then(|source| source.hold()),
         false => None,
     };
@@ -257,15 +257,15 @@ fn attempt(
         extra_at: extra.as_ref().map(|_| 0),
     };
     log.collected(&collected);
-    faults.pause(Stage::Collected, Direction::Fault);
-    let filled = fill(&faults, chunk, fault, &mut collected)?;
+    injection.pause(PausePoint::Collected, Direction::Fault);
+    let filled = fill(&injection, chunk, fault, &mut collected)?;
     if filled == Filled::Nothing {
         return Ok(Done::TooLarge);
     }
     log.filled(&collected);
-    faults.pause(Stage::Filled, Direction::Fault);
+    injection.pause(PausePoint::Filled, Direction::Fault);
     let committed = collected.commit();
-    faults.pause(Stage::Committed, Direction::Fault);
+    injection.pause(PausePoint::Committed, Direction::Fault);
     let mut done = Done::Refused;
     let mut moved = 0;
     let mut in_a_row = 0;
@@ -286,7 +286,7 @@ fn attempt(
     }
     log.committed(&committed);
     drop(extra);
-    faults.pause(Stage::Finalize, Direction::Fault);
+    injection.pause(PausePoint::Finalize, Direction::Fault);
     drop(committed);
     state.stats.faulted.add(moved as u64);
     if filled == Filled::SplitsMapping {
@@ -297,7 +297,7 @@ fn attempt(
 
 /// Gives destinations.
 fn fill(
-    faults: &Faults<'_>,
+    injection: &Injection<'_>,
     chunk: &ChunkPagemap,
     fault: &Fault<'_>,
     collected: &mut Collected<'_>,
@@ -307,13 +307,13 @@ fn fill(
     };
     let mut origin = Origin::of(chunk);
     let size = kind.size();
-    let folio = system_folio(faults, size, || match size {
+    let folio = system_folio(injection, size, || match size {
         Size::Huge => huge_folio(chunk.data().state(), fault.beneficiary(), || {
             Blank::for_fault(fault, size)
         }),
         Size::Page => Blank::for_fault(fault, size),
     });
-    match folio.and_then(|folio| copy_back(faults, &mut origin, &source, folio)) {
+    match folio.and_then(|folio| copy_back(injection, &mut origin, &source, folio)) {
         Ok(destination) => {
             // Refused only if it is not what was asked for, which the types above exclude.
             let _ = collected.give(0, destination);
@@ -323,9 +323,13 @@ fn fill(
             Ok(Filled::Given)
         }
         Err(Fate::CopyFailed) => Err(FaultError::Bus),
-        Err(_) if size == Size::Huge => {
-            without_huge_page(chunk.data().state(), faults, fault, &mut origin, collected)
-        }
+        Err(_) if size == Size::Huge => without_huge_page(
+            chunk.data().state(),
+            injection,
+            fault,
+            &mut origin,
+            collected,
+        ),
         Err(_) => Err(FaultError::OutOfMemory),
     }
 }
@@ -334,20 +338,20 @@ fn fill(
 #[cold]
 fn without_huge_page(
     state: &State,
-    faults: &Faults<'_>,
+    injection: &Injection<'_>,
     fault: &Fault<'_>,
     origin: &mut Origin<'_>,
     collected: &mut Collected<'_>,
 ) -> core::result::Result<Filled, FaultError> {
     match Plan::without_huge_destination(Path::Fault, Source::Shared, state.core_splits()) {
         Plan::SplitByWorker => Ok(Filled::Nothing),
-        _ => split_mapping(faults, fault, origin, collected),
+        _ => split_mapping(injection, fault, origin, collected),
     }
 }
 
 /// Has the mapping split.
 fn split_mapping(
-    faults: &Faults<'_>,
+    injection: &Injection<'_>,
     fault: &Fault<'_>,
     origin: &mut Origin<'_>,
     collected: &mut Collected<'_>,
@@ -355,9 +359,11 @@ fn split_mapping(
     // The core refuses the page. Should it ever not, the data must be there.
     let part = collected.source(0).and_then(|source| source.page(0));
     let part = part.ok_or(FaultError::OutOfMemory)?;
-    let page = system_folio(faults, Size::Page, || Blank::for_fault(fault, Size::Page))
-        .and_then(|page| copy_to(faults, origin, &part, page))
-        .map_err(|_| FaultError::OutOfMemory)?;
+    let page = system_folio(injection, Size::Page, || {
+        Blank::for_fault(fault, Size::Page)
+    })
+    .and_then(|page| copy_to(injection, origin, &part, page))
+    .map_err(|_| FaultError::OutOfMemory)?;
     let _ = collected.split_mapping(page);
     Ok(Filled::SplitsMapping)
 }

@@ -18,7 +18,7 @@ use crate::{
     },
     file::File,
     inject::{
-        Faults,
+        Injection,
         Point, //
     },
     layer::mm::{
@@ -73,7 +73,7 @@ pub struct Filler<'a> {
     /// The addresses of the entries.
     pub range: Range<usize>,
     /// What is to fail.
-    pub faults: Faults<'a>,
+    pub injection: Injection<'a>,
     /// Where device memory comes from.
     pub supply: &'a Supply,
 }
@@ -106,13 +106,13 @@ impl Filler<'_> {
             // Nothing comes out of a hole.
             let source = source.ok_or(Fate::Empty)?;
             let address = self.range.start + (wanted.index << PAGE_SHIFT);
-            let folio = system_folio(&self.faults, wanted.size, || match wanted.size {
+            let folio = system_folio(&self.injection, wanted.size, || match wanted.size {
                 Size::Huge => huge_folio(state, self.vma.beneficiary(), || {
                     Blank::for_vma(self.vma.beneficiary(), address, wanted.size)
                 }),
                 Size::Page => pages.next(address, wanted.left),
             })?;
-            copy_back(&self.faults, &mut origin, &source, folio)
+            copy_back(&self.injection, &mut origin, &source, folio)
         })
     }
 
@@ -192,13 +192,13 @@ impl Filler<'_> {
         source: Option<Source<'_>>,
         wanted: Wanted,
     ) -> Made<Destination> {
-        if self.faults.fires(alloc_point(wanted.size)) {
+        if self.injection.fires(alloc_point(wanted.size)) {
             return Err(Fate::NoMemory);
         }
         let folio = taker
             .next(wanted.size, wanted.left)
             .map_err(|_| Fate::NoMemory)?;
-        if self.faults.fires(Point::Copy) {
+        if self.injection.fires(Point::Copy) {
             return Err(Fate::CopyFailed);
         }
         let folio = folio.fill(source).map_err(|_| Fate::CopyFailed)?;
@@ -230,11 +230,11 @@ pub fn huge_folio(
 
 /// A destination in system memory.
 pub fn system_folio(
-    faults: &Faults<'_>,
+    injection: &Injection<'_>,
     size: Size,
     alloc: impl FnOnce() -> Result<Blank>,
 ) -> Made<Blank> {
-    if faults.fires(alloc_point(size)) {
+    if injection.fires(alloc_point(size)) {
         return Err(Fate::NoMemory);
     }
     alloc().map_err(|_| Fate::NoMemory)

@@ -8,7 +8,7 @@ use crate::{
         ChunkPagemap, //
     },
     inject::{
-        Faults,
+        Injection,
         Point, //
     },
     layer::mm::{
@@ -84,12 +84,12 @@ impl<'a> Origin<'a> {
 
 /// As [`Origin::take`], if nothing is to fail.
 pub fn copy_to(
-    faults: &Faults<'_>,
+    injection: &Injection<'_>,
     origin: &mut Origin<'_>,
     source: &Source<'_>,
     folio: Blank,
 ) -> Made<SystemFolio> {
-    if faults.fires(Point::Copy) {
+    if injection.fires(Point::Copy) {
         return Err(Fate::CopyFailed);
     }
     origin.take(source, folio)
@@ -97,10 +97,10 @@ pub fn copy_to(
 
 /// As [`copy_to`], for a destination.
 pub fn copy_back(
-    faults: &Faults<'_>,
+    injection: &Injection<'_>,
     origin: &mut Origin<'_>,
     source: &Source<'_>,
     folio: Blank,
 ) -> Made<Destination> {
-    copy_to(faults, origin, source, folio).map(Destination::System)
+    copy_to(injection, origin, source, folio).map(Destination::System)
 }

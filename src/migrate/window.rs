@@ -38,7 +38,7 @@ use crate::{
         HUGE_SIZE, //
     },
     ledger::Direction,
-    pause::Stage,
+    pause::PausePoint,
     policy::{
         behind::Behind,
         fates::Fates,
@@ -239,19 +239,19 @@ impl Window<'_> {
         report: &mut Report,
     ) -> Result<Tried> {
         let state = self.file.device().state();
-        let faults = self.file.faults();
+        let injection = self.file.injection();
         if !state.is_private() {
             // The old flag is about a huge folio first of all, which a coherent device never asks for.
             self.file.owner().inject.set_flags(0)?;
         }
-        let to_lock = match range.start == self.start && faults.fires(Point::FolioLock) {
+        let to_lock = match range.start == self.start && injection.fires(Point::FolioLock) {
             true => self.find_source(&range, attempts.compound()),
             false => None,
         };
         // Before the lock, and so dropped after it.
         let supply = self.file.device().memory.supply()?;
         let mmap = MmapReadLock::new(self.mm)?;
-        // Not before: who faults on that page waits for the folio's lock with `mmap_lock` held.
+        // Not before: who injection on that page waits for the folio's lock with `mmap_lock` held.
         let blocker = to_lock.and_then(|folio| folio.try_lock().ok());
         let vma = mmap.vma(range.start).ok_or(EINVAL)?;
         if vma.flags() & flags::READ == 0 {
@@ -273,7 +273,7 @@ impl Window<'_> {
             folio.order() == 0 || folio.is_mapped_whole() && !vma.may_wait_for_user()
         });
         // Whoever holds a folio does not let go because it is collected again.
-        let holds = faults.fires(Point::ExtraRef);
+        let holds = injection.fires(Point::ExtraRef);
         if !holds {
             *extra = None;
         }
@@ -310,14 +310,14 @@ impl Window<'_> {
             extra_at: extra.as_ref().and_then(|extra| extra.at(start, &collected)),
         };
         log.collected(&collected);
-        faults.pause(Stage::Collected, self.direction);
+        injection.pause(PausePoint::Collected, self.direction);
 
         let begin = now();
         let filler = Filler {
             file: self.file,
             vma,
             range: range.clone(),
-            faults,
+            injection,
             supply: &supply,
         };
         let filled = match self.direction {
@@ -335,12 +335,12 @@ impl Window<'_> {
             Filled::Upto(reason) => reason,
         };
         log.filled(&collected);
-        faults.pause(Stage::Filled, self.direction);
+        injection.pause(PausePoint::Filled, self.direction);
 
         let begin = now();
         let committed = collected.commit();
         report.times.pages += nanos_since(begin);
-        faults.pause(Stage::Committed, self.direction);
+        injection.pause(PausePoint::Committed, self.direction);
         let splitting = !attempts.compound() && state.is_private();
         let first = (start - self.start) >> PAGE_SHIFT;
         committed.outcomes(|index, nr, outcome| {
@@ -353,7 +353,7 @@ impl Window<'_> {
             result.refused |= outcome == Outcome::Refused && (index..index + nr).any(is_anon);
         });
         log.committed(&committed);
-        faults.pause(Stage::Finalize, self.direction);
+        injection.pause(PausePoint::Finalize, self.direction);
 
         let begin = now();
         drop(committed);

@@ -280,8 +280,9 @@ impl Rig {
     /// A filled destination in system memory.
     pub(super) fn system_folio(&self, source: &Source<'_>, size: Size) -> Result<Destination> {
         let folio = Blank::anywhere(size)?;
-        let faults = self.file.faults();
-        migrate::origin::copy_back(&faults, &mut Origin::default(), source, folio).map_err(|_| EIO)
+        let injection = self.file.injection();
+        migrate::origin::copy_back(&injection, &mut Origin::default(), source, folio)
+            .map_err(|_| EIO)
     }
 
     /// The folio that is mapped at a page, locked.

@@ -20,10 +20,10 @@ use crate::{
     },
     pause::{
         Armed,
-        Limit,
+        Directions,
         Pause,
-        Stage,
-        Ways, //
+        PausePoint,
+        Timeout, //
     },
     policy::{
         around::{
@@ -188,10 +188,10 @@ fn points_fail_as_often_as_they_are_told() {
 /// Stops the next migration, for this many milliseconds at most.
 fn armed(ms: u64) -> Armed {
     Armed {
-        stage: Stage::Filled,
-        ways: Ways::Any,
+        point: PausePoint::Filled,
+        directions: Directions::Any,
         skip: 0,
-        limit: Limit::new(ms).unwrap(),
+        timeout: Timeout::new(ms).unwrap(),
     }
 }
 
@@ -210,11 +210,11 @@ fn a_stopped_migration_is_resumed() {
         let (passed, resumed) = (pause.clone(), pause.clone());
         both(
             move || {
-                passed.pass(Stage::Filled, Direction::Fault);
+                passed.pass(PausePoint::Filled, Direction::Fault);
                 assert!(clock() < 1_000_000_000);
             },
             move || {
-                assert_eq!(resumed.wait(armed(10_000).limit), Ok(()));
+                assert_eq!(resumed.wait(armed(10_000).timeout), Ok(()));
                 resumed.resume();
             },
         );
@@ -232,7 +232,7 @@ fn clearing_lets_everybody_go() {
         let (passed, cleared) = (pause.clone(), pause.clone());
         both(
             move || {
-                passed.pass(Stage::Filled, Direction::Fault);
+                passed.pass(PausePoint::Filled, Direction::Fault);
                 assert!(clock() < 1_000_000_000);
             },
             move || cleared.clear(),
@@ -250,7 +250,7 @@ fn one_of_two_migrations_stops() {
         pause.arm(armed(1));
         let pass = || {
             let pause = pause.clone();
-            move || pause.pass(Stage::Filled, Direction::Evict)
+            move || pause.pass(PausePoint::Filled, Direction::Evict)
         };
         both(pass(), pass());
         is_consistent(&pause);
@@ -266,10 +266,10 @@ fn what_is_armed_anew_is_known() {
         pause.arm(armed(1));
         let (passed, armed_anew) = (pause.clone(), pause.clone());
         both(
-            move || passed.pass(Stage::Filled, Direction::Evict),
+            move || passed.pass(PausePoint::Filled, Direction::Evict),
             move || {
                 armed_anew.arm(Armed {
-                    stage: Stage::Finalize,
+                    point: PausePoint::Finalize,
                     ..armed(1)
                 });
             },
