@@ -24,15 +24,17 @@
 pub mod layer;
 
 pub mod access;
+pub mod client;
 pub mod clock;
 pub mod coherent;
 pub mod copies;
 pub mod debugfs;
 pub mod device;
-pub mod file;
 pub mod inject;
+pub mod ioctl;
 pub mod ledger;
 pub mod migrate;
+pub mod nodes;
 pub mod pause;
 pub mod policy;
 pub mod range;
@@ -60,7 +62,7 @@ use crate::{
         },
         Device, //
     },
-    file::File,
+    ioctl::File,
     layer::mm::pagemap::SpecialPurpose,
     ledger::Ledger,
     policy::{
@@ -76,7 +78,6 @@ use kernel::{
     },
     module_param::ModuleParamAccess,
     prelude::*,
-    str::CStr,
     sync::Arc, //
 };
 
@@ -119,14 +120,6 @@ module! {
     },
 }
 
-/// The names of the nodes, in the order of the devices.
-const NAMES: [&CStr; device::MAX] = [
-    c"hmm_dmirror0",
-    c"hmm_dmirror1",
-    c"hmm_dmirror2",
-    c"hmm_dmirror3",
-];
-
 /// Where the memory of the coherent devices is.
 static SPM_ADDRS: [&ModuleParamAccess<u64>; coherent::DEVICES] = [
     &module_parameters::spm_addr_dev0,
@@ -151,36 +144,15 @@ pub struct Dmirror {
     files: Pin<KBox<Files>>,
 }
 
-kernel::sync::global_lock! {
-    // SAFETY: The module's initialisation begins with it; nothing else runs before.
-    unsafe(uninit) static DEVICES: Mutex<[Option<Arc<Device>>; device::MAX]> =
-        [const { None }; device::MAX];
-}
-
-/// Makes a device known to its node, or forgets it.
-fn publish(id: usize, device: Option<Arc<Device>>) {
-    // What was there goes after the lock.
-    let _before = DEVICES
-        .lock()
-        .get_mut(id)
-        .and_then(|slot| core::mem::replace(slot, device));
-}
-
-/// The device of a node, by the number at the end of its name.
-fn find(name: &CStr) -> Option<Arc<Device>> {
-    let id = NAMES.iter().position(|known| *known == name)?;
-    DEVICES.lock().get(id)?.clone()
-}
-
 impl Dmirror {
     fn add(&mut self, memory_type: MemoryType) -> Result {
         let id = self.nodes.len();
-        let name = *NAMES.get(id).ok_or(ENODEV)?;
+        let name = *nodes::NAMES.get(id).ok_or(ENODEV)?;
         self.nodes.reserve(1, GFP_KERNEL)?;
         let device = Device::new(id, memory_type, self.settings, self.ledger.clone())?;
         device.memory.set_limit(self.limit);
         if let MemoryType::Coherent(range) = memory_type {
-            // What is wrong with it is to be heard by who gave the address, not by who opens the node.
+            // Errors are reported at insmod, to the user who gave the address, and not at open.
             let state = device.state();
             device.memory.try_make_room(state).inspect_err(|error| {
                 pr_err!(
@@ -192,10 +164,10 @@ impl Dmirror {
             })?;
         }
         let files = DeviceFiles::new(&self.files, name, &device)?;
-        publish(id, Some(device.clone()));
+        nodes::publish(id, Some(device.clone()));
         let options = MiscDeviceOptions { name };
         let node = KBox::pin_init(MiscDeviceRegistration::register(options), GFP_KERNEL)
-            .inspect_err(|_| publish(id, None))?;
+            .inspect_err(|_| nodes::publish(id, None))?;
         self.nodes
             .push_within_capacity(Node {
                 _files: files,
@@ -209,7 +181,7 @@ impl Dmirror {
 impl kernel::Module for Dmirror {
     fn init(_module: &'static ThisModule) -> Result<Self> {
         // SAFETY: This runs once, before anything that could use the lock.
-        unsafe { DEVICES.init() };
+        unsafe { nodes::DEVICES.init() };
         let spans = coherent::spans(
             SPM_ADDRS.map(|param| param.value()),
             module_parameters::spm_size_mib.value(),
@@ -261,7 +233,7 @@ impl kernel::Module for Dmirror {
 impl Drop for Dmirror {
     fn drop(&mut self) {
         for (id, node) in self.nodes.drain_all().enumerate() {
-            publish(id, None);
+            nodes::publish(id, None);
             let Node {
                 _files,
                 _node,

@@ -3,8 +3,8 @@
 //! What is mapped where, for user space to see: nothing is faulted in, and nothing copied.
 
 use crate::{
+    client::Client,
     device::chunk::is_own,
-    file::File,
     layer::mm::{
         hmm::Want,
         lock::check_killed,
@@ -61,16 +61,17 @@ fn describe(owner: OwnerId, seen: &Seen<'_>) -> u8 {
 }
 
 /// Tells user space what is mapped, a byte per page, without faulting anything in.
-pub fn snapshot(file: &File, pages: Pages, ptr: u64, cmd: &mut uapi::Command) -> Result {
+pub fn snapshot(client: &Client, pages: Pages, ptr: u64, cmd: &mut uapi::Command) -> Result {
     let ptr = usize::try_from(ptr).map_err(|_| EFAULT)?;
     let mut to = UserSlice::new(UserPtr::from_addr(ptr), pages.count()).writer();
     let mut bytes = [0u8; HUGE_PAGES];
-    let owner = file.device().state().pgmap_owner();
-    file.device().state().scratch.with(|scratch| {
+    let owner = client.device().state().pgmap_owner();
+    client.device().state().scratch.with(|scratch| {
         for window in pages.windows(0) {
             check_killed()?;
             let nr = window.len() >> PAGE_SHIFT;
-            file.mirror()
+            client
+                .mirror()
                 .look(&mut scratch.room, window, |at, nr, seen| {
                     let byte = describe(owner, &seen);
                     match nr {
@@ -86,7 +87,7 @@ pub fn snapshot(file: &File, pages: Pages, ptr: u64, cmd: &mut uapi::Command) ->
 }
 
 /// Tells where a page is, and who holds it.
-pub fn page(file: &File, page: Pages, arg: &mut uapi::Page) -> Result {
+pub fn page(client: &Client, page: Pages, arg: &mut uapi::Page) -> Result {
     use uapi::{
         page_flag,
         place, //
@@ -94,7 +95,8 @@ pub fn page(file: &File, page: Pages, arg: &mut uapi::Page) -> Result {
     arg.place = place::NOWHERE;
     let range = page.start()..page.end();
     let mut room = Room::new()?;
-    file.mirror()
+    client
+        .mirror()
         .fill(&mut room, range, Want::Look, |_, _, seen| {
             if seen.pfn().is_error() {
                 arg.place = place::UNREADABLE;
@@ -104,7 +106,7 @@ pub fn page(file: &File, page: Pages, arg: &mut uapi::Page) -> Result {
                 return;
             };
             let counts = page.counts();
-            arg.place = match (is_own(file.device().state(), &page), page.is_zero()) {
+            arg.place = match (is_own(client.device().state(), &page), page.is_zero()) {
                 (true, _) => place::DEVICE,
                 (_, true) => place::ZERO,
                 _ => place::SYSTEM,

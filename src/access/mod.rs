@@ -19,11 +19,11 @@ pub use look::{
 };
 
 use crate::{
+    client::Client,
     device::chunk::{
         is_own,
         Chunk, //
     },
-    file::File,
     layer::mm::{
         hmm::Want,
         lock::{
@@ -106,13 +106,13 @@ enum Step {
 
 /// Copies what is mapped as wanted from page `at` of the range on.
 fn step(
-    file: &File,
+    client: &Client,
     pages: Pages,
     at: usize,
     is_wanted: impl Fn(&Mapped<'_>) -> bool,
     copy: impl Fn(&Mapped<'_>, usize) -> Result,
 ) -> Result<Step> {
-    let locked = file.mirror().lock();
+    let locked = client.mirror().lock();
     let end = pages.count().min(at + AT_ONCE);
     let mut next = at;
     while next < end {
@@ -141,13 +141,13 @@ fn step(
 
 /// As [`step`], to user memory.
 fn step_out(
-    file: &File,
+    client: &Client,
     pages: Pages,
     at: usize,
     to: &UserPages,
     is_wanted: impl Fn(&Mapped<'_>) -> bool,
 ) -> Result<Step> {
-    step(file, pages, at, is_wanted, |run, at| {
+    step(client, pages, at, is_wanted, |run, at| {
         copy_to_user(run, to, at)
     })
 }
@@ -162,12 +162,12 @@ pub enum MmapLock {
 }
 
 /// Faults pages in, as a device would. Does not touch pages that the process has not, beyond that.
-fn fault_in(file: &File, pages: Pages, at: usize, want: Want, lock: MmapLock) -> Result {
+fn fault_in(client: &Client, pages: Pages, at: usize, want: Want, lock: MmapLock) -> Result {
     let mut windows = pages.windows(pages.start() + (at << PAGE_SHIFT));
-    file.device().state().scratch.with(|scratch| {
+    client.device().state().scratch.with(|scratch| {
         let room = &mut scratch.room;
         windows.try_for_each(|window| {
-            let mirror = file.mirror();
+            let mirror = client.mirror();
             match lock {
                 MmapLock::Kept => mirror.fill(room, window, want, |_, _, _| {}),
                 MmapLock::MayBeDropped => mirror.fill_unlocked(room, window, want, |_, _, _| {}),
@@ -178,8 +178,8 @@ fn fault_in(file: &File, pages: Pages, at: usize, want: Want, lock: MmapLock) ->
 
 /// What a write to the pages from page `at` on needs: who protects memory by userfaultfd is asked, as for a
 /// write of the CPU.
-fn lock_for_write(file: &File, pages: Pages, at: usize) -> Result<MmapLock> {
-    let mm = file.mm()?;
+fn lock_for_write(client: &Client, pages: Pages, at: usize) -> Result<MmapLock> {
+    let mm = client.mm()?;
     let mmap = MmapReadLock::new(&mm)?;
     let mut address = pages.start() + (at << PAGE_SHIFT);
     while address < pages.end() {
@@ -194,7 +194,7 @@ fn lock_for_write(file: &File, pages: Pages, at: usize) -> Result<MmapLock> {
 
 /// The device reads `pages`, and the data goes to user space.
 pub fn read(
-    file: &File,
+    client: &Client,
     pages: Pages,
     to: &UserPages,
     lock: MmapLock,
@@ -203,7 +203,7 @@ pub fn read(
     let (mut at, mut tries) = (0, Tries::default());
     while at < pages.count() {
         check_killed()?;
-        match step_out(file, pages, at, to, |_| true)? {
+        match step_out(client, pages, at, to, |_| true)? {
             Step::Copied(copied) => {
                 at += copied;
                 cmd.cpages += copied as u64;
@@ -212,7 +212,7 @@ pub fn read(
             }
             Step::NotAtHand => to.fault_in_writeable(at, AT_ONCE.min(pages.count() - at))?,
             Step::NotMapped => {
-                fault_in(file, pages, at, Want::Read, lock)?;
+                fault_in(client, pages, at, Want::Read, lock)?;
                 cmd.faults += 1;
             }
         }
@@ -222,7 +222,7 @@ pub fn read(
 }
 
 /// The device writes data of user space to `pages`.
-pub fn write(file: &File, pages: Pages, from: &UserPages, cmd: &mut uapi::Command) -> Result {
+pub fn write(client: &Client, pages: Pages, from: &UserPages, cmd: &mut uapi::Command) -> Result {
     let is_writable = |run: &Mapped<'_>| run.access() == Access::Write;
     let (mut at, mut tries) = (0, Tries::default());
     let mut looked = 0;
@@ -234,7 +234,7 @@ pub fn write(file: &File, pages: Pages, from: &UserPages, cmd: &mut uapi::Comman
             from.fault_in_readable(at, at_once)?;
             looked = at + at_once;
         }
-        match step(file, pages, at, is_writable, |run, at| {
+        match step(client, pages, at, is_writable, |run, at| {
             copy_from_user(run, from, at)
         })? {
             Step::Copied(copied) => {
@@ -245,10 +245,10 @@ pub fn write(file: &File, pages: Pages, from: &UserPages, cmd: &mut uapi::Comman
             }
             Step::NotAtHand => from.fault_in_readable(at, at_once)?,
             Step::NotMapped => {
-                let lock = lock_for_write(file, pages, at)?;
-                fault_in(file, pages, at, Want::Write, lock)?;
+                let lock = lock_for_write(client, pages, at)?;
+                fault_in(client, pages, at, Want::Write, lock)?;
                 cmd.faults += 1;
-                unshare(file, pages.start() + (at << PAGE_SHIFT))?;
+                unshare(client, pages.start() + (at << PAGE_SHIFT))?;
             }
         }
         tries.again()?;
@@ -259,27 +259,27 @@ pub fn write(file: &File, pages: Pages, from: &UserPages, cmd: &mut uapi::Comman
 /// A write request for a read-only page of our own private memory is answered without a fault and
 /// without write permission (K8). Such a page is shared by fork, or write-protected: it goes back, so
 /// that the next fault is one like any other.
-fn unshare(file: &File, address: usize) -> Result {
-    let is_stuck = file
+fn unshare(client: &Client, address: usize) -> Result {
+    let is_stuck = client
         .mirror()
         .lock()
         .page(address)
         .is_some_and(|page| page.access() == Access::Read && page.memory() == Memory::Private);
     if is_stuck {
         let page = Pages::new(address as u64, 1, usize::MAX)?;
-        migrate::migrate(file, page, Direction::ToSystem, &mut Report::default())?;
+        migrate::migrate(client, page, Direction::ToSystem, &mut Report::default())?;
     }
     Ok(())
 }
 
 /// Copies the pages of the range that are on the device to user space, up to the first that is not.
 /// Gives their number.
-pub fn read_back(file: &File, pages: Pages, to: &UserPages) -> Result<usize> {
-    let is_wanted = |run: &Mapped<'_>| is_own(file.device().state(), run);
+pub fn read_back(client: &Client, pages: Pages, to: &UserPages) -> Result<usize> {
+    let is_wanted = |run: &Mapped<'_>| is_own(client.device().state(), run);
     let (mut at, mut tries) = (0, Tries::default());
     while at < pages.count() {
         check_killed()?;
-        match step_out(file, pages, at, to, is_wanted)? {
+        match step_out(client, pages, at, to, is_wanted)? {
             Step::Copied(copied) => {
                 at += copied;
                 tries = Tries::default();
@@ -287,7 +287,7 @@ pub fn read_back(file: &File, pages: Pages, to: &UserPages) -> Result<usize> {
             }
             Step::NotAtHand => to.fault_in_writeable(at, AT_ONCE.min(pages.count() - at))?,
             Step::NotMapped => {
-                if !find_own(file, pages, at)? {
+                if !find_own(client, pages, at)? {
                     break;
                 }
             }
@@ -300,7 +300,7 @@ pub fn read_back(file: &File, pages: Pages, to: &UserPages) -> Result<usize> {
 }
 
 /// Looks whether page `at` of the range is on the device, without faulting it away from there.
-fn find_own(file: &File, pages: Pages, at: usize) -> Result<bool> {
+fn find_own(client: &Client, pages: Pages, at: usize) -> Result<bool> {
     let address = pages.start() + (at << PAGE_SHIFT);
     let mut is_there = false;
     if let Some(window) = pages.windows(address).next() {
@@ -309,12 +309,13 @@ fn find_own(file: &File, pages: Pages, at: usize) -> Result<bool> {
             if (at..at + nr).contains(&page) {
                 is_there = seen
                     .page()
-                    .is_some_and(|page| is_own(file.device().state(), &page));
+                    .is_some_and(|page| is_own(client.device().state(), &page));
             }
         };
-        let scratch = &file.device().state().scratch;
+        let scratch = &client.device().state().scratch;
         scratch.with(|scratch| {
-            file.mirror()
+            client
+                .mirror()
                 .fill(&mut scratch.room, window, Want::Look, look)
         })?;
     }

@@ -14,6 +14,7 @@ use super::{
     }, //
 };
 use crate::{
+    client::Client,
     device::{
         chunk::ChunkPagemap,
         owner::Owner,
@@ -24,14 +25,17 @@ use crate::{
         Injection,
         Point, //
     },
-    layer::mm::{
-        migrate::{
-            Batch,
-            Collected, //
+    layer::{
+        mm::{
+            migrate::{
+                Batch,
+                Collected, //
+            },
+            system::Blank,
+            Size,
+            HUGE_PAGES, //
         },
-        system::Blank,
-        Size,
-        HUGE_PAGES, //
+        ratelimit::warn_limited, //
     },
     ledger::Direction,
     pause::PausePoint,
@@ -159,6 +163,29 @@ pub fn shut_down(device: &Device) {
         }
         fsleep(pause);
     }
+}
+
+/// Evicts the pages of a client that closes its file. Sleeps; no lock may be held.
+///
+/// Pages that somebody holds stay on the device, and the process still faults them back.
+pub fn close(client: &Client) {
+    let owner = client.owner();
+    // No file is left to resume what it stops. A CPU fault may be stopped now, and hold its page.
+    owner.inject.pause.clear();
+    if !owner.has_used() {
+        return;
+    }
+    // Its own pages only: a close must not move those of other files (T14).
+    if let Err(error) = evict(client.device(), Some(owner)) {
+        warn_limited!(
+            "hmm_dmirror{}: pages stay on the device after close: {:?}\n",
+            client.device().state().id(),
+            error
+        );
+    }
+    client.device().memory.trim();
+    // Injected failures end with the file, also for pages that could not leave.
+    owner.inject.clear();
 }
 
 /// Empties the list of folios that could not be evicted.

@@ -9,6 +9,7 @@ use super::origin::{
     Origin, //
 };
 use crate::{
+    client::Client,
     device::{
         state::State,
         supply::{
@@ -16,7 +17,6 @@ use crate::{
             Taker, //
         }, //
     },
-    file::File,
     inject::{
         Injection,
         Point, //
@@ -67,7 +67,7 @@ pub enum Filled {
 /// What filling needs to know.
 pub struct Filler<'a> {
     /// The file.
-    pub file: &'a File,
+    pub client: &'a Client,
     /// The VMA.
     pub vma: Vma<'a>,
     /// The addresses of the entries.
@@ -91,7 +91,7 @@ struct Wanted {
 impl Filler<'_> {
     /// Gives destinations on the device.
     pub fn to_device(&self, collected: &mut Collected<'_>) -> Filled {
-        let mut taker = self.supply.taker(self.file.owner());
+        let mut taker = self.supply.taker(self.client.owner());
         self.fill(collected, |source, wanted| {
             self.device_folio(&mut taker, source, wanted)
         })
@@ -101,7 +101,7 @@ impl Filler<'_> {
     pub fn to_system(&self, collected: &mut Collected<'_>) -> Filled {
         let mut pages = SystemPages::new(self.vma.beneficiary());
         let mut origin = Origin::default();
-        let state = self.file.device().state();
+        let state = self.client.device().state();
         self.fill(collected, |source, wanted| {
             // Nothing comes out of a hole.
             let source = source.ok_or(Fate::Empty)?;
@@ -146,7 +146,7 @@ impl Filler<'_> {
                 Err(fate @ (Fate::CopyFailed | Fate::Empty)) => return Filled::Upto(fate),
                 Err(_) => {}
             }
-            let core_splits = self.file.device().state().core_splits();
+            let core_splits = self.client.device().state().core_splits();
             match Plan::without_huge_destination(Path::Address, kind, core_splits) {
                 Plan::SmallDestinations => {}
                 Plan::SplitBefore => return Filled::SplitBefore,

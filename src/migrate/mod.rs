@@ -13,6 +13,7 @@ pub mod origin;
 pub mod window;
 
 pub use eviction::{
+    close,
     evict,
     release,
     shut_down, //
@@ -20,8 +21,8 @@ pub use eviction::{
 pub use fault::on_fault;
 
 use crate::{
+    client::Client,
     device::Device,
-    file::File,
     layer::mm::{
         lock::check_killed,
         migrate::Select, //
@@ -84,12 +85,12 @@ impl Report {
 /// migrated, or the process is gone; `EINTR` if killed; `ENOMEM` if not even the lists can be had;
 /// `EAGAIN` if the page tables changed under the collector each time that it tried. What was moved
 /// before stays moved, and is in `report`. Pages that are refused are no error.
-pub fn migrate(file: &File, pages: Pages, direction: Direction, report: &mut Report) -> Result {
-    let mm = file.mm()?;
-    let state = file.device().state();
+pub fn migrate(client: &Client, pages: Pages, direction: Direction, report: &mut Report) -> Result {
+    let mm = client.mm()?;
+    let state = client.device().state();
     let done = state
         .scratch
-        .with(|scratch| windows(file, &mm, scratch, pages, direction, report));
+        .with(|scratch| windows(client, &mm, scratch, pages, direction, report));
     let stats = &state.stats;
     stats.retries.add(report.retries);
     match direction {
@@ -100,7 +101,7 @@ pub fn migrate(file: &File, pages: Pages, direction: Direction, report: &mut Rep
 }
 
 fn windows(
-    file: &File,
+    client: &Client,
     mm: &ARef<MmWithUser>,
     scratch: &mut Scratch,
     pages: Pages,
@@ -113,9 +114,9 @@ fn windows(
             return Ok(());
         };
         if direction == Direction::ToDevice {
-            file.device().memory.make_room(file.device().state());
+            client.device().memory.make_room(client.device().state());
         }
         check_killed()?;
-        at = window::run(file, mm, scratch, range, direction, report)?;
+        at = window::run(client, mm, scratch, range, direction, report)?;
     }
 }

@@ -12,12 +12,12 @@ use super::{
     Report, //
 };
 use crate::{
+    client::Client,
     clock::{
         nanos_since,
         now, //
     },
     device::chunk::is_own,
-    file::File,
     inject::Point,
     layer::mm::{
         folio::Folio,
@@ -87,7 +87,7 @@ impl Extra {
 }
 
 struct Window<'a> {
-    file: &'a File,
+    client: &'a Client,
     mm: &'a ARef<MmWithUser>,
     direction: Direction,
     start: usize,
@@ -117,7 +117,7 @@ enum What {
 /// Migrates what lies in `range`, or in the part of it that its first VMA covers; gives the end of
 /// that part.
 pub fn run(
-    file: &File,
+    client: &Client,
     mm: &ARef<MmWithUser>,
     scratch: &mut Scratch,
     range: Range<usize>,
@@ -125,7 +125,7 @@ pub fn run(
     report: &mut Report,
 ) -> Result<usize> {
     let mut window = Window {
-        file,
+        client,
         mm,
         direction,
         start: range.start,
@@ -133,7 +133,7 @@ pub fn run(
         is_begun: false,
     };
     // Huge folios on coherent devices cannot be selected back (K10).
-    let mut attempts = Attempts::new(file.device().state().is_private());
+    let mut attempts = Attempts::new(client.device().state().is_private());
     let Scratch { batch, fates, .. } = scratch;
     fates.reset(range.len() >> PAGE_SHIFT);
     let mut extra = None;
@@ -145,12 +145,12 @@ pub fn run(
             Err(error) => break Err(error),
         };
         let log = Logbook {
-            state: file.device().state(),
+            state: client.device().state(),
             direction,
             fault: None,
             extra_at: None,
         };
-        log.finalized(file.mirror(), window.start..window.end);
+        log.finalized(client.mirror(), window.start..window.end);
         match attempts.after(result) {
             Next::Done => break Ok(()),
             Next::Again => {}
@@ -164,7 +164,7 @@ pub fn run(
     fates.count(&mut report.counts);
     report.retries += u64::from(attempts.retries());
     if report.counts.split_refused > before {
-        file.device().state().stats.split_refused.add(1);
+        client.device().state().stats.split_refused.add(1);
     }
     done.map(|()| window.end)
 }
@@ -238,18 +238,18 @@ impl Window<'_> {
         fates: &mut Fates,
         report: &mut Report,
     ) -> Result<Tried> {
-        let state = self.file.device().state();
-        let injection = self.file.injection();
+        let state = self.client.device().state();
+        let injection = self.client.injection();
         if !state.is_private() {
             // The old flag is about a huge folio first of all, which a coherent device never asks for.
-            self.file.owner().inject.set_flags(0)?;
+            self.client.owner().inject.set_flags(0)?;
         }
         let to_lock = match range.start == self.start && injection.fires(Point::FolioLock) {
             true => self.find_source(&range, attempts.compound()),
             false => None,
         };
         // Before the lock, and so dropped after it.
-        let supply = self.file.device().memory.supply()?;
+        let supply = self.client.device().memory.supply()?;
         let mmap = MmapReadLock::new(self.mm)?;
         // Not before: who injection on that page waits for the folio's lock with `mmap_lock` held.
         let blocker = to_lock.and_then(|folio| folio.try_lock().ok());
@@ -279,7 +279,7 @@ impl Window<'_> {
         }
 
         let begin = now();
-        let select = select(self.direction, self.file.device());
+        let select = select(self.direction, self.client.device());
         let mut tries = 0;
         let mut collected = loop {
             match batch.setup(
@@ -314,7 +314,7 @@ impl Window<'_> {
 
         let begin = now();
         let filler = Filler {
-            file: self.file,
+            client: self.client,
             vma,
             range: range.clone(),
             injection,
@@ -378,7 +378,7 @@ impl Window<'_> {
             let on_device = counts.device_private || counts.device_coherent;
             let could_go = match self.direction {
                 Direction::ToDevice => !on_device && page.may_leave(),
-                _ => on_device && is_own(self.file.device().state(), page),
+                _ => on_device && is_own(self.client.device().state(), page),
             };
             if could_go {
                 behind.see(at, nr, counts.pfn, counts.order > 0);
@@ -406,7 +406,7 @@ impl Window<'_> {
     /// page in the range, and how many pages are meant.
     fn look(&self, range: Range<usize>, mut see: impl FnMut(usize, usize, &Mapped<'_>)) -> Result {
         let mut room = Room::new()?;
-        self.file
+        self.client
             .mirror()
             .fill(&mut room, range, Want::Look, |at, nr, seen| {
                 if let Some(page) = seen.page() {
@@ -426,7 +426,7 @@ impl Window<'_> {
         let first = range.start..range.start + (1 << PAGE_SHIFT);
         let mut folio = None;
         let mut room = Room::new().ok()?;
-        self.file
+        self.client
             .mirror()
             .fill(&mut room, first, Want::Look, |_, _, seen| {
                 let is_taken_as_it_is = |order| match order {

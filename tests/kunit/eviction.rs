@@ -38,7 +38,7 @@ fn evict(arm: &[(Point, u64)], split: bool, is_done: bool) -> Result<Log> {
             rig.inject(*point, 0, *times);
         }
         let done = rig.watch(log, || {
-            Ok(migrate::evict(&rig.device, Some(rig.file().owner())))
+            Ok(migrate::evict(&rig.device, Some(rig.client().owner())))
         })?;
         log.check(done.is_ok() == is_done, "eviction says whether it is done")?;
         let used = rig.device.memory.usage().1;
@@ -57,7 +57,7 @@ fn evict(arm: &[(Point, u64)], split: bool, is_done: bool) -> Result<Log> {
             .map(|c| 1 << c.order)
             .sum();
         log.check(used == listed, "what is stuck is listed")?;
-        rig.file().owner().inject.clear();
+        rig.client().owner().inject.clear();
         rig.drain_lru(log);
         rig.note_mapped(log, "after", 0)?;
         log.check(rig.has_pattern(0..HUGE_PAGES)?, "the data are right")
@@ -83,7 +83,7 @@ fn other_owner() -> Result<Log> {
 fn listed() -> Result<Log> {
     Rig::run(|rig, log| {
         let memory = rig.memory()?;
-        let owner = rig.file().owner();
+        let owner = rig.client().owner();
         let mut list = KVec::with_capacity(2, GFP_KERNEL)?;
         let mut folios = KVec::new();
         for _ in 0..=list.capacity() {

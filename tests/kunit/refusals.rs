@@ -46,7 +46,8 @@ use crate::{
         Direction,
         Ledger, //
     },
-    migrate, //
+    migrate,
+    nodes, //
 };
 use core::ops::Range;
 use kernel::{
@@ -108,7 +109,9 @@ fn entries() -> Result<Log> {
     Rig::run(|rig, log| {
         rig.write_pattern()?;
         let memory = rig.memory()?;
-        let mut private = memory.alloc(Size::Page, rig.file().owner()).ok_or(ENOMEM)?;
+        let mut private = memory
+            .alloc(Size::Page, rig.client().owner())
+            .ok_or(ENOMEM)?;
         log.check(memory.usage().0 == 1, "a page is one page")?;
         log.check(private.counts().order == 0, "and a folio of its own")?;
         let mut batch = Batch::new()?;
@@ -188,7 +191,7 @@ fn droppable() -> Result<Log> {
 fn looks() -> Result<Log> {
     Rig::run(|rig, log| {
         rig.write_pattern()?;
-        let (mirror, mm) = (rig.file().mirror(), rig.file().mm()?);
+        let (mirror, mm) = (rig.client().mirror(), rig.client().mm()?);
         let mut room = Room::new()?;
         let (base, end) = (rig.base, rig.base + HUGE_SIZE);
         for range in [
@@ -223,7 +226,7 @@ fn copies() -> Result<Log> {
         let user = UserPages::new(rig.base as u64, 1)?;
         let part = [user.fault_in_readable(1, 1), user.fault_in_writeable(0, 2)];
         log.check(part == [Err(EINVAL); 2], "it is one page")?;
-        let mirror = rig.file().mirror();
+        let mirror = rig.client().mirror();
         let mut room = Room::new()?;
         let mut both = |range: Range<usize>| -> Result<_> {
             mirror.fill(&mut room, range.clone(), Want::Look, |_, _, _| {})?;
@@ -250,7 +253,7 @@ fn pagemaps() -> Result<Log> {
         rig.migrate(rig.range(), Direction::ToDevice)?;
         let memory = rig.memory()?;
         log.check(memory.inspect(0).is_none(), "that page is another's")?;
-        let folio = memory.alloc(Size::Page, rig.file().owner());
+        let folio = memory.alloc(Size::Page, rig.client().owner());
         let refused = folio.ok_or(ENOMEM)?.clear();
         log.check(refused == Err(EINVAL), "the CPU cannot clear it")?;
         let other = Device::new(1, MemoryType::Private, Settings::DEFAULT, Ledger::new()?)?;
@@ -338,7 +341,7 @@ fn memories() -> Result<Log> {
 /// The memory of a coherent device, if there is one.
 fn coherent() -> Result<Log> {
     Rig::run(|_, log| {
-        let Some(device) = crate::find(c"hmm_dmirror2") else {
+        let Some(device) = nodes::find(c"hmm_dmirror2") else {
             pr_info!("# SKIP: no coherent device\n");
             return Ok(());
         };

@@ -10,6 +10,7 @@ use super::{
     }, //
 };
 use crate::{
+    client::Client,
     device::{
         chunk::ChunkPagemap,
         state::{
@@ -18,8 +19,8 @@ use crate::{
         },
         Device, //
     },
-    file::File,
     inject::Point,
+    ioctl::File,
     layer::mm::{
         fault::Fault,
         folio::{
@@ -129,7 +130,7 @@ impl Rig {
         let mut log = Log::default();
         let done = case(&rig, &mut log);
         rig.ledger.set_observer(None);
-        rig.file.owner().inject.clear();
+        rig.client().owner().inject.clear();
         testing::unmap(area, 2 * HUGE_SIZE)?;
         log.check(rig.watch.rss() == 0, "no page is counted after unmap")?;
         // The worker that splits for faults collects pages beside them, and takes a reference on each before it
@@ -162,14 +163,14 @@ impl Rig {
         Ok(log)
     }
 
-    /// The open file.
-    pub(super) fn file(&self) -> &File {
-        &self.file
+    /// The client of the open file.
+    pub(super) fn client(&self) -> &Client {
+        self.file.client()
     }
 
     /// Arms an injection point for this file.
     pub(super) fn inject(&self, point: Point, skip: u64, times: u64) {
-        self.file.owner().inject.arm(point, skip, times);
+        self.client().owner().inject.arm(point, skip, times);
     }
 
     /// Anonymous pages of the mm.
@@ -233,7 +234,7 @@ impl Rig {
         let start = self.base + page * PAGE_SIZE;
         let mut line = Err(ENOENT);
         let mut room = Room::new()?;
-        self.file.mirror().fill(
+        self.client().mirror().fill(
             &mut room,
             start..start + PAGE_SIZE,
             Want::Look,
@@ -272,7 +273,7 @@ impl Rig {
         size: Size,
     ) -> Result<Destination> {
         let supply = self.device.memory.supply()?;
-        let mut taker = supply.taker(self.file.owner());
+        let mut taker = supply.taker(self.client().owner());
         let folio = taker.next(size, 1)?.fill(source)?;
         Ok(Destination::Device(folio))
     }
@@ -280,7 +281,7 @@ impl Rig {
     /// A filled destination in system memory.
     pub(super) fn system_folio(&self, source: &Source<'_>, size: Size) -> Result<Destination> {
         let folio = Blank::anywhere(size)?;
-        let injection = self.file.injection();
+        let injection = self.client().injection();
         migrate::origin::copy_back(&injection, &mut Origin::default(), source, folio)
             .map_err(|_| EIO)
     }
@@ -290,7 +291,7 @@ impl Rig {
         let start = self.base + page * PAGE_SIZE;
         let mut folio = None;
         let mut room = Room::new()?;
-        self.file.mirror().fill(
+        self.client().mirror().fill(
             &mut room,
             start..start + PAGE_SIZE,
             Want::Look,
@@ -329,7 +330,7 @@ impl Rig {
         let npages = (range.len() / PAGE_SIZE) as u64;
         let pages = Pages::new(range.start as u64, npages, usize::MAX)?;
         let mut report = Report::default();
-        migrate::migrate(&self.file, pages, direction, &mut report)?;
+        migrate::migrate(self.client(), pages, direction, &mut report)?;
         Ok(report)
     }
 }
