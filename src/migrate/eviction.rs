@@ -73,7 +73,7 @@ struct Eviction<'a> {
 ///
 /// `EBUSY` if pages are left because somebody holds them or there is no memory; `ENOMEM` if not even
 /// the lists can be had.
-pub fn evict(device: &Device, owner: Option<&Arc<Owner>>) -> Result {
+pub(crate) fn evict(device: &Device, owner: Option<&Arc<Owner>>) -> Result {
     let state = device.state();
     let chunks = device.memory.chunks()?;
     let left = || -> usize {
@@ -127,7 +127,7 @@ pub fn evict(device: &Device, owner: Option<&Arc<Owner>>) -> Result {
 /// # Errors
 ///
 /// `EBUSY` if somebody holds pages; they stay, with their chunks.
-pub fn release(device: &Device) -> Result {
+pub(crate) fn release(device: &Device) -> Result {
     let chunks = device.memory.chunks()?;
     for chunk in &chunks {
         chunk.close(true);
@@ -145,7 +145,7 @@ pub fn release(device: &Device) -> Result {
 }
 
 /// Frees all memory of a device that no file is open on. Waits for pages that somebody holds.
-pub fn shut_down(device: &Device) {
+pub(crate) fn shut_down(device: &Device) {
     // No user is left who could disarm them.
     device.state().inject.clear();
     device.state().inject.pause.clear();
@@ -168,7 +168,7 @@ pub fn shut_down(device: &Device) {
 /// Evicts the pages of a client that closes its file. Sleeps; no lock may be held.
 ///
 /// Pages that somebody holds stay on the device, and the process still faults them back.
-pub fn close(client: &Client) {
+pub(crate) fn close(client: &Client) {
     let owner = client.owner();
     // No file is left to resume what it stops. A CPU fault may be stopped now, and hold its page.
     owner.inject.pause.clear();

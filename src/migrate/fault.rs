@@ -117,7 +117,10 @@ impl Driver for Chunk {
 }
 
 /// Handles a fault.
-pub fn on_fault(chunk: &ChunkPagemap, fault: &Fault<'_>) -> core::result::Result<(), FaultError> {
+pub(crate) fn on_fault(
+    chunk: &ChunkPagemap,
+    fault: &Fault<'_>,
+) -> core::result::Result<(), FaultError> {
     let state = chunk.data().state();
     let before = fault.shape();
     if before.order > 0 && is_split_elsewhere(state, fault, before) {

@@ -57,7 +57,7 @@ use kernel::{
 };
 
 /// How far filling came.
-pub enum Filled {
+pub(super) enum Filled {
     /// Not far: the sources must be collected again without COMPOUND.
     SplitBefore,
     /// As far as it could; entries that have no destination have none for this reason.
@@ -65,17 +65,17 @@ pub enum Filled {
 }
 
 /// What filling needs to know.
-pub struct Filler<'a> {
+pub(super) struct Filler<'a> {
     /// The file.
-    pub client: &'a Client,
+    pub(super) client: &'a Client,
     /// The VMA.
-    pub vma: Vma<'a>,
+    pub(super) vma: Vma<'a>,
     /// The addresses of the entries.
-    pub range: Range<usize>,
+    pub(super) range: Range<usize>,
     /// What is to fail.
-    pub injection: Injection<'a>,
+    pub(super) injection: Injection<'a>,
     /// Where device memory comes from.
-    pub supply: &'a Supply,
+    pub(super) supply: &'a Supply,
 }
 
 /// An entry that wants a destination.
@@ -90,7 +90,7 @@ struct Wanted {
 
 impl Filler<'_> {
     /// Gives destinations on the device.
-    pub fn to_device(&self, collected: &mut Collected<'_>) -> Filled {
+    pub(super) fn to_device(&self, collected: &mut Collected<'_>) -> Filled {
         let mut taker = self.supply.taker(self.client.owner());
         self.fill(collected, |source, wanted| {
             self.device_folio(&mut taker, source, wanted)
@@ -98,7 +98,7 @@ impl Filler<'_> {
     }
 
     /// Gives destinations in system memory.
-    pub fn to_system(&self, collected: &mut Collected<'_>) -> Filled {
+    pub(super) fn to_system(&self, collected: &mut Collected<'_>) -> Filled {
         let mut pages = SystemPages::new(self.vma.beneficiary());
         let mut origin = Origin::default();
         let state = self.client.device().state();
@@ -217,7 +217,7 @@ fn alloc_point(size: Size) -> Point {
 /// got the last.
 // Apart from what single pages need, and from what is done for each.
 #[inline(never)]
-pub fn huge_folio(
+pub(super) fn huge_folio(
     state: &State,
     vma: Beneficiary<'_>,
     alloc: impl FnOnce() -> Result<Blank>,
@@ -229,7 +229,7 @@ pub fn huge_folio(
 }
 
 /// A destination in system memory.
-pub fn system_folio(
+pub(super) fn system_folio(
     injection: &Injection<'_>,
     size: Size,
     alloc: impl FnOnce() -> Result<Blank>,

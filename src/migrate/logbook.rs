@@ -27,15 +27,15 @@ use crate::{
 use core::ops::Range;
 
 /// The reports of one attempt.
-pub struct Logbook<'a> {
+pub(super) struct Logbook<'a> {
     /// The device.
-    pub state: &'a State,
+    pub(super) state: &'a State,
     /// Where to.
-    pub direction: Direction,
+    pub(super) direction: Direction,
     /// The fault that is being handled: it holds a reference on the folio of its page.
-    pub fault: Option<&'a Fault<'a>>,
+    pub(super) fault: Option<&'a Fault<'a>>,
     /// The entry whose source has a reference more, by injection.
-    pub extra_at: Option<usize>,
+    pub(super) extra_at: Option<usize>,
 }
 
 impl Logbook<'_> {
@@ -62,7 +62,7 @@ impl Logbook<'_> {
 
     /// Sources, after setup.
     #[inline]
-    pub fn collected(&self, collected: &Collected<'_>) {
+    pub(super) fn collected(&self, collected: &Collected<'_>) {
         if self.state.ledger.wants_records() {
             self.tell_collected(collected);
         }
@@ -79,7 +79,7 @@ impl Logbook<'_> {
 
     /// Destinations, filled and given.
     #[inline]
-    pub fn filled(&self, collected: &Collected<'_>) {
+    pub(super) fn filled(&self, collected: &Collected<'_>) {
         if self.state.ledger.wants_records() {
             self.tell_filled(collected);
         }
@@ -96,7 +96,7 @@ impl Logbook<'_> {
 
     /// Sources and destinations, after pages.
     #[inline]
-    pub fn committed(&self, committed: &Committed<'_>) {
+    pub(super) fn committed(&self, committed: &Committed<'_>) {
         if self.state.ledger.wants_records() {
             self.tell_committed(committed);
         }
@@ -123,7 +123,7 @@ impl Logbook<'_> {
 
     /// What is mapped at a range, after finalize. Looked up like a device does, without taking a
     /// reference: to look must not change what is seen. No lock may be held.
-    pub fn finalized(&self, mirror: &Mirror, range: Range<usize>) {
+    pub(super) fn finalized(&self, mirror: &Mirror, range: Range<usize>) {
         if !self.state.ledger.wants_records() {
             return;
         }

@@ -39,7 +39,7 @@ use kernel::{
 ///
 /// For pages that were collected together: while one of them is, its block keeps what stands behind it.
 #[derive(Default)]
-pub struct Origin<'a> {
+pub(crate) struct Origin<'a> {
     /// Where the pages probably are.
     chunk: Option<&'a ChunkPagemap>,
     /// What stands behind the block of the last page, since the next one is mostly of the same.
@@ -48,7 +48,7 @@ pub struct Origin<'a> {
 
 impl<'a> Origin<'a> {
     /// Of pages that are probably all of this memory.
-    pub fn of(chunk: &'a ChunkPagemap) -> Self {
+    pub(super) fn of(chunk: &'a ChunkPagemap) -> Self {
         Origin {
             chunk: Some(chunk),
             block: None,
@@ -56,7 +56,7 @@ impl<'a> Origin<'a> {
     }
 
     /// Fills a folio with the data of a source on the device.
-    pub fn take(&mut self, source: &Source<'_>, folio: Blank) -> Made<SystemFolio> {
+    pub(super) fn take(&mut self, source: &Source<'_>, folio: Blank) -> Made<SystemFolio> {
         let pfn = source.pfn();
         let filled = match &self.block {
             Some((pfns, backing)) if pfns.contains(&pfn) => folio.fill(backing, pfn - pfns.start),
@@ -83,7 +83,7 @@ impl<'a> Origin<'a> {
 }
 
 /// As [`Origin::take`], if nothing is to fail.
-pub fn copy_to(
+pub(super) fn copy_to(
     injection: &Injection<'_>,
     origin: &mut Origin<'_>,
     source: &Source<'_>,
@@ -96,7 +96,7 @@ pub fn copy_to(
 }
 
 /// As [`copy_to`], for a destination.
-pub fn copy_back(
+pub(crate) fn copy_back(
     injection: &Injection<'_>,
     origin: &mut Origin<'_>,
     source: &Source<'_>,

@@ -3,45 +3,28 @@
 //! One window of a migration on request: at most a huge page, as many attempts as the policy allows.
 
 use super::{
-    fill::{
-        Filled,
-        Filler, //
+    attempt::{
+        Attempt,
+        Progress,
+        Tried,
+        What, //
     },
     logbook::Logbook,
-    select,
-    Report, //
+    report::Report, //
 };
 use crate::{
     client::Client,
-    clock::{
-        nanos_since,
-        now, //
-    },
     device::chunk::is_own,
-    inject::Point,
     layer::mm::{
-        folio::Folio,
         hmm::Want,
-        lock::{
-            check_killed,
-            is_alone,
-            MmapReadLock, //
-        },
+        lock::check_killed,
         mapped::Mapped,
-        migrate::{
-            Batch,
-            Collected,
-            Outcome, //
-        },
-        mirror::Room,
-        HUGE_ORDER,
-        HUGE_SIZE, //
+        migrate::Batch,
+        mirror::Room, //
     },
     ledger::Direction,
-    pause::PausePoint,
     policy::{
         behind::Behind,
-        fates::Fates,
         plan::{
             AttemptResult,
             Attempts,
@@ -52,10 +35,7 @@ use crate::{
 };
 use core::ops::Range;
 use kernel::{
-    mm::{
-        virt::flags,
-        MmWithUser, //
-    },
+    mm::MmWithUser,
     page::PAGE_SHIFT,
     prelude::*,
     sync::aref::ARef,
@@ -64,27 +44,6 @@ use kernel::{
         Delta, //
     }, //
 };
-
-/// How often the page tables may change under the collector.
-const COLLECT_TRIES: u32 = 10;
-
-/// For injection: a reference that somebody else holds on a source.
-struct Extra {
-    address: usize,
-    folio: Folio,
-}
-
-impl Extra {
-    /// The entry of that source among those from `start` on, if it is still the one there: between two
-    /// attempts, another folio may have come in its place, of which nothing is held.
-    fn at(&self, start: usize, collected: &Collected<'_>) -> Option<usize> {
-        let index = self.address.checked_sub(start)? >> PAGE_SHIFT;
-        collected
-            .source(index)
-            .is_some_and(|source| source.counts().pfn == self.folio.counts().pfn)
-            .then_some(index)
-    }
-}
 
 struct Window<'a> {
     client: &'a Client,
@@ -95,28 +54,13 @@ struct Window<'a> {
     end: usize,
     /// Whether an attempt was made at all.
     is_begun: bool,
+    attempts: Attempts,
+    progress: Progress<'a>,
 }
 
-/// An attempt at a part of a window.
-struct Tried {
-    /// The end of the part that is in the VMA.
-    end: usize,
-    what: What,
-}
-
-/// What it came to.
-enum What {
-    /// An answer.
-    Done(AttemptResult),
-    /// Nothing of the VMA may leave.
-    Kept,
-    /// KSM may have merged pages there, which must be left out.
-    Merged,
-}
-
-/// Migrates what lies in `range`, or in the part of it that its first VMA covers; gives the end of
+/// Migrates what lies in `range`, or in the part of it that its first VMA covers; returns the end of
 /// that part.
-pub fn run(
+pub(super) fn run(
     client: &Client,
     mm: &ARef<MmWithUser>,
     scratch: &mut Scratch,
@@ -124,6 +68,9 @@ pub fn run(
     direction: Direction,
     report: &mut Report,
 ) -> Result<usize> {
+    let state = client.device().state();
+    let Scratch { batch, fates, .. } = scratch;
+    fates.reset(range.len() >> PAGE_SHIFT);
     let mut window = Window {
         client,
         mm,
@@ -131,66 +78,64 @@ pub fn run(
         start: range.start,
         end: range.end,
         is_begun: false,
+        // Huge folios on coherent devices cannot be selected back (K10).
+        attempts: Attempts::new(state.is_private()),
+        progress: Progress {
+            fates,
+            extra: None,
+            report,
+        },
     };
-    // Huge folios on coherent devices cannot be selected back (K10).
-    let mut attempts = Attempts::new(client.device().state().is_private());
-    let Scratch { batch, fates, .. } = scratch;
-    fates.reset(range.len() >> PAGE_SHIFT);
-    let mut extra = None;
-    let done = loop {
-        let result = match window.round(batch, &attempts, &mut extra, fates, report) {
-            Ok(result) => result,
-            Err(error) if !window.is_begun => return Err(error),
-            // What the attempts before did stands.
-            Err(error) => break Err(error),
-        };
-        let log = Logbook {
-            state: client.device().state(),
-            direction,
-            fault: None,
-            extra_at: None,
-        };
-        log.finalized(client.mirror(), window.start..window.end);
-        match attempts.after(result) {
-            Next::Done => break Ok(()),
-            Next::Again => {}
-            Next::Pause(milliseconds) => fsleep(Delta::from_millis(milliseconds.into())),
-        }
-        if let Err(error) = check_killed() {
-            break Err(error);
-        }
-    };
+    let done = window.rounds(batch);
+    if !window.is_begun {
+        done?;
+    }
+    // What was done before an error stands.
+    let Progress { fates, report, .. } = &mut window.progress;
     let before = report.counts.split_refused;
     fates.count(&mut report.counts);
-    report.retries += u64::from(attempts.retries());
+    report.retries += u64::from(window.attempts.retries());
     if report.counts.split_refused > before {
-        client.device().state().stats.split_refused.add(1);
+        state.stats.split_refused.add(1);
     }
     done.map(|()| window.end)
 }
 
 impl Window<'_> {
+    /// Goes through the window as often as the policy allows.
+    fn rounds(&mut self, batch: &mut Batch) -> Result {
+        loop {
+            let result = self.round(batch)?;
+            let log = Logbook {
+                state: self.client.device().state(),
+                direction: self.direction,
+                fault: None,
+                extra_at: None,
+            };
+            log.finalized(self.client.mirror(), self.start..self.end);
+            match self.attempts.after(result) {
+                Next::Done => return Ok(()),
+                Next::Again => {}
+                Next::Pause(milliseconds) => fsleep(Delta::from_millis(milliseconds.into())),
+            }
+            check_killed()?;
+        }
+    }
+
     /// Goes through the window once: mostly by one attempt; by several, if there are folios that cannot be
-    /// split (see [`super::behind`]), or pages that KSM has merged.
-    fn round(
-        &mut self,
-        batch: &mut Batch,
-        attempts: &Attempts,
-        extra: &mut Option<Extra>,
-        fates: &mut Fates,
-        report: &mut Report,
-    ) -> Result<AttemptResult> {
+    /// split (see [`crate::policy::behind`]), or pages that KSM has merged.
+    fn round(&mut self, batch: &mut Batch) -> Result<AttemptResult> {
         let mut all = AttemptResult::default();
         let mut at = self.start;
         let mut left = Behind::default();
         let mut is_one = true;
         while at < self.end {
             is_one = at == self.start;
-            let mut tried =
-                self.attempt(batch, at..self.end, false, attempts, extra, fates, report)?;
+            let mut tried = self.attempt(batch, at..self.end, false)?;
             if !self.is_begun {
                 self.end = tried.end;
-                fates.truncate((self.end - self.start) >> PAGE_SHIFT);
+                let pages = self.page(self.end);
+                self.progress.fates.truncate(pages);
                 self.is_begun = true;
             }
             let mut next = self.end;
@@ -201,8 +146,7 @@ impl Window<'_> {
                     continue;
                 }
                 next = merged.end;
-                let part = at..merged.start;
-                tried = self.attempt(batch, part, true, attempts, extra, fates, report)?;
+                tried = self.attempt(batch, at..merged.start, true)?;
             }
             let result = match tried.what {
                 What::Done(result) => result,
@@ -212,164 +156,54 @@ impl Window<'_> {
                 return Ok(result);
             }
             all.refused |= result.refused;
-            left = self.left_behind(at..tried.end, attempts, fates);
+            left = self.left_behind(at..tried.end);
             at = left.next().map_or(next, |page| at + (page << PAGE_SHIFT));
             if at < self.end {
                 check_killed()?;
             }
         }
         if !is_one {
-            left = self.left_behind(self.start..self.end, attempts, fates);
+            left = self.left_behind(self.start..self.end);
         }
         all.refused |= left.is_any();
-        all.split_refused = fates.has_refused_split();
+        all.split_refused = self.progress.fates.has_refused_split();
         Ok(all)
     }
 
-    /// Goes through a part of the window. `is_clear` says that KSM was asked about.
-    #[expect(clippy::too_many_arguments)]
+    /// Makes an attempt at a part of the window. `is_unmerged` says that it has no page that KSM has merged.
     fn attempt(
-        &self,
+        &mut self,
         batch: &mut Batch,
         range: Range<usize>,
-        is_clear: bool,
-        attempts: &Attempts,
-        extra: &mut Option<Extra>,
-        fates: &mut Fates,
-        report: &mut Report,
+        is_unmerged: bool,
     ) -> Result<Tried> {
-        let state = self.client.device().state();
-        let injection = self.client.injection();
-        if !state.is_private() {
-            // The old flag is about a huge folio first of all, which a coherent device never asks for.
-            self.client.owner().inject.set_flags(0)?;
-        }
-        let to_lock = match range.start == self.start && injection.fires(Point::FolioLock) {
-            true => self.find_source(&range, attempts.compound()),
-            false => None,
-        };
-        // Before the lock, and so dropped after it.
-        let supply = self.client.device().memory.supply()?;
-        let mmap = MmapReadLock::new(self.mm)?;
-        // Not before: who injection on that page waits for the folio's lock with `mmap_lock` held.
-        let blocker = to_lock.and_then(|folio| folio.try_lock().ok());
-        let vma = mmap.vma(range.start).ok_or(EINVAL)?;
-        if vma.flags() & flags::READ == 0 {
-            return Err(EINVAL);
-        }
-        let range = range.start..range.end.min(vma.end());
-        let (start, end) = (range.start, range.end);
-        let tried = |what| Ok(Tried { end, what });
-        if self.direction == Direction::ToDevice {
-            if !vma.may_leave() {
-                return tried(What::Kept);
-            }
-            if vma.may_have_merged() && !is_clear {
-                return tried(What::Merged);
-            }
-        }
-        // A large folio that is not mapped whole any more would be split, and its lock waited for.
-        let blocker = blocker.filter(|folio| {
-            folio.order() == 0 || folio.is_mapped_whole() && !vma.may_wait_for_user()
-        });
-        // Whoever holds a folio does not let go because it is collected again.
-        let holds = injection.fires(Point::ExtraRef);
-        if !holds {
-            *extra = None;
-        }
-
-        let begin = now();
-        let select = select(self.direction, self.client.device());
-        let mut tries = 0;
-        let mut collected = loop {
-            match batch.setup(
-                vma,
-                range.clone(),
-                select,
-                attempts.compound(),
-                state.pgmap_owner(),
-            ) {
-                Err(error) if error == EAGAIN && tries < COLLECT_TRIES => tries += 1,
-                Ok(collected) => break collected,
-                Err(error) => return Err(error),
-            }
-        };
-        drop(blocker);
-        report.times.setup += nanos_since(begin);
-        if holds && extra.is_none() {
-            *extra = (0..collected.len()).find_map(|index| {
-                let folio = collected.source(index)?.hold()?;
-                let address = start + (index << PAGE_SHIFT);
-                Some(Extra { address, folio })
-            });
-        }
-        let log = Logbook {
-            state,
-            direction: self.direction,
-            fault: None,
-            extra_at: extra.as_ref().and_then(|extra| extra.at(start, &collected)),
-        };
-        log.collected(&collected);
-        injection.pause(PausePoint::Collected, self.direction);
-
-        let begin = now();
-        let filler = Filler {
+        Attempt {
             client: self.client,
-            vma,
-            range: range.clone(),
-            injection,
-            supply: &supply,
-        };
-        let filled = match self.direction {
-            Direction::ToDevice => filler.to_device(&mut collected),
-            _ => filler.to_system(&mut collected),
-        };
-        report.times.copy += nanos_since(begin);
-
-        let mut result = AttemptResult::default();
-        let reason = match filled {
-            Filled::SplitBefore => {
-                result.split_before = true;
-                return tried(What::Done(result));
-            }
-            Filled::Upto(reason) => reason,
-        };
-        log.filled(&collected);
-        injection.pause(PausePoint::Filled, self.direction);
-
-        let begin = now();
-        let committed = collected.commit();
-        report.times.pages += nanos_since(begin);
-        injection.pause(PausePoint::Committed, self.direction);
-        let splitting = !attempts.compound() && state.is_private();
-        let first = (start - self.start) >> PAGE_SHIFT;
-        committed.outcomes(|index, nr, outcome| {
-            fates.note(first + index, nr, outcome, reason, splitting);
-            let is_anon = |at| {
-                committed
-                    .source_counts(at)
-                    .is_some_and(|source| source.anon)
-            };
-            result.refused |= outcome == Outcome::Refused && (index..index + nr).any(is_anon);
-        });
-        log.committed(&committed);
-        injection.pause(PausePoint::Finalize, self.direction);
-
-        let begin = now();
-        drop(committed);
-        report.times.finalize += nanos_since(begin);
-        tried(What::Done(result))
+            mm: self.mm,
+            direction: self.direction,
+            first: self.page(range.start),
+            range,
+            compound: self.attempts.compound(),
+            is_unmerged,
+        }
+        .run(batch, &mut self.progress)
     }
 
-    /// The pages that could go but were not offered: somebody has them locked, holds them, or they were
+    /// Returns the number of a page in the window.
+    fn page(&self, address: usize) -> usize {
+        (address - self.start) >> PAGE_SHIFT
+    }
+
+    /// Returns the pages that could go but were not offered: somebody has them locked, holds them, or they were
     /// in motion. Pages of other kinds, and those that are there already, are not worth another attempt.
-    fn left_behind(&self, range: Range<usize>, attempts: &Attempts, fates: &Fates) -> Behind {
+    fn left_behind(&self, range: Range<usize>) -> Behind {
         let mut behind = Behind::default();
-        let is_splitting = !attempts.compound() && fates.has_refused_split();
+        let fates = &self.progress.fates;
+        let is_splitting = !self.attempts.compound() && fates.has_refused_split();
         if !fates.has_uncollected() && !is_splitting {
             return behind;
         }
-        let first = (range.start - self.start) >> PAGE_SHIFT;
+        let first = self.page(range.start);
         let looked = self.look(range, |at, nr, page| {
             if !(at..at + nr).any(|page| fates.stays(first + page)) {
                 return;
@@ -413,32 +247,5 @@ impl Window<'_> {
                     see(at, nr, &page);
                 }
             })
-    }
-
-    /// For injection: the first page's folio, to see what it is like if somebody else has it locked.
-    ///
-    /// The collector only tries to lock what it takes as it is, but waits for the lock of a large
-    /// folio that it must split first: for ever, if the lock is ours. So a large folio is locked only
-    /// where it is to be collected whole, and neither another thread could split the mapping before, nor another
-    /// process by userfaultfd; reclaim would take the lock for it.
-    fn find_source(&self, range: &Range<usize>, compound: bool) -> Option<Folio> {
-        let is_whole = compound && range.len() == HUGE_SIZE && is_alone(self.mm);
-        let first = range.start..range.start + (1 << PAGE_SHIFT);
-        let mut folio = None;
-        let mut room = Room::new().ok()?;
-        self.client
-            .mirror()
-            .fill(&mut room, first, Want::Look, |_, _, seen| {
-                let is_taken_as_it_is = |order| match order {
-                    0 => true,
-                    _ => is_whole && seen.pfn().map_order() >= HUGE_ORDER,
-                };
-                folio = seen
-                    .page()
-                    .filter(|page| is_taken_as_it_is(page.counts().order))
-                    .and_then(|page| page.folio());
-            })
-            .ok()?;
-        folio
     }
 }

@@ -2,12 +2,9 @@
 
 //! What became of each page of a window, over all attempts at it. Pure.
 
-use crate::{
-    layer::mm::{
-        migrate::Outcome,
-        HUGE_PAGES, //
-    },
-    uapi, //
+use crate::layer::mm::{
+    migrate::Outcome,
+    HUGE_PAGES, //
 };
 use kernel::prelude::*;
 
@@ -203,17 +200,6 @@ impl FateCounts {
     /// Pages that moved.
     pub fn migrated(&self) -> u64 {
         self.whole + self.split + self.small
-    }
-
-    /// Fills the counts of the answer to user space in.
-    pub fn tell(&self, arg: &mut uapi::Migrate) {
-        arg.collected = self.collected;
-        arg.whole = self.whole;
-        arg.split = self.split;
-        arg.small = self.small;
-        arg.split_refused = self.split_refused;
-        arg.refused = self.refused;
-        arg.empty = self.empty;
     }
 }
 

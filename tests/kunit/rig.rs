@@ -52,7 +52,7 @@ use crate::{
     },
     migrate::{
         self,
-        origin::Origin,
+        Origin,
         Report, //
     },
     policy::plan::CoreSplits,
@@ -282,8 +282,7 @@ impl Rig {
     pub(super) fn system_folio(&self, source: &Source<'_>, size: Size) -> Result<Destination> {
         let folio = Blank::anywhere(size)?;
         let injection = self.client().injection();
-        migrate::origin::copy_back(&injection, &mut Origin::default(), source, folio)
-            .map_err(|_| EIO)
+        migrate::copy_back(&injection, &mut Origin::default(), source, folio).map_err(|_| EIO)
     }
 
     /// The folio that is mapped at a page, locked.

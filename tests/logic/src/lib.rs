@@ -32,6 +32,8 @@ pub mod pause;
 pub mod policy;
 #[path = "../../../src/range.rs"]
 pub mod range;
+#[path = "../../../src/migrate/report.rs"]
+pub mod report;
 #[path = "../../../src/spare/mod.rs"]
 pub mod spare;
 #[path = "../../../src/splitter.rs"]

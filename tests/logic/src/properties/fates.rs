@@ -13,6 +13,7 @@ use crate::{
         FateCounts,
         Fates, //
     },
+    report::Report,
     uapi, //
 };
 use kernel::{
@@ -154,7 +155,8 @@ proptest! {
 
 #[test]
 fn user_space_is_told_every_count() {
-    let counts = FateCounts {
+    let mut report = Report::default();
+    report.counts = FateCounts {
         collected: 1,
         whole: 2,
         split: 3,
@@ -164,7 +166,7 @@ fn user_space_is_told_every_count() {
         empty: 10,
     };
     let mut arg = uapi::Migrate::default();
-    counts.tell(&mut arg);
+    report.tell(&mut arg);
     let told = [
         arg.collected,
         arg.whole,
