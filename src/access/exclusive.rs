@@ -2,7 +2,7 @@
 
 //! Pages for the device's exclusive use.
 
-use super::{
+use super::step::{
     step_out,
     Step,
     Tries,
@@ -25,7 +25,12 @@ use kernel::{
 };
 
 /// Makes the pages exclusive to the device, and copies them to user space.
-pub fn exclusive(client: &Client, pages: Pages, to: &UserPages, cmd: &mut uapi::Command) -> Result {
+pub(crate) fn exclusive(
+    client: &Client,
+    pages: Pages,
+    to: &UserPages,
+    cmd: &mut uapi::Command,
+) -> Result {
     if let Err(error) = make(client, pages.start()..pages.end()) {
         // All or nothing, as far as the device knows.
         client.mirror().lock().forget(pages.start()..pages.end());
@@ -68,7 +73,7 @@ fn make(client: &Client, range: Range<usize>) -> Result {
 }
 
 /// Fails with `EPERM` if one of the pages is exclusive to the device.
-pub fn check_exclusive(client: &Client, pages: Pages) -> Result {
+pub(crate) fn check_exclusive(client: &Client, pages: Pages) -> Result {
     for window in pages.windows(0) {
         check_killed()?;
         let locked = client.mirror().lock();

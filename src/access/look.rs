@@ -61,7 +61,7 @@ fn describe(owner: OwnerId, seen: &Seen<'_>) -> u8 {
 }
 
 /// Tells user space what is mapped, a byte per page, without faulting anything in.
-pub fn snapshot(client: &Client, pages: Pages, ptr: u64, cmd: &mut uapi::Command) -> Result {
+pub(crate) fn snapshot(client: &Client, pages: Pages, ptr: u64, cmd: &mut uapi::Command) -> Result {
     let ptr = usize::try_from(ptr).map_err(|_| EFAULT)?;
     let mut to = UserSlice::new(UserPtr::from_addr(ptr), pages.count()).writer();
     let mut bytes = [0u8; HUGE_PAGES];
@@ -87,7 +87,7 @@ pub fn snapshot(client: &Client, pages: Pages, ptr: u64, cmd: &mut uapi::Command
 }
 
 /// Tells where a page is, and who holds it.
-pub fn page(client: &Client, page: Pages, arg: &mut uapi::Page) -> Result {
+pub(crate) fn page(client: &Client, page: Pages, arg: &mut uapi::Page) -> Result {
     use uapi::{
         page_flag,
         place, //
