@@ -25,7 +25,7 @@ use kernel::{
 
 /// A process that uses a device: its address space, and the owner of its pages on the device.
 #[pin_data]
-pub struct Client {
+pub(crate) struct Client {
     device: Arc<Device>,
     owner: Arc<Owner>,
     #[pin]
@@ -34,7 +34,7 @@ pub struct Client {
 
 impl Client {
     /// Mirrors an address space for a device.
-    pub fn new(device: Arc<Device>, mm: &MmWithUser) -> impl PinInit<Self, Error> + use<'_> {
+    pub(crate) fn new(device: Arc<Device>, mm: &MmWithUser) -> impl PinInit<Self, Error> + use<'_> {
         let id = device.state().pgmap_owner();
         device.state().reserve.fill();
         try_pin_init!(Client {
@@ -45,17 +45,17 @@ impl Client {
     }
 
     /// Returns the device.
-    pub fn device(&self) -> &Device {
+    pub(crate) fn device(&self) -> &Device {
         &self.device
     }
 
     /// Returns the owner of its pages on the device.
-    pub fn owner(&self) -> &Arc<Owner> {
+    pub(crate) fn owner(&self) -> &Arc<Owner> {
         &self.owner
     }
 
     /// Returns the mirror of its address space.
-    pub fn mirror(&self) -> &Mirror {
+    pub(crate) fn mirror(&self) -> &Mirror {
         &self.mirror
     }
 
@@ -64,12 +64,12 @@ impl Client {
     /// # Errors
     ///
     /// `EINVAL` if the process has exited.
-    pub fn mm(&self) -> Result<ARef<MmWithUser>> {
+    pub(crate) fn mm(&self) -> Result<ARef<MmWithUser>> {
         self.mirror.mm().mmget_not_zero().ok_or(EINVAL)
     }
 
     /// Returns the failures that are injected into an attempt that begins now.
-    pub fn injection(&self) -> Injection<'_> {
+    pub(crate) fn injection(&self) -> Injection<'_> {
         Injection::new(Some(&self.owner.inject), &self.device.state().inject)
     }
 
@@ -78,7 +78,7 @@ impl Client {
     /// # Errors
     ///
     /// `EINVAL` if it is not a range of whole pages in the address space; see [`Pages::new`].
-    pub fn range(&self, addr: u64, npages: u64) -> Result<Pages> {
+    pub(crate) fn range(&self, addr: u64, npages: u64) -> Result<Pages> {
         Pages::new(addr, npages, task_size(self.mirror.mm()))
     }
 }

@@ -8,11 +8,11 @@ use kernel::time::{
 };
 
 /// Returns the current time.
-pub fn now() -> Instant<Monotonic> {
+pub(crate) fn now() -> Instant<Monotonic> {
     Instant::now()
 }
 
 /// Returns the nanoseconds since `begin`; 0 if the clock went back.
-pub fn nanos_since(begin: Instant<Monotonic>) -> u64 {
+pub(crate) fn nanos_since(begin: Instant<Monotonic>) -> u64 {
     begin.elapsed().as_nanos().max(0) as u64
 }

@@ -6,15 +6,15 @@ use crate::layer::mm::HUGE_SIZE;
 use kernel::prelude::*;
 
 /// The most devices that have coherent memory.
-pub const DEVICES: usize = 2;
+pub(crate) const DEVICES: usize = 2;
 
 /// A range of special purpose memory.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub struct Span {
+pub(crate) struct Span {
     /// Its first physical address.
-    pub start: u64,
+    pub(crate) start: u64,
     /// Its size in bytes.
-    pub size: usize,
+    pub(crate) size: usize,
 }
 
 /// The ranges that the parameters name, in the order of the devices; `None` if they name none.
@@ -22,7 +22,7 @@ pub struct Span {
 /// # Errors
 ///
 /// What a person has to be told: nothing of it can be made to work.
-pub fn spans(
+pub(crate) fn spans(
     starts: [u64; DEVICES],
     mib: u64,
 ) -> core::result::Result<Option<[Span; DEVICES]>, &'static str> {
@@ -57,7 +57,7 @@ pub fn spans(
 }
 
 /// Why the memory of a range could not be had, in words.
-pub fn reason(error: Error) -> &'static str {
+pub(crate) fn reason(error: Error) -> &'static str {
     match error {
         error if error == ENXIO => {
             "not all of it is reserved; give the kernel memmap=SIZE$ADDRESS, see /proc/iomem"

@@ -36,7 +36,7 @@ use kernel::{
 ///
 /// `EINVAL` if there is no such copy, `EFAULT` if there is no such user memory, `ENOMEM` if there is
 /// no memory to copy, or to begin cold.
-pub fn time(arg: &CopyTime) -> Result<u64> {
+pub(crate) fn time(arg: &CopyTime) -> Result<u64> {
     if arg.npages == 0 || arg.npages > copy::MOST {
         return Err(EINVAL);
     }

@@ -62,15 +62,15 @@ fn words<'a>(reader: &mut UserSliceReader, buffer: &'a mut [u8; LONGEST]) -> Res
 }
 
 /// `ledger_enabled`.
-pub struct Switch(Arc<Ledger>);
+struct LedgerEnabled(Arc<Ledger>);
 
-impl Writer for Switch {
+impl Writer for LedgerEnabled {
     fn write(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         writeln!(f, "{}", u8::from(self.0.is_enabled()))
     }
 }
 
-impl Reader for Switch {
+impl Reader for LedgerEnabled {
     fn read_from_slice(&self, reader: &mut UserSliceReader) -> Result {
         match words(reader, &mut [0; LONGEST])?.trim() {
             "0" => self.0.enable(false),
@@ -82,9 +82,9 @@ impl Reader for Switch {
 }
 
 /// `ledger`.
-pub struct Records(Arc<Ledger>);
+struct LedgerRecords(Arc<Ledger>);
 
-impl Writer for Records {
+impl Writer for LedgerRecords {
     fn write(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         writeln!(
             f,
@@ -97,9 +97,9 @@ impl Writer for Records {
 }
 
 /// `ledger_totals`.
-pub struct Totals(Arc<Ledger>);
+struct LedgerTotals(Arc<Ledger>);
 
-impl Writer for Totals {
+impl Writer for LedgerTotals {
     fn write(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let (checks, mismatches) = self.0.totals();
         let too_low = self.0.too_low();
@@ -111,9 +111,9 @@ impl Writer for Totals {
 }
 
 /// `stats`.
-pub struct Counters(Arc<Device>);
+struct StatsFile(Arc<Device>);
 
-impl Writer for Counters {
+impl Writer for StatsFile {
     fn write(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let (chunks, used, total) = self.0.memory.usage();
         writeln!(f, "chunks {chunks}\npages_used {used}\npages_total {total}")?;
@@ -136,9 +136,9 @@ impl Writer for Counters {
 }
 
 /// `stuck`.
-pub struct Stuck(Arc<Device>);
+struct StuckFile(Arc<Device>);
 
-impl Writer for Stuck {
+impl Writer for StuckFile {
     fn write(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         writeln!(f, "pfn order refs mapcount expected")?;
         for folio in self.0.state().stuck.lock().iter() {
@@ -153,15 +153,15 @@ impl Writer for Stuck {
 }
 
 /// `limit`.
-pub struct Most(Arc<Device>);
+struct LimitFile(Arc<Device>);
 
-impl Writer for Most {
+impl Writer for LimitFile {
     fn write(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         writeln!(f, "{}", self.0.memory.limit_mib())
     }
 }
 
-impl Reader for Most {
+impl Reader for LimitFile {
     fn read_from_slice(&self, reader: &mut UserSliceReader) -> Result {
         let mib = words(reader, &mut [0; LONGEST])?.trim().parse();
         self.0
@@ -172,15 +172,15 @@ impl Reader for Most {
 }
 
 /// `huge_ready`.
-pub struct HugeReady(Arc<Device>);
+struct HugeReadyFile(Arc<Device>);
 
-impl Writer for HugeReady {
+impl Writer for HugeReadyFile {
     fn write(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         writeln!(f, "{}", self.0.state().ready.most().get())
     }
 }
 
-impl Reader for HugeReady {
+impl Reader for HugeReadyFile {
     fn read_from_slice(&self, reader: &mut UserSliceReader) -> Result {
         let most = words(reader, &mut [0; LONGEST])?.trim().parse();
         let most = MaxReady::new(most.map_err(|_| EINVAL)?)?;
@@ -195,16 +195,16 @@ impl Reader for HugeReady {
 }
 
 /// `core_splits`.
-pub struct Splits(Arc<Device>);
+struct CoreSplitsFile(Arc<Device>);
 
-impl Writer for Splits {
+impl Writer for CoreSplitsFile {
     fn write(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let may = self.0.state().core_splits() == CoreSplits::Allowed;
         writeln!(f, "{}", u8::from(may))
     }
 }
 
-impl Reader for Splits {
+impl Reader for CoreSplitsFile {
     fn read_from_slice(&self, reader: &mut UserSliceReader) -> Result {
         let splits = match words(reader, &mut [0; LONGEST])?.trim() {
             "0" => CoreSplits::Avoided,
@@ -217,9 +217,9 @@ impl Reader for Splits {
 }
 
 /// `inject`.
-pub struct Failures(Arc<Device>);
+struct InjectFile(Arc<Device>);
 
-impl Writer for Failures {
+impl Writer for InjectFile {
     fn write(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         for point in Point::ALL {
             let state = self.0.state().inject.state(point);
@@ -236,7 +236,7 @@ impl Writer for Failures {
     }
 }
 
-impl Reader for Failures {
+impl Reader for InjectFile {
     fn read_from_slice(&self, reader: &mut UserSliceReader) -> Result {
         let mut buffer = [0; LONGEST];
         let mut words = words(reader, &mut buffer)?.split_whitespace();
@@ -264,9 +264,9 @@ impl Reader for Failures {
 }
 
 /// `pause`.
-pub struct Stops(Arc<Device>);
+struct PauseFile(Arc<Device>);
 
-impl Writer for Stops {
+impl Writer for PauseFile {
     fn write(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let status = self.0.state().inject.pause.status();
         match status.armed {
@@ -284,7 +284,7 @@ impl Writer for Stops {
     }
 }
 
-impl Reader for Stops {
+impl Reader for PauseFile {
     fn read_from_slice(&self, reader: &mut UserSliceReader) -> Result {
         let pause = &self.0.state().inject.pause;
         let mut buffer = [0; LONGEST];
@@ -307,38 +307,38 @@ impl Reader for Stops {
 
 /// The files of a device.
 #[pin_data]
-pub struct DeviceFiles {
+pub(crate) struct DeviceFiles {
     // Files before their directory.
     #[pin]
-    stats: File<Counters>,
+    stats: File<StatsFile>,
     #[pin]
-    stuck: File<Stuck>,
+    stuck: File<StuckFile>,
     #[pin]
-    limit: File<Most>,
+    limit: File<LimitFile>,
     #[pin]
-    huge_ready: File<HugeReady>,
+    huge_ready: File<HugeReadyFile>,
     #[pin]
-    core_splits: File<Splits>,
+    core_splits: File<CoreSplitsFile>,
     #[pin]
-    inject: File<Failures>,
+    inject: File<InjectFile>,
     #[pin]
-    pause: File<Stops>,
+    pause: File<PauseFile>,
     dir: Dir,
 }
 
 impl DeviceFiles {
     /// Makes them.
-    pub fn new(files: &Files, name: &CStr, device: &Arc<Device>) -> Result<Pin<KBox<Self>>> {
+    pub(crate) fn new(files: &Files, name: &CStr, device: &Arc<Device>) -> Result<Pin<KBox<Self>>> {
         let dir = files.dir.subdir(name);
         KBox::pin_init(
             pin_init!(DeviceFiles {
-                stats <- dir.read_only_file(c"stats", Counters(device.clone())),
-                stuck <- dir.read_only_file(c"stuck", Stuck(device.clone())),
-                limit <- dir.read_write_file(c"limit", Most(device.clone())),
-                huge_ready <- dir.read_write_file(c"huge_ready", HugeReady(device.clone())),
-                core_splits <- dir.read_write_file(c"core_splits", Splits(device.clone())),
-                inject <- dir.read_write_file(c"inject", Failures(device.clone())),
-                pause <- dir.read_write_file(c"pause", Stops(device.clone())),
+                stats <- dir.read_only_file(c"stats", StatsFile(device.clone())),
+                stuck <- dir.read_only_file(c"stuck", StuckFile(device.clone())),
+                limit <- dir.read_write_file(c"limit", LimitFile(device.clone())),
+                huge_ready <- dir.read_write_file(c"huge_ready", HugeReadyFile(device.clone())),
+                core_splits <- dir.read_write_file(c"core_splits", CoreSplitsFile(device.clone())),
+                inject <- dir.read_write_file(c"inject", InjectFile(device.clone())),
+                pause <- dir.read_write_file(c"pause", PauseFile(device.clone())),
                 dir: dir.clone(),
             }),
             GFP_KERNEL,
@@ -348,25 +348,25 @@ impl DeviceFiles {
 
 /// The files of the module.
 #[pin_data]
-pub struct Files {
+pub(crate) struct Files {
     #[pin]
-    enabled: File<Switch>,
+    enabled: File<LedgerEnabled>,
     #[pin]
-    records: File<Records>,
+    records: File<LedgerRecords>,
     #[pin]
-    totals: File<Totals>,
+    totals: File<LedgerTotals>,
     dir: Dir,
 }
 
 impl Files {
     /// Makes them.
-    pub fn new(ledger: &Arc<Ledger>) -> Result<Pin<KBox<Self>>> {
+    pub(crate) fn new(ledger: &Arc<Ledger>) -> Result<Pin<KBox<Self>>> {
         let dir = Dir::new(c"rust_dmirror");
         KBox::pin_init(
             pin_init!(Files {
-                enabled <- dir.read_write_file(c"ledger_enabled", Switch(ledger.clone())),
-                records <- dir.read_only_file(c"ledger", Records(ledger.clone())),
-                totals <- dir.read_only_file(c"ledger_totals", Totals(ledger.clone())),
+                enabled <- dir.read_write_file(c"ledger_enabled", LedgerEnabled(ledger.clone())),
+                records <- dir.read_only_file(c"ledger", LedgerRecords(ledger.clone())),
+                totals <- dir.read_only_file(c"ledger_totals", LedgerTotals(ledger.clone())),
                 dir: dir.clone(),
             }),
             GFP_KERNEL,

@@ -29,7 +29,7 @@ use kernel::{
 /// A point that can be made to fail.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 #[repr(usize)]
-pub enum Point {
+pub(crate) enum Point {
     /// Somebody takes an extra reference on the source between setup and pages.
     ExtraRef,
     /// A huge destination cannot be allocated.
@@ -46,7 +46,7 @@ const POINTS: usize = Point::ALL.len();
 
 impl Point {
     /// All of them.
-    pub const ALL: [Point; 5] = [
+    pub(crate) const ALL: [Point; 5] = [
         Point::ExtraRef,
         Point::HugeAlloc,
         Point::SmallAlloc,
@@ -55,7 +55,7 @@ impl Point {
     ];
 
     /// Its name in debugfs.
-    pub fn name(self) -> &'static str {
+    pub(crate) fn name(self) -> &'static str {
         match self {
             Point::ExtraRef => "extra_ref",
             Point::HugeAlloc => "huge_alloc",
@@ -66,7 +66,7 @@ impl Point {
     }
 
     /// The point with a number of `enum rust_dmirror_inject_point`, which has 0 for all.
-    pub fn from_number(number: u32) -> Result<Self> {
+    pub(crate) fn from_number(number: u32) -> Result<Self> {
         let index = (number as usize).checked_sub(1).ok_or(EINVAL)?;
         Point::ALL.get(index).copied().ok_or(EINVAL)
     }
@@ -84,13 +84,13 @@ impl Point {
 
 /// The state of a point: `skip` passes succeed, the next `times` fail.
 #[derive(Clone, Copy, Default, PartialEq, Eq, Debug)]
-pub struct Countdown {
+pub(crate) struct Countdown {
     /// Passes that still succeed.
-    pub skip: u64,
+    pub(crate) skip: u64,
     /// Passes that fail after those.
-    pub times: u64,
+    pub(crate) times: u64,
     /// Passes that failed.
-    pub hits: u64,
+    pub(crate) hits: u64,
 }
 
 impl Countdown {
@@ -110,14 +110,14 @@ impl Countdown {
 
 /// The points of an open file, or of a device.
 #[pin_data]
-pub struct Points {
+pub(crate) struct Points {
     /// Whether anything is armed: almost never, and it is asked often.
     armed: Atomic<bool>,
     #[pin]
     state: SpinLock<State>,
     /// Where a migration is to stop.
     #[pin]
-    pub pause: Pause,
+    pub(crate) pause: Pause,
 }
 
 struct State {
@@ -148,7 +148,7 @@ impl State {
 
 impl Points {
     /// None armed.
-    pub fn new() -> impl PinInit<Self> {
+    pub(crate) fn new() -> impl PinInit<Self> {
         pin_init!(Points {
             armed: Atomic::new(false),
             state <- new_spinlock!(State::NONE, "dmirror_inject"),
@@ -164,7 +164,7 @@ impl Points {
     }
 
     /// Arms a point, or clears it where `times` is 0. Gives how often it failed so far.
-    pub fn arm(&self, point: Point, skip: u64, times: u64) -> u64 {
+    pub(crate) fn arm(&self, point: Point, skip: u64, times: u64) -> u64 {
         self.change(|state| {
             let countdown = &mut state.points[point as usize];
             countdown.skip = skip;
@@ -174,19 +174,19 @@ impl Points {
     }
 
     /// Clears all points, but not the pause.
-    pub fn clear(&self) {
+    pub(crate) fn clear(&self) {
         for point in Point::ALL {
             self.arm(point, 0, 0);
         }
     }
 
     /// The state of a point.
-    pub fn state(&self, point: Point) -> Countdown {
+    pub(crate) fn state(&self, point: Point) -> Countdown {
         self.state.lock().points[point as usize]
     }
 
     /// Sets what `HMM_DMIRROR_FLAGS` sets.
-    pub fn set_flags(&self, flags: u64) -> Result {
+    pub(crate) fn set_flags(&self, flags: u64) -> Result {
         if flags & !uapi::FLAG_FAIL_ALLOC != 0 {
             return Err(EINVAL);
         }
@@ -204,7 +204,7 @@ impl Points {
     }
 
     /// Whether this pass of the point is to fail.
-    pub fn fires(&self, point: Point) -> bool {
+    pub(crate) fn fires(&self, point: Point) -> bool {
         self.is_armed() && self.change(|state| state.fires(point))
     }
 }
@@ -212,7 +212,7 @@ impl Points {
 /// The failures that are injected into one attempt at up to a huge page: those of the open file, and those
 /// of its device.
 #[derive(Clone, Copy)]
-pub struct Injection<'a> {
+pub(crate) struct Injection<'a> {
     file: Option<&'a Points>,
     device: &'a Points,
     /// Whether a point or a pause was armed when the attempt began: almost never, and it is asked for each
@@ -222,7 +222,7 @@ pub struct Injection<'a> {
 
 impl<'a> Injection<'a> {
     /// Of a file, if there is one, and of its device.
-    pub fn new(file: Option<&'a Points>, device: &'a Points) -> Self {
+    pub(crate) fn new(file: Option<&'a Points>, device: &'a Points) -> Self {
         Injection {
             file,
             device,
@@ -232,14 +232,14 @@ impl<'a> Injection<'a> {
 
     /// Whether this pass of the point is to fail.
     #[inline]
-    pub fn fires(&self, point: Point) -> bool {
+    pub(crate) fn fires(&self, point: Point) -> bool {
         self.armed && self.is_due(point) || point.gate().fails()
     }
 
     /// Stops here if a pause is armed for this stage of a migration: the file's, then the device's.
     /// Sleeps then, with whatever the migration holds.
     #[inline]
-    pub fn pause(&self, point: PausePoint, direction: Direction) {
+    pub(crate) fn pause(&self, point: PausePoint, direction: Direction) {
         if self.armed {
             self.stop(point, direction);
         }

@@ -13,7 +13,7 @@ use kernel::{
 };
 
 /// The names of the nodes, in the order of the devices.
-pub const NAMES: [&CStr; device::MAX] = [
+pub(crate) const NAMES: [&CStr; device::MAX] = [
     c"hmm_dmirror0",
     c"hmm_dmirror1",
     c"hmm_dmirror2",
@@ -23,12 +23,12 @@ pub const NAMES: [&CStr; device::MAX] = [
 kernel::sync::global_lock! {
     /// The devices, by the number of their node.
     // SAFETY: `Dmirror::init` calls `init()` once, before anything else of the module runs.
-    pub unsafe(uninit) static DEVICES: Mutex<[Option<Arc<Device>>; device::MAX]> =
+    pub(crate) unsafe(uninit) static DEVICES: Mutex<[Option<Arc<Device>>; device::MAX]> =
         [const { None }; device::MAX];
 }
 
 /// Sets the device of a node, or removes it.
-pub fn publish(id: usize, device: Option<Arc<Device>>) {
+pub(crate) fn publish(id: usize, device: Option<Arc<Device>>) {
     // Freed after the lock is released.
     let _before = DEVICES
         .lock()
@@ -37,7 +37,7 @@ pub fn publish(id: usize, device: Option<Arc<Device>>) {
 }
 
 /// Returns the device of a node.
-pub fn find(name: &CStr) -> Option<Arc<Device>> {
+pub(crate) fn find(name: &CStr) -> Option<Arc<Device>> {
     let id = NAMES.iter().position(|known| *known == name)?;
     DEVICES.lock().get(id)?.clone()
 }

@@ -33,7 +33,7 @@ use kernel::{
 /// A point between two stages of a migration, at which it can stop.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 #[repr(u32)]
-pub enum PausePoint {
+pub(crate) enum PausePoint {
     /// After `migrate_vma_setup()` or `migrate_device_pfns()`: sources are locked and unmapped.
     Collected = 1,
     /// Destinations are filled and given; before `migrate_vma_pages()`.
@@ -46,7 +46,7 @@ pub enum PausePoint {
 
 impl PausePoint {
     /// All of them.
-    pub const ALL: [PausePoint; 4] = [
+    pub(crate) const ALL: [PausePoint; 4] = [
         PausePoint::Collected,
         PausePoint::Filled,
         PausePoint::Committed,
@@ -54,7 +54,7 @@ impl PausePoint {
     ];
 
     /// Its name in debugfs.
-    pub fn name(self) -> &'static str {
+    pub(crate) fn name(self) -> &'static str {
         match self {
             PausePoint::Collected => "collected",
             PausePoint::Filled => "filled",
@@ -68,7 +68,7 @@ impl PausePoint {
     /// # Errors
     ///
     /// `EINVAL` if there is none.
-    pub fn from_number(number: u32) -> Result<Self> {
+    pub(crate) fn from_number(number: u32) -> Result<Self> {
         let point = PausePoint::ALL
             .iter()
             .find(|point| **point as u32 == number);
@@ -76,7 +76,7 @@ impl PausePoint {
     }
 
     /// Returns the point with a name.
-    pub fn from_name(name: &str) -> Option<Self> {
+    pub(crate) fn from_name(name: &str) -> Option<Self> {
         PausePoint::ALL
             .into_iter()
             .find(|point| point.name() == name)
@@ -85,7 +85,7 @@ impl PausePoint {
 
 /// The directions of the migrations that stop.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub enum Directions {
+pub(crate) enum Directions {
     /// All directions.
     Any,
     /// One direction.
@@ -102,7 +102,7 @@ impl Directions {
     ];
 
     /// The name in debugfs.
-    pub fn name(self) -> &'static str {
+    pub(crate) fn name(self) -> &'static str {
         match self {
             Directions::Any => "any",
             Directions::Only(direction) => direction.name(),
@@ -114,12 +114,12 @@ impl Directions {
     /// # Errors
     ///
     /// `EINVAL` if it is none of these.
-    pub fn from_number(number: u32) -> Result<Self> {
+    pub(crate) fn from_number(number: u32) -> Result<Self> {
         Directions::ALL.get(number as usize).copied().ok_or(EINVAL)
     }
 
     /// From a name.
-    pub fn from_name(name: &str) -> Option<Self> {
+    pub(crate) fn from_name(name: &str) -> Option<Self> {
         Directions::ALL
             .into_iter()
             .find(|directions| directions.name() == name)
@@ -133,7 +133,7 @@ impl Directions {
 /// A time in milliseconds, 1 to 10000: what a test waits for at most, and well below the 120 seconds
 /// after which the kernel reports a hung task.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub struct Timeout(u32);
+pub(crate) struct Timeout(u32);
 
 impl Timeout {
     const DEFAULT: Timeout = Timeout(2_000);
@@ -144,7 +144,7 @@ impl Timeout {
     /// # Errors
     ///
     /// `EINVAL` if it is too long.
-    pub fn new(milliseconds: u64) -> Result<Self> {
+    pub(crate) fn new(milliseconds: u64) -> Result<Self> {
         match milliseconds {
             0 => Ok(Timeout::DEFAULT),
             1..=Timeout::MOST => Ok(Timeout(milliseconds as u32)),
@@ -153,7 +153,7 @@ impl Timeout {
     }
 
     /// In milliseconds.
-    pub fn milliseconds(self) -> u32 {
+    pub(crate) fn milliseconds(self) -> u32 {
         self.0
     }
 
@@ -164,26 +164,26 @@ impl Timeout {
 
 /// A pause that is armed.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub struct Armed {
+pub(crate) struct Armed {
     /// Where a migration stops.
-    pub point: PausePoint,
+    pub(crate) point: PausePoint,
     /// The directions of the migrations that stop there.
-    pub directions: Directions,
+    pub(crate) directions: Directions,
     /// How many of those pass first.
-    pub skip: u64,
+    pub(crate) skip: u64,
     /// How long it stops at most.
-    pub timeout: Timeout,
+    pub(crate) timeout: Timeout,
 }
 
 /// What a pause has come to.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
-pub struct Status {
+pub(crate) struct Status {
     /// What is armed; `None` once a migration has stopped there.
-    pub armed: Option<Armed>,
+    pub(crate) armed: Option<Armed>,
     /// How often migrations have stopped.
-    pub reached: u64,
+    pub(crate) reached: u64,
     /// How many are stopped now.
-    pub waiting: u32,
+    pub(crate) waiting: u32,
 }
 
 /// What a stopped migration must know.
@@ -256,7 +256,7 @@ impl State {
 
 /// The pause of an open file, or of a device.
 #[pin_data]
-pub struct Pause {
+pub(crate) struct Pause {
     /// Whether one is armed: almost never, and it is asked often.
     is_armed: Atomic<bool>,
     #[pin]
@@ -269,7 +269,7 @@ const TICK: Delta = Delta::from_millis(1);
 
 impl Pause {
     /// None armed.
-    pub fn new() -> impl PinInit<Self> {
+    pub(crate) fn new() -> impl PinInit<Self> {
         pin_init!(Pause {
             is_armed: Atomic::new(false),
             state <- new_spinlock!(State::default(), "dmirror_pause"),
@@ -284,27 +284,27 @@ impl Pause {
     }
 
     /// Arms it, in place of what was armed. Migrations that begin an attempt from now on stop there.
-    pub fn arm(&self, armed: Armed) {
+    pub(crate) fn arm(&self, armed: Armed) {
         self.change(|state| state.arm(armed));
     }
 
     /// Lets the migrations continue that are stopped.
-    pub fn resume(&self) {
+    pub(crate) fn resume(&self) {
         self.change(State::resume);
     }
 
     /// Disarms it, and lets the migrations continue that are stopped.
-    pub fn clear(&self) {
+    pub(crate) fn clear(&self) {
         self.change(State::clear);
     }
 
     /// What it has come to.
-    pub fn status(&self) -> Status {
+    pub(crate) fn status(&self) -> Status {
         self.state.lock().status
     }
 
     /// Whether one is armed.
-    pub fn is_armed(&self) -> bool {
+    pub(crate) fn is_armed(&self) -> bool {
         self.is_armed.load(Relaxed)
     }
 
@@ -314,7 +314,7 @@ impl Pause {
     ///
     /// `ENOENT` if nothing was armed since it was cleared; `ETIMEDOUT` at the limit; `EINTR` if a signal
     /// came first.
-    pub fn wait(&self, timeout: Timeout) -> Result {
+    pub(crate) fn wait(&self, timeout: Timeout) -> Result {
         let begin = Instant::now();
         while !self.state.lock().is_reached().ok_or(ENOENT)? {
             if current!().signal_pending() {
@@ -330,7 +330,7 @@ impl Pause {
 
     /// Stops the migration that is at a stage, if one of its direction is to stop there. Sleeps, with
     /// whatever the migration holds.
-    pub fn pass(&self, point: PausePoint, direction: Direction) {
+    pub(crate) fn pass(&self, point: PausePoint, direction: Direction) {
         if !self.is_armed() {
             return;
         }

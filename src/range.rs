@@ -18,7 +18,7 @@ use kernel::{
 ///
 /// `start < end`, both are multiples of the page size, and `end` is not past the address space.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub struct Pages {
+pub(crate) struct Pages {
     start: usize,
     end: usize,
 }
@@ -29,7 +29,7 @@ impl Pages {
     /// # Errors
     ///
     /// `EINVAL` if that is not such a range.
-    pub fn new(address: u64, npages: u64, limit: usize) -> Result<Self> {
+    pub(crate) fn new(address: u64, npages: u64, limit: usize) -> Result<Self> {
         let start = usize::try_from(address).map_err(|_| EINVAL)?;
         let npages = usize::try_from(npages).map_err(|_| EINVAL)?;
         let bytes = npages.checked_mul(PAGE_SIZE).ok_or(EINVAL)?;
@@ -42,22 +42,22 @@ impl Pages {
     }
 
     /// The first address.
-    pub fn start(&self) -> usize {
+    pub(crate) fn start(&self) -> usize {
         self.start
     }
 
     /// The address behind the last.
-    pub fn end(&self) -> usize {
+    pub(crate) fn end(&self) -> usize {
         self.end
     }
 
     /// How many pages.
-    pub fn count(&self) -> usize {
+    pub(crate) fn count(&self) -> usize {
         (self.end - self.start) >> PAGE_SHIFT
     }
 
     /// The parts of the range that lie in one huge page each, from `from` on.
-    pub fn windows(&self, from: usize) -> impl Iterator<Item = Range<usize>> + use<> {
+    pub(crate) fn windows(&self, from: usize) -> impl Iterator<Item = Range<usize>> + use<> {
         let end = self.end;
         let mut at = from.max(self.start);
         core::iter::from_fn(move || {

@@ -23,27 +23,27 @@
 #[path = "../rust/lib.rs"]
 pub mod layer;
 
-pub mod access;
-pub mod client;
-pub mod clock;
-pub mod coherent;
-pub mod copies;
-pub mod debugfs;
-pub mod device;
-pub mod inject;
-pub mod ioctl;
-pub mod ledger;
-pub mod migrate;
-pub mod nodes;
-pub mod pause;
-pub mod policy;
-pub mod range;
-pub mod scratch;
-pub mod spare;
-pub mod splitter;
-pub mod stats;
-pub mod trace;
-pub mod uapi;
+mod access;
+mod client;
+mod clock;
+mod coherent;
+mod copies;
+mod debugfs;
+mod device;
+mod inject;
+mod ioctl;
+mod ledger;
+mod migrate;
+mod nodes;
+mod pause;
+mod policy;
+mod range;
+mod scratch;
+mod spare;
+mod splitter;
+mod stats;
+mod trace;
+mod uapi;
 
 #[cfg(CONFIG_KUNIT = "y")]
 #[path = "../tests/kunit/mod.rs"]
@@ -136,7 +136,7 @@ struct Node {
 }
 
 /// The module.
-pub struct Dmirror {
+struct Dmirror {
     nodes: KVec<Node>,
     ledger: Arc<Ledger>,
     limit: Limit,

@@ -22,25 +22,25 @@ use kernel::{
 const KEPT: usize = 4;
 
 /// Arrays for work on up to a huge page.
-pub struct Scratch {
+pub(crate) struct Scratch {
     /// For migrations.
-    pub batch: Batch,
+    pub(crate) batch: Batch,
     /// What becomes of the pages.
-    pub fates: Fates,
+    pub(crate) fates: Fates,
     /// For looks at a mapping.
-    pub room: Room,
+    pub(crate) room: Room,
 }
 
 /// What a device keeps of them.
 #[pin_data]
-pub struct Pool {
+pub(crate) struct Pool {
     #[pin]
     kept: Mutex<[Option<KBox<Scratch>>; KEPT]>,
 }
 
 impl Pool {
     /// None yet.
-    pub fn new() -> impl PinInit<Self> {
+    pub(crate) fn new() -> impl PinInit<Self> {
         pin_init!(Pool {
             kept <- new_mutex!([const { None }; KEPT], "dmirror_scratch"),
         })
@@ -51,7 +51,7 @@ impl Pool {
     /// # Errors
     ///
     /// `ENOMEM` if there is none and there is no memory for it; what `work` gives.
-    pub fn with<T, E: From<Error>>(
+    pub(crate) fn with<T, E: From<Error>>(
         &self,
         work: impl FnOnce(&mut Scratch) -> core::result::Result<T, E>,
     ) -> core::result::Result<T, E> {

@@ -84,7 +84,7 @@ struct Request {
 
 /// What a fault on a folio is told that cannot move it whole.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub enum Asked {
+pub(crate) enum Asked {
     /// The worker is about to split it, or busy with others: the fault is to be taken again.
     Pending,
     /// The worker could not split it, and tries again.
@@ -265,7 +265,7 @@ impl WorkItem for Shared {
 }
 
 /// Splits folios of a device.
-pub struct Splitter {
+pub(crate) struct Splitter {
     // First: what is queued is done before the rest goes.
     queue: OwnedQueue,
     shared: Arc<Shared>,
@@ -277,7 +277,7 @@ impl Splitter {
     /// # Errors
     ///
     /// `ENOMEM` if there is no memory.
-    pub fn new() -> Result<Self> {
+    pub(crate) fn new() -> Result<Self> {
         Ok(Splitter {
             queue: OwnedQueue::new(c"dmirror_splitter")?,
             shared: Arc::pin_init(Shared::new(), GFP_KERNEL)?,
@@ -286,7 +286,7 @@ impl Splitter {
 
     /// Whether the folio that begins at `pfn` is about to be split, so that a fault on it need only be taken again.
     #[inline]
-    pub fn is_at(&self, pfn: usize) -> bool {
+    pub(crate) fn is_at(&self, pfn: usize) -> bool {
         self.shared.any.load(Relaxed) && self.is_pending(pfn)
     }
 
@@ -301,7 +301,7 @@ impl Splitter {
 
     /// Has the folio that begins at `pfn` split, on which `fault` cannot move it whole. Does not sleep.
     #[cold]
-    pub fn ask(&self, fault: &Fault<'_>, pfn: usize, owner: OwnerId) -> Asked {
+    pub(crate) fn ask(&self, fault: &Fault<'_>, pfn: usize, owner: OwnerId) -> Asked {
         let request = Request {
             mm: fault.mm(),
             address: fault.address(),
@@ -340,13 +340,13 @@ impl Splitter {
     }
 
     /// Folios that were split.
-    pub fn done(&self) -> u64 {
+    pub(crate) fn done(&self) -> u64 {
         self.shared.done.load(Relaxed)
     }
 
     /// Waits for what was asked for. Sleeps.
     #[cfg(CONFIG_KUNIT = "y")]
-    pub fn flush(&self) {
+    pub(crate) fn flush(&self) {
         self.queue.flush();
     }
 }

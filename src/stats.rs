@@ -8,7 +8,7 @@ use kernel::sync::atomic::{
 };
 
 /// A counter that only grows.
-pub struct Counter(Atomic<u64>);
+pub(crate) struct Counter(Atomic<u64>);
 
 impl Default for Counter {
     /// Zero.
@@ -19,31 +19,31 @@ impl Default for Counter {
 
 impl Counter {
     /// Adds to it.
-    pub fn add(&self, by: u64) {
+    pub(crate) fn add(&self, by: u64) {
         self.0.fetch_add(by, Relaxed);
     }
 
     /// Reads it.
-    pub fn get(&self) -> u64 {
+    pub(crate) fn get(&self) -> u64 {
         self.0.load(Relaxed)
     }
 }
 
 /// The counters of a device.
 #[derive(Default)]
-pub struct Stats {
+pub(crate) struct Stats {
     /// Migrated to the device.
-    pub to_device: Counter,
+    pub(crate) to_device: Counter,
     /// Migrated back on request.
-    pub to_system: Counter,
+    pub(crate) to_system: Counter,
     /// Migrated back by CPU faults.
-    pub faulted: Counter,
+    pub(crate) faulted: Counter,
     /// Migrated back by eviction.
-    pub evicted: Counter,
+    pub(crate) evicted: Counter,
     /// Huge folios whose split was refused.
-    pub split_refused: Counter,
+    pub(crate) split_refused: Counter,
     /// Attempts repeated because of a refusal.
-    pub retries: Counter,
+    pub(crate) retries: Counter,
     /// Pages that eviction had to leave.
-    pub stuck: Counter,
+    pub(crate) stuck: Counter,
 }

@@ -19,25 +19,25 @@ use kernel::{
 /// `struct rust_dmirror_record`.
 #[derive(Clone, Copy)]
 #[repr(C)]
-pub struct Record {
+pub(crate) struct Record {
     /// The page frame number of the folio.
-    pub pfn: c_ulong,
+    pub(crate) pfn: c_ulong,
     /// The stage.
-    pub stage: u32,
+    pub(crate) stage: u32,
     /// The direction.
-    pub direction: u32,
+    pub(crate) direction: u32,
     /// The number of the device.
-    pub device: u32,
+    pub(crate) device: u32,
     /// The order of the folio.
-    pub order: u32,
+    pub(crate) order: u32,
     /// Its reference count.
-    pub refs: i32,
+    pub(crate) refs: i32,
     /// Its map count.
-    pub mapcount: i32,
+    pub(crate) mapcount: i32,
     /// The references that the kernel expects.
-    pub expected: i32,
+    pub(crate) expected: i32,
     /// The references that are held beyond those.
-    pub held: i32,
+    pub(crate) held: i32,
 }
 
 #[repr(C)]
@@ -59,14 +59,14 @@ extern "C" {
 const IS_OBSERVABLE: bool = cfg!(not(dmirror_unobserved));
 
 /// Switches the ledger's branch on or off. Sleeps. Calls count: as many of each.
-pub fn enable_ledger(on: bool) {
+pub(crate) fn enable_ledger(on: bool) {
     // SAFETY: The function has no requirements.
     unsafe { rust_dmirror_ledger_enable(on) };
 }
 
 /// Whether some ledger is switched on.
 #[inline(always)]
-pub fn is_ledger_enabled() -> bool {
+pub(crate) fn is_ledger_enabled() -> bool {
     if !IS_OBSERVABLE {
         return false;
     }
@@ -76,7 +76,7 @@ pub fn is_ledger_enabled() -> bool {
 
 /// Whether somebody listens to the tracepoint.
 #[inline(always)]
-pub fn is_folio_traced() -> bool {
+pub(crate) fn is_folio_traced() -> bool {
     if !IS_OBSERVABLE {
         return false;
     }
@@ -91,7 +91,7 @@ pub fn is_folio_traced() -> bool {
 }
 
 /// Emits the event, if somebody listens.
-pub fn trace_folio(record: &Record) {
+pub(crate) fn trace_folio(record: &Record) {
     if is_folio_traced() {
         // SAFETY: The record is valid during the call, which copies it.
         unsafe { rust_do_trace_rust_dmirror_folio(record) };

@@ -3,11 +3,6 @@
 //! What user space sees: the ten commands of `lib/test_hmm_uapi.h`, and those of
 //! `include/uapi/rust_dmirror.h`.
 
-#![expect(
-    missing_docs,
-    reason = "every name is documented in the header that it is from"
-)]
-
 use kernel::{
     ioctl::_IOWR,
     prelude::*,
@@ -22,120 +17,120 @@ const TYPE: u32 = b'H' as u32;
 /// `struct hmm_dmirror_cmd`.
 #[derive(Clone, Copy, Default)]
 #[repr(C)]
-pub struct Command {
+pub(crate) struct Command {
     /// (in) First address; flags have none.
-    pub addr: u64,
+    pub(crate) addr: u64,
     /// (in) Where data is copied to or from.
-    pub ptr: u64,
+    pub(crate) ptr: u64,
     /// (in) Pages; or flags.
-    pub npages: u64,
+    pub(crate) npages: u64,
     /// (out) Pages done.
-    pub cpages: u64,
+    pub(crate) cpages: u64,
     /// (out) Device faults taken.
-    pub faults: u64,
+    pub(crate) faults: u64,
 }
 
 /// `struct rust_dmirror_migrate`.
 #[derive(Clone, Copy, Default)]
 #[repr(C)]
-pub struct Migrate {
-    pub version: u32,
-    pub direction: u32,
-    pub addr: u64,
-    pub npages: u64,
-    pub ptr: u64,
-    pub collected: u64,
-    pub whole: u64,
-    pub split: u64,
-    pub small: u64,
-    pub split_refused: u64,
-    pub refused: [u64; 4],
-    pub empty: u64,
-    pub retries: u64,
-    pub read_back: u64,
-    pub ns_setup: u64,
-    pub ns_copy: u64,
-    pub ns_pages: u64,
-    pub ns_finalize: u64,
-    pub ns_readback: u64,
-    pub reserved: [u64; 4],
+pub(crate) struct Migrate {
+    pub(crate) version: u32,
+    pub(crate) direction: u32,
+    pub(crate) addr: u64,
+    pub(crate) npages: u64,
+    pub(crate) ptr: u64,
+    pub(crate) collected: u64,
+    pub(crate) whole: u64,
+    pub(crate) split: u64,
+    pub(crate) small: u64,
+    pub(crate) split_refused: u64,
+    pub(crate) refused: [u64; 4],
+    pub(crate) empty: u64,
+    pub(crate) retries: u64,
+    pub(crate) read_back: u64,
+    pub(crate) ns_setup: u64,
+    pub(crate) ns_copy: u64,
+    pub(crate) ns_pages: u64,
+    pub(crate) ns_finalize: u64,
+    pub(crate) ns_readback: u64,
+    pub(crate) reserved: [u64; 4],
 }
 
 /// `struct rust_dmirror_inject`.
 #[derive(Clone, Copy, Default)]
 #[repr(C)]
-pub struct Inject {
-    pub version: u32,
-    pub point: u32,
-    pub skip: u64,
-    pub times: u64,
-    pub hits: u64,
-    pub reserved: [u64; 2],
+pub(crate) struct Inject {
+    pub(crate) version: u32,
+    pub(crate) point: u32,
+    pub(crate) skip: u64,
+    pub(crate) times: u64,
+    pub(crate) hits: u64,
+    pub(crate) reserved: [u64; 2],
 }
 
 /// `struct rust_dmirror_page`.
 #[derive(Clone, Copy, Default)]
 #[repr(C)]
-pub struct Page {
-    pub version: u32,
-    pub place: u32,
-    pub addr: u64,
-    pub pfn: u64,
-    pub order: u32,
-    pub map_order: u32,
-    pub refs: u32,
-    pub expected: u32,
-    pub mapcount: u32,
-    pub flags: u32,
-    pub reserved: [u64; 2],
+pub(crate) struct Page {
+    pub(crate) version: u32,
+    pub(crate) place: u32,
+    pub(crate) addr: u64,
+    pub(crate) pfn: u64,
+    pub(crate) order: u32,
+    pub(crate) map_order: u32,
+    pub(crate) refs: u32,
+    pub(crate) expected: u32,
+    pub(crate) mapcount: u32,
+    pub(crate) flags: u32,
+    pub(crate) reserved: [u64; 2],
 }
 
 /// `struct rust_dmirror_stats`.
 #[derive(Clone, Copy, Default)]
 #[repr(C)]
-pub struct Stats {
-    pub version: u32,
-    pub chunks: u32,
-    pub pages_total: u64,
-    pub pages_used: u64,
-    pub pages_mine: u64,
-    pub to_device: u64,
-    pub to_system: u64,
-    pub faulted: u64,
-    pub evicted: u64,
-    pub split_refused: u64,
-    pub retries: u64,
-    pub stuck: u64,
-    pub ledger_checks: u64,
-    pub ledger_mismatches: u64,
-    pub reserved: [u64; 4],
+pub(crate) struct Stats {
+    pub(crate) version: u32,
+    pub(crate) chunks: u32,
+    pub(crate) pages_total: u64,
+    pub(crate) pages_used: u64,
+    pub(crate) pages_mine: u64,
+    pub(crate) to_device: u64,
+    pub(crate) to_system: u64,
+    pub(crate) faulted: u64,
+    pub(crate) evicted: u64,
+    pub(crate) split_refused: u64,
+    pub(crate) retries: u64,
+    pub(crate) stuck: u64,
+    pub(crate) ledger_checks: u64,
+    pub(crate) ledger_mismatches: u64,
+    pub(crate) reserved: [u64; 4],
 }
 
 /// `struct rust_dmirror_copy`.
 #[derive(Clone, Copy, Default)]
 #[repr(C)]
-pub struct CopyTime {
-    pub version: u32,
-    pub kind: u32,
-    pub ptr: u64,
-    pub npages: u64,
-    pub ns: u64,
-    pub reserved: [u64; 4],
+pub(crate) struct CopyTime {
+    pub(crate) version: u32,
+    pub(crate) kind: u32,
+    pub(crate) ptr: u64,
+    pub(crate) npages: u64,
+    pub(crate) ns: u64,
+    pub(crate) reserved: [u64; 4],
 }
 
 /// `struct rust_dmirror_pause`.
 #[derive(Clone, Copy, Default)]
 #[repr(C)]
-pub struct Pause {
-    pub version: u32,
-    pub op: u32,
-    pub stage: u32,
-    pub direction: u32,
-    pub skip: u64,
-    pub ms: u32,
-    pub waiting: u32,
-    pub reached: u64,
-    pub reserved: [u64; 3],
+pub(crate) struct Pause {
+    pub(crate) version: u32,
+    pub(crate) op: u32,
+    pub(crate) stage: u32,
+    pub(crate) direction: u32,
+    pub(crate) skip: u64,
+    pub(crate) ms: u32,
+    pub(crate) waiting: u32,
+    pub(crate) reached: u64,
+    pub(crate) reserved: [u64; 3],
 }
 
 macro_rules! plain {
@@ -159,7 +154,7 @@ plain! {
 }
 
 /// What a command reads and writes back.
-pub trait Argument: AsBytes + FromBytes {
+pub(crate) trait Argument: AsBytes + FromBytes {
     /// What was asked for: the (out) members, in which the caller may have left anything, are zero.
     /// So they say nothing that is not so, however early a command ends.
     fn asked(self) -> Self;
@@ -236,85 +231,85 @@ const fn old(number: u32) -> u32 {
     _IOWR::<Command>(TYPE, number)
 }
 
-pub const READ: u32 = old(0x00);
-pub const WRITE: u32 = old(0x01);
-pub const MIGRATE_TO_DEV: u32 = old(0x02);
-pub const MIGRATE_TO_SYS: u32 = old(0x03);
-pub const SNAPSHOT: u32 = old(0x04);
-pub const EXCLUSIVE: u32 = old(0x05);
-pub const CHECK_EXCLUSIVE: u32 = old(0x06);
-pub const RELEASE: u32 = old(0x07);
-pub const FLAGS: u32 = old(0x08);
-pub const READ_UNLOCKED: u32 = old(0x09);
+pub(crate) const READ: u32 = old(0x00);
+pub(crate) const WRITE: u32 = old(0x01);
+pub(crate) const MIGRATE_TO_DEV: u32 = old(0x02);
+pub(crate) const MIGRATE_TO_SYS: u32 = old(0x03);
+pub(crate) const SNAPSHOT: u32 = old(0x04);
+pub(crate) const EXCLUSIVE: u32 = old(0x05);
+pub(crate) const CHECK_EXCLUSIVE: u32 = old(0x06);
+pub(crate) const RELEASE: u32 = old(0x07);
+pub(crate) const FLAGS: u32 = old(0x08);
+pub(crate) const READ_UNLOCKED: u32 = old(0x09);
 
-pub const MIGRATE: u32 = _IOWR::<Migrate>(TYPE, 0x40);
-pub const INJECT: u32 = _IOWR::<Inject>(TYPE, 0x41);
-pub const PAGE: u32 = _IOWR::<Page>(TYPE, 0x42);
-pub const STATS: u32 = _IOWR::<Stats>(TYPE, 0x43);
-pub const COPY: u32 = _IOWR::<CopyTime>(TYPE, 0x44);
-pub const PAUSE: u32 = _IOWR::<Pause>(TYPE, 0x45);
+pub(crate) const MIGRATE: u32 = _IOWR::<Migrate>(TYPE, 0x40);
+pub(crate) const INJECT: u32 = _IOWR::<Inject>(TYPE, 0x41);
+pub(crate) const PAGE: u32 = _IOWR::<Page>(TYPE, 0x42);
+pub(crate) const STATS: u32 = _IOWR::<Stats>(TYPE, 0x43);
+pub(crate) const COPY: u32 = _IOWR::<CopyTime>(TYPE, 0x44);
+pub(crate) const PAUSE: u32 = _IOWR::<Pause>(TYPE, 0x45);
 
 /// The version of the ABI beyond test_hmm's.
-pub const VERSION: u32 = 1;
+pub(crate) const VERSION: u32 = 1;
 
 /// The only flag: the next allocation of a destination fails.
-pub const FLAG_FAIL_ALLOC: u64 = 1 << 0;
+pub(crate) const FLAG_FAIL_ALLOC: u64 = 1 << 0;
 
 /// What a snapshot says of a page: `HMM_DMIRROR_PROT_*`.
-pub mod prot {
-    pub const ERROR: u8 = 0xff;
-    pub const NONE: u8 = 0x00;
-    pub const READ: u8 = 0x01;
-    pub const WRITE: u8 = 0x02;
-    pub const PMD: u8 = 0x04;
-    pub const PUD: u8 = 0x08;
-    pub const ZERO: u8 = 0x10;
-    pub const PRIVATE_LOCAL: u8 = 0x20;
-    pub const PRIVATE_REMOTE: u8 = 0x30;
-    pub const COHERENT_LOCAL: u8 = 0x40;
-    pub const COHERENT_REMOTE: u8 = 0x50;
+pub(crate) mod prot {
+    pub(crate) const ERROR: u8 = 0xff;
+    pub(crate) const NONE: u8 = 0x00;
+    pub(crate) const READ: u8 = 0x01;
+    pub(crate) const WRITE: u8 = 0x02;
+    pub(crate) const PMD: u8 = 0x04;
+    pub(crate) const PUD: u8 = 0x08;
+    pub(crate) const ZERO: u8 = 0x10;
+    pub(crate) const PRIVATE_LOCAL: u8 = 0x20;
+    pub(crate) const PRIVATE_REMOTE: u8 = 0x30;
+    pub(crate) const COHERENT_LOCAL: u8 = 0x40;
+    pub(crate) const COHERENT_REMOTE: u8 = 0x50;
 }
 
 /// Where a page is: `enum rust_dmirror_where`.
-pub mod place {
-    pub const NOWHERE: u32 = 0;
-    pub const SYSTEM: u32 = 1;
-    pub const ZERO: u32 = 2;
-    pub const DEVICE: u32 = 3;
-    pub const UNREADABLE: u32 = 4;
+pub(crate) mod place {
+    pub(crate) const NOWHERE: u32 = 0;
+    pub(crate) const SYSTEM: u32 = 1;
+    pub(crate) const ZERO: u32 = 2;
+    pub(crate) const DEVICE: u32 = 3;
+    pub(crate) const UNREADABLE: u32 = 4;
 }
 
 /// Bits of `rust_dmirror_page.flags`.
-pub mod page_flag {
-    pub const WRITE: u32 = 1 << 0;
-    pub const ANON: u32 = 1 << 1;
-    pub const LOCKED: u32 = 1 << 2;
-    pub const LRU: u32 = 1 << 3;
-    pub const PRIVATE: u32 = 1 << 4;
-    pub const COHERENT: u32 = 1 << 5;
+pub(crate) mod page_flag {
+    pub(crate) const WRITE: u32 = 1 << 0;
+    pub(crate) const ANON: u32 = 1 << 1;
+    pub(crate) const LOCKED: u32 = 1 << 2;
+    pub(crate) const LRU: u32 = 1 << 3;
+    pub(crate) const PRIVATE: u32 = 1 << 4;
+    pub(crate) const COHERENT: u32 = 1 << 5;
 }
 
 /// Directions of [`Migrate`].
-pub const TO_DEVICE: u32 = 1;
+pub(crate) const TO_DEVICE: u32 = 1;
 /// Directions of [`Migrate`].
-pub const TO_SYSTEM: u32 = 2;
+pub(crate) const TO_SYSTEM: u32 = 2;
 
 /// What a [`CopyTime`] copies.
-pub mod copy {
-    pub const PAGES: u32 = 1;
-    pub const TO_USER: u32 = 2;
-    pub const FROM_USER: u32 = 3;
-    pub const COLD: u32 = 0x100;
-    pub const MOST: u64 = 512;
+pub(crate) mod copy {
+    pub(crate) const PAGES: u32 = 1;
+    pub(crate) const TO_USER: u32 = 2;
+    pub(crate) const FROM_USER: u32 = 3;
+    pub(crate) const COLD: u32 = 0x100;
+    pub(crate) const MOST: u64 = 512;
 }
 
 /// What a [`Pause`] is asked to do: `enum rust_dmirror_pause_op`.
-pub mod pause {
-    pub const ARM: u32 = 1;
-    pub const WAIT: u32 = 2;
-    pub const RESUME: u32 = 3;
-    pub const CLEAR: u32 = 4;
-    pub const STATUS: u32 = 5;
+pub(crate) mod pause {
+    pub(crate) const ARM: u32 = 1;
+    pub(crate) const WAIT: u32 = 2;
+    pub(crate) const RESUME: u32 = 3;
+    pub(crate) const CLEAR: u32 = 4;
+    pub(crate) const STATUS: u32 = 5;
 }
 
 #[kunit_tests(rust_dmirror_uapi)]

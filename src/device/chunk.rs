@@ -24,13 +24,13 @@ use kernel::{
 };
 
 /// Bytes of a chunk of private memory.
-pub const CHUNK_SIZE: usize = 256 << 20;
+pub(crate) const CHUNK_SIZE: usize = 256 << 20;
 
 /// A chunk with its `struct dev_pagemap`. How it handles CPU faults is in `migrate/fault.rs`.
-pub type ChunkPagemap = Pagemap<Chunk>;
+pub(crate) type ChunkPagemap = Pagemap<Chunk>;
 
 /// The driver's side of a range of device memory.
-pub struct Chunk {
+pub(crate) struct Chunk {
     state: Arc<State>,
     /// For private memory: what stands behind each block.
     backing: Option<Pin<KBox<SpinLock<Blocks>>>>,
@@ -39,11 +39,11 @@ pub struct Chunk {
 type Blocks = KVec<Option<Arc<Backing>>>;
 
 /// What holds the data of a page: a backing, and the number of the page in it.
-pub type BackingPage = (Arc<Backing>, usize);
+pub(crate) type BackingPage = (Arc<Backing>, usize);
 
 impl Chunk {
     /// For a device.
-    pub fn new(state: Arc<State>) -> Result<Self> {
+    pub(crate) fn new(state: Arc<State>) -> Result<Self> {
         let backing = match state.is_private() {
             false => None,
             true => {
@@ -59,12 +59,12 @@ impl Chunk {
     }
 
     /// The state of the device.
-    pub fn state(&self) -> &Arc<State> {
+    pub(crate) fn state(&self) -> &Arc<State> {
         &self.state
     }
 
     /// Returns what holds the data of a page; `None` for coherent memory, which the CPU reaches itself.
-    pub fn backing_page(&self, offset: usize) -> Option<BackingPage> {
+    pub(crate) fn backing_page(&self, offset: usize) -> Option<BackingPage> {
         let block = self
             .backing
             .as_ref()?
@@ -75,7 +75,7 @@ impl Chunk {
     }
 
     /// As [`Chunk::backing_page`] for a page that was just allocated. May sleep.
-    pub fn make_backing(&self, offset: usize) -> Result<Option<BackingPage>> {
+    pub(crate) fn make_backing(&self, offset: usize) -> Result<Option<BackingPage>> {
         let Some(blocks) = &self.backing else {
             return Ok(None);
         };
@@ -94,19 +94,31 @@ impl Chunk {
 
     /// Copies `nr` pages of private memory, all of one block, to user memory, page `at` of it and on.
     /// Does not fault; see [`Backing::copy_to_user`].
-    pub fn copy_to_user(&self, offset: usize, nr: usize, to: &UserPages, at: usize) -> Result {
+    pub(crate) fn copy_to_user(
+        &self,
+        offset: usize,
+        nr: usize,
+        to: &UserPages,
+        at: usize,
+    ) -> Result {
         let (backing, first) = self.backing_page(offset).ok_or(EIO)?;
         backing.copy_to_user(first, nr, to, at)
     }
 
     /// As [`Chunk::copy_to_user`], the other way.
-    pub fn copy_from_user(&self, offset: usize, nr: usize, from: &UserPages, at: usize) -> Result {
+    pub(crate) fn copy_from_user(
+        &self,
+        offset: usize,
+        nr: usize,
+        from: &UserPages,
+        at: usize,
+    ) -> Result {
         let (backing, first) = self.backing_page(offset).ok_or(EIO)?;
         backing.copy_from_user(first, nr, from, at)
     }
 
     /// Frees what stands behind blocks of which no page is in use.
-    pub fn trim(chunk: &ChunkPagemap) {
+    pub(crate) fn trim(chunk: &ChunkPagemap) {
         let Some(blocks) = &chunk.data().backing else {
             return;
         };
@@ -127,7 +139,7 @@ impl Chunk {
 }
 
 /// Returns whether pages are memory of this device.
-pub fn is_own(device: &State, pages: &Mapped<'_>) -> bool {
+pub(crate) fn is_own(device: &State, pages: &Mapped<'_>) -> bool {
     pages
         .device::<Chunk>()
         .is_some_and(|(chunk, _)| core::ptr::eq(&**chunk.data().state(), device))

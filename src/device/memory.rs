@@ -41,11 +41,11 @@ const MOST: usize = 16;
 
 /// How much private memory a device may have: a number of chunks, one at least.
 #[derive(Clone, Copy)]
-pub struct Limit(usize);
+pub(crate) struct Limit(usize);
 
 impl Limit {
     /// What there may be at most.
-    pub const MOST_MIB: u64 = Limit::mib(MOST);
+    pub(crate) const MOST_MIB: u64 = Limit::mib(MOST);
 
     const fn mib(chunks: usize) -> u64 {
         (chunks * (CHUNK_SIZE >> 20)) as u64
@@ -56,7 +56,7 @@ impl Limit {
     /// # Errors
     ///
     /// `EINVAL` if that is not a number of chunks, none, or too many.
-    pub fn new(mib: u64) -> Result<Self> {
+    pub(crate) fn new(mib: u64) -> Result<Self> {
         let chunks = (1..=MOST).find(|chunks| Limit::mib(*chunks) == mib);
         chunks.map(Limit).ok_or(EINVAL)
     }
@@ -64,7 +64,7 @@ impl Limit {
 
 /// The memory of a device.
 #[pin_data]
-pub struct Memory {
+pub(crate) struct Memory {
     #[pin]
     chunks: Mutex<KVec<Arc<ChunkPagemap>>>,
     /// One chunk is made at a time.
@@ -76,7 +76,7 @@ pub struct Memory {
 
 impl Memory {
     /// None yet.
-    pub fn new() -> impl PinInit<Self> {
+    pub(crate) fn new() -> impl PinInit<Self> {
         pin_init!(Memory {
             chunks <- new_mutex!(KVec::new(), "dmirror_chunks"),
             growing <- new_mutex!((), "dmirror_growing"),
@@ -85,17 +85,17 @@ impl Memory {
     }
 
     /// Makes no more than this from now on. What is there stays until nobody uses it.
-    pub fn set_limit(&self, limit: Limit) {
+    pub(crate) fn set_limit(&self, limit: Limit) {
         self.limit.store(limit.0, Relaxed);
     }
 
     /// The limit, in MiB.
-    pub fn limit_mib(&self) -> u64 {
+    pub(crate) fn limit_mib(&self) -> u64 {
         Limit::mib(self.limit.load(Relaxed))
     }
 
     /// The chunks of this moment.
-    pub fn chunks(&self) -> Result<KVec<Arc<ChunkPagemap>>> {
+    pub(crate) fn chunks(&self) -> Result<KVec<Arc<ChunkPagemap>>> {
         let mut copies = KVec::with_capacity(MOST, GFP_KERNEL)?;
         for chunk in self.chunks.lock().iter() {
             copies
@@ -106,7 +106,7 @@ impl Memory {
     }
 
     /// Chunks, pages in use, pages in all.
-    pub fn usage(&self) -> (usize, usize, usize) {
+    pub(crate) fn usage(&self) -> (usize, usize, usize) {
         let chunks = self.chunks.lock();
         let (mut used, mut total) = (0, 0);
         for chunk in chunks.iter() {
@@ -120,7 +120,7 @@ impl Memory {
     /// Makes a chunk if there is not room for one more folio of the largest kind. Sleeps; no lock may be held.
     ///
     /// Failing is no error: allocations will say that there is no memory.
-    pub fn make_room(&self, state: &Arc<State>) {
+    pub(crate) fn make_room(&self, state: &Arc<State>) {
         if let Err(error) = self.try_make_room(state) {
             warn_limited!(
                 "hmm_dmirror{}: no more device memory: {:?}\n",
@@ -131,7 +131,7 @@ impl Memory {
     }
 
     /// As [`Memory::make_room`]. A device that has all it may have is no error.
-    pub fn try_make_room(&self, state: &Arc<State>) -> Result {
+    pub(crate) fn try_make_room(&self, state: &Arc<State>) -> Result {
         let has_room = || self.chunks.lock().iter().any(|chunk| chunk.has_room());
         if has_room() {
             return Ok(());
@@ -165,12 +165,12 @@ impl Memory {
 
     /// What there is at this moment, to allocate from. Not to be dropped with locks held: it may be the
     /// last to know a chunk that is given up meanwhile.
-    pub fn supply(&self) -> Result<Supply> {
+    pub(crate) fn supply(&self) -> Result<Supply> {
         Ok(Supply::new(self.chunks()?))
     }
 
     /// Takes the chunks away that have no page in use. Returns how many pages keep others.
-    pub fn shrink(&self) -> Result<usize> {
+    pub(crate) fn shrink(&self) -> Result<usize> {
         let mut kept = 0;
         let mut empty = KVec::with_capacity(MOST, GFP_KERNEL)?;
         {
@@ -195,13 +195,13 @@ impl Memory {
     }
 
     /// Returns the number of pages that belong to an owner.
-    pub fn owned_by(&self, owner: &Arc<Owner>) -> Result<usize> {
+    pub(crate) fn owned_by(&self, owner: &Arc<Owner>) -> Result<usize> {
         let chunks = self.chunks()?;
         Ok(chunks.iter().map(|chunk| chunk.owned_by(owner)).sum())
     }
 
     /// Frees the memory behind blocks that nobody uses.
-    pub fn trim(&self) {
+    pub(crate) fn trim(&self) {
         for chunk in self.chunks.lock().iter() {
             Chunk::trim(chunk);
         }

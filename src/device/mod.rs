@@ -4,11 +4,11 @@
 //!
 //! [`State`] is what pages refer to, [`Device`] what open files refer to.
 
-pub mod chunk;
-pub mod memory;
-pub mod owner;
-pub mod state;
-pub mod supply;
+pub(crate) mod chunk;
+pub(crate) mod memory;
+pub(crate) mod owner;
+pub(crate) mod state;
+pub(crate) mod supply;
 
 use crate::ledger::Ledger;
 use kernel::{
@@ -23,20 +23,20 @@ use state::{
 };
 
 /// The most devices.
-pub const MAX: usize = 4;
+pub(crate) const MAX: usize = 4;
 
 /// A device.
 #[pin_data]
-pub struct Device {
+pub(crate) struct Device {
     state: Arc<State>,
     /// Its memory.
     #[pin]
-    pub memory: Memory,
+    pub(crate) memory: Memory,
 }
 
 impl Device {
     /// Makes a device without memory.
-    pub fn new(
+    pub(crate) fn new(
         id: usize,
         memory_type: MemoryType,
         settings: Settings,
@@ -52,7 +52,7 @@ impl Device {
     }
 
     /// Returns the state that its pages refer to.
-    pub fn state(&self) -> &Arc<State> {
+    pub(crate) fn state(&self) -> &Arc<State> {
         &self.state
     }
 }

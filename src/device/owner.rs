@@ -21,19 +21,19 @@ use kernel::{
 ///
 /// The last reference may be put under a page table lock, so dropping it must not sleep.
 #[pin_data]
-pub struct Owner {
+pub(crate) struct Owner {
     /// The failures that are injected.
     #[pin]
-    pub inject: Points,
+    pub(crate) inject: Points,
     /// Whether it ever had a page.
     used: Atomic<bool>,
     /// The pages on which its process is expected to fault next.
-    pub streams: Streams,
+    pub(crate) streams: Streams,
 }
 
 impl Owner {
     /// Makes one that has no page.
-    pub fn new() -> Result<Arc<Self>> {
+    pub(crate) fn new() -> Result<Arc<Self>> {
         Arc::pin_init(
             pin_init!(Owner {
                 inject <- Points::new(),
@@ -45,12 +45,12 @@ impl Owner {
     }
 
     /// Notes that it gets a page.
-    pub fn note_use(&self) {
+    pub(crate) fn note_use(&self) {
         self.used.store(true, Relaxed);
     }
 
     /// Returns whether it ever had a page. If not, close can skip the scan for its pages.
-    pub fn has_used(&self) -> bool {
+    pub(crate) fn has_used(&self) -> bool {
         self.used.load(Relaxed)
     }
 }

@@ -45,7 +45,7 @@ use kernel::{
 
 /// The type of a device's memory, as in `enum memory_type`.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub enum MemoryType {
+pub(crate) enum MemoryType {
     /// Private: the CPU cannot reach it.
     Private,
     /// Coherent: this real memory.
@@ -54,18 +54,19 @@ pub enum MemoryType {
 
 /// Module parameters of a device.
 #[derive(Clone, Copy)]
-pub struct Settings {
+pub(crate) struct Settings {
     /// How many pages a CPU fault may bring back.
-    pub around: FaultAround,
+    pub(crate) around: FaultAround,
     /// How many huge folios of system memory are kept ready.
-    pub ready: MaxReady,
+    pub(crate) ready: MaxReady,
     /// Whether the core may split what is zapped meanwhile.
-    pub core_splits: CoreSplits,
+    pub(crate) core_splits: CoreSplits,
 }
 
 impl Settings {
-    /// The defaults of the parameters.
-    pub const DEFAULT: Settings = Settings {
+    /// The defaults of the parameters, for tests.
+    #[cfg(CONFIG_KUNIT = "y")]
+    pub(crate) const DEFAULT: Settings = Settings {
         around: FaultAround::DEFAULT,
         ready: MaxReady::DEFAULT,
         core_splits: CoreSplits::DEFAULT,
@@ -74,41 +75,41 @@ impl Settings {
 
 /// The state of a device.
 #[pin_data]
-pub struct State {
+pub(crate) struct State {
     id: usize,
     memory_type: MemoryType,
     /// Counters.
-    pub stats: Stats,
+    pub(crate) stats: Stats,
     /// Failures that are injected for all users of the device.
     #[pin]
-    pub inject: Points,
+    pub(crate) inject: Points,
     /// The huge folio that is kept for eviction.
     #[pin]
-    pub reserve: Reserve,
+    pub(crate) reserve: Reserve,
     /// Huge folios that are kept for pages that come back while a process waits.
-    pub ready: Ready,
+    pub(crate) ready: Ready,
     /// Arrays for migrations and for looks at a mapping.
     #[pin]
-    pub scratch: Pool,
+    pub(crate) scratch: Pool,
     /// The most pages that a CPU fault may bring back.
-    pub around: FaultAround,
+    pub(crate) around: FaultAround,
     /// The refusals of CPU faults.
     #[pin]
-    pub patience: Patience,
+    pub(crate) patience: Patience,
     /// Whether the core may split a folio whose mapping may be zapped meanwhile.
     core_may_split: Atomic<bool>,
     /// The worker for faults without a huge destination, used if the core may not split.
-    pub splitter: Splitter,
+    pub(crate) splitter: Splitter,
     /// The counts of folios that the last eviction left, up to a limit.
     #[pin]
-    pub stuck: Mutex<KVec<Counts>>,
+    pub(crate) stuck: Mutex<KVec<Counts>>,
     /// The ledger that reference counts are reported to.
-    pub ledger: Arc<Ledger>,
+    pub(crate) ledger: Arc<Ledger>,
 }
 
 impl State {
     /// Makes the state of a device.
-    pub fn new(
+    pub(crate) fn new(
         id: usize,
         memory_type: MemoryType,
         settings: Settings,
@@ -141,22 +142,22 @@ impl State {
     }
 
     /// Returns the number of its node.
-    pub fn id(&self) -> usize {
+    pub(crate) fn id(&self) -> usize {
         self.id
     }
 
     /// Returns the type of its memory.
-    pub fn memory_type(&self) -> MemoryType {
+    pub(crate) fn memory_type(&self) -> MemoryType {
         self.memory_type
     }
 
     /// Returns whether its memory is private.
-    pub fn is_private(&self) -> bool {
+    pub(crate) fn is_private(&self) -> bool {
         self.memory_type == MemoryType::Private
     }
 
     /// Returns whether the core may split a folio whose mapping may be zapped meanwhile.
-    pub fn core_splits(&self) -> CoreSplits {
+    pub(crate) fn core_splits(&self) -> CoreSplits {
         match self.core_may_split.load(Relaxed) {
             true => CoreSplits::Allowed,
             false => CoreSplits::Avoided,
@@ -164,13 +165,13 @@ impl State {
     }
 
     /// Changes that, for migrations that begin from now on.
-    pub fn set_core_splits(&self, splits: CoreSplits) {
+    pub(crate) fn set_core_splits(&self, splits: CoreSplits) {
         self.core_may_split
             .store(splits == CoreSplits::Allowed, Relaxed);
     }
 
     /// Returns its `pgmap_owner`.
-    pub fn pgmap_owner(&self) -> OwnerId {
+    pub(crate) fn pgmap_owner(&self) -> OwnerId {
         OwnerId::of(self)
     }
 }

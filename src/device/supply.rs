@@ -27,7 +27,7 @@ use kernel::{
 };
 
 /// Chunks to allocate from, without a look at the list each time.
-pub struct Supply {
+pub(crate) struct Supply {
     chunks: KVec<Arc<ChunkPagemap>>,
     /// The one that had something last.
     at: Cell<usize>,
@@ -35,7 +35,7 @@ pub struct Supply {
 
 impl Supply {
     /// What these chunks have.
-    pub fn new(chunks: KVec<Arc<ChunkPagemap>>) -> Self {
+    pub(crate) fn new(chunks: KVec<Arc<ChunkPagemap>>) -> Self {
         Supply {
             chunks,
             at: Cell::new(0),
@@ -43,7 +43,7 @@ impl Supply {
     }
 
     /// Takes folios for an owner.
-    pub fn taker<'a>(&'a self, owner: &'a Arc<Owner>) -> Taker<'a> {
+    pub(crate) fn taker<'a>(&'a self, owner: &'a Arc<Owner>) -> Taker<'a> {
         Taker {
             supply: self,
             owner,
@@ -67,7 +67,7 @@ impl Supply {
 
 /// Takes folios one by one. Single pages, and what stands behind them, are looked up many at a time:
 /// that is most of the work.
-pub struct Taker<'a> {
+pub(crate) struct Taker<'a> {
     supply: &'a Supply,
     owner: &'a Arc<Owner>,
     /// Single pages that nobody took yet, behind `first` in one block.
@@ -85,7 +85,7 @@ impl<'a> Taker<'a> {
     ///
     /// `ENOMEM` if there is none, or none to stand behind private memory.
     #[inline]
-    pub fn next(&mut self, size: Size, wanted: usize) -> Result<NewFolio<'_>> {
+    pub(crate) fn next(&mut self, size: Size, wanted: usize) -> Result<NewFolio<'_>> {
         let run = self.run.as_mut().filter(|_| size == Size::Page);
         let folio = match run.and_then(Iterator::next) {
             Some(folio) => folio,
@@ -122,7 +122,7 @@ impl<'a> Taker<'a> {
 }
 
 /// A new folio of device memory that is to be filled, and what stands behind it, if it is private.
-pub struct NewFolio<'a> {
+pub(crate) struct NewFolio<'a> {
     folio: DeviceFolio,
     backing: Option<(&'a Backing, usize)>,
 }
@@ -130,7 +130,7 @@ pub struct NewFolio<'a> {
 impl NewFolio<'_> {
     /// Fills it with the data of a source of the same size, or with zeroes. May sleep.
     #[inline]
-    pub fn fill(mut self, from: Option<Source<'_>>) -> Result<DeviceFolio> {
+    pub(crate) fn fill(mut self, from: Option<Source<'_>>) -> Result<DeviceFolio> {
         match (self.backing, from) {
             (Some((backing, first)), Some(source)) => source.copy_to(backing, first)?,
             (Some((backing, first)), None) => backing.clear(first, self.folio.pages())?,

@@ -43,14 +43,14 @@ const MMAP_MOST: usize = 16 << 20;
 
 /// An open device node.
 #[pin_data(PinnedDrop)]
-pub struct File {
+pub(crate) struct File {
     #[pin]
     client: Client,
 }
 
 impl File {
     /// Opens a device for a process.
-    pub fn new(device: Arc<Device>, mm: &MmWithUser) -> Result<Pin<KBox<Self>>> {
+    pub(crate) fn new(device: Arc<Device>, mm: &MmWithUser) -> Result<Pin<KBox<Self>>> {
         let client = Client::new(device, mm);
         KBox::try_pin_init(
             try_pin_init!(File { client <- client }? Error),
@@ -59,7 +59,7 @@ impl File {
     }
 
     /// Returns the process as the device knows it.
-    pub fn client(&self) -> &Client {
+    pub(crate) fn client(&self) -> &Client {
         &self.client
     }
 }

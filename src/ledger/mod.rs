@@ -8,7 +8,7 @@
 
 mod record;
 
-pub use record::{
+pub(crate) use record::{
     Direction,
     Record,
     Stage, //
@@ -34,11 +34,11 @@ use kernel::{
 };
 
 /// Records that are kept: a huge page that is split on its way makes about a thousand.
-pub const KEPT: usize = 4096;
+pub(crate) const KEPT: usize = 4096;
 
 /// Is told of each record while the ledger is on, in the middle of the migration: for tests.
 #[cfg(CONFIG_KUNIT = "y")]
-pub trait Observe: Send + Sync {
+pub(crate) trait Observe: Send + Sync {
     /// A record was written. Called under a spinlock.
     fn record(&self, record: &Record);
 }
@@ -53,7 +53,7 @@ struct Ring {
 
 /// The ledger.
 #[pin_data(PinnedDrop)]
-pub struct Ledger {
+pub(crate) struct Ledger {
     enabled: Atomic<bool>,
     #[pin]
     switch: Mutex<()>,
@@ -66,7 +66,7 @@ pub struct Ledger {
 
 impl Ledger {
     /// An empty one, switched off.
-    pub fn new() -> Result<Arc<Self>> {
+    pub(crate) fn new() -> Result<Arc<Self>> {
         let ring = Ring {
             records: KVVec::from_elem(None, KEPT, GFP_KERNEL)?,
             written: 0,
@@ -87,7 +87,7 @@ impl Ledger {
     }
 
     /// Switches it on or off. Sleeps.
-    pub fn enable(&self, on: bool) {
+    pub(crate) fn enable(&self, on: bool) {
         // The static key is a counter: it must be incremented before it is decremented.
         let _switch = self.switch.lock();
         if self.enabled.xchg(on, Relaxed) != on {
@@ -97,18 +97,18 @@ impl Ledger {
 
     /// Whether it keeps records.
     #[inline(always)]
-    pub fn is_enabled(&self) -> bool {
+    pub(crate) fn is_enabled(&self) -> bool {
         trace::is_ledger_enabled() && self.enabled.load(Relaxed)
     }
 
     /// Whether anybody wants records. Two jumps that are patched out while nobody does.
     #[inline(always)]
-    pub fn wants_records(&self) -> bool {
+    pub(crate) fn wants_records(&self) -> bool {
         self.is_enabled() || trace::is_folio_traced()
     }
 
     /// Traces a record, and if the ledger is on, checks and keeps it.
-    pub fn write(&self, record: Record) {
+    pub(crate) fn write(&self, record: Record) {
         trace::trace_folio(&record.for_trace());
         if !self.is_enabled() {
             return;
@@ -132,26 +132,26 @@ impl Ledger {
 
     /// Who is told of records from now on.
     #[cfg(CONFIG_KUNIT = "y")]
-    pub fn set_observer(&self, observer: Option<Arc<dyn Observe>>) {
+    pub(crate) fn set_observer(&self, observer: Option<Arc<dyn Observe>>) {
         let before = core::mem::replace(&mut self.ring.lock().observer, observer);
         // Its last reference may go here: not under the lock.
         drop(before);
     }
 
     /// Checks made, and mismatches found.
-    pub fn totals(&self) -> (u64, u64) {
+    pub(crate) fn totals(&self) -> (u64, u64) {
         (self.checks.get(), self.mismatches.get())
     }
 
     /// How many of the mismatches were too few references.
-    pub fn too_low(&self) -> u64 {
+    pub(crate) fn too_low(&self) -> u64 {
         self.too_low.get()
     }
 
     /// Calls `each` for the records kept, the oldest first, with their numbers.
     ///
     /// Takes a copy first: `each` may sleep.
-    pub fn each(&self, mut each: impl FnMut(u64, &Record) -> Result) -> Result {
+    pub(crate) fn each(&self, mut each: impl FnMut(u64, &Record) -> Result) -> Result {
         let mut copies = KVVec::with_capacity(KEPT, GFP_KERNEL)?;
         {
             let ring = self.ring.lock();

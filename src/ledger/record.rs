@@ -11,7 +11,7 @@ use core::fmt;
 /// Where pages go, and at whose request. The numbers are those of `show_dmirror_direction()`.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 #[repr(u32)]
-pub enum Direction {
+pub(crate) enum Direction {
     /// To the device.
     ToDevice = 0,
     /// Back, on request.
@@ -24,7 +24,7 @@ pub enum Direction {
 
 impl Direction {
     /// Its name in tables and traces.
-    pub fn name(self) -> &'static str {
+    pub(crate) fn name(self) -> &'static str {
         match self {
             Direction::ToDevice => "to-device",
             Direction::ToSystem => "to-system",
@@ -37,7 +37,7 @@ impl Direction {
 /// Where in a migration a folio is. The numbers are those of `show_dmirror_stage()`.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 #[repr(u32)]
-pub enum Stage {
+pub(crate) enum Stage {
     /// The source, after setup.
     Setup = 0,
     /// The destination, filled.
@@ -52,7 +52,7 @@ pub enum Stage {
 
 impl Stage {
     /// Its name in tables and traces.
-    pub fn name(self) -> &'static str {
+    pub(crate) fn name(self) -> &'static str {
         match self {
             Stage::Setup => "setup",
             Stage::Filled => "filled",
@@ -63,30 +63,30 @@ impl Stage {
     }
 
     /// Whether the count of references is known there, to the last one.
-    pub fn is_exact(self) -> bool {
+    pub(crate) fn is_exact(self) -> bool {
         self != Stage::Final
     }
 }
 
 /// What was seen of a folio at a stage.
 #[derive(Clone, Copy)]
-pub struct Record {
+pub(crate) struct Record {
     /// Which stage.
-    pub stage: Stage,
+    pub(crate) stage: Stage,
     /// The number of the device.
-    pub device: usize,
+    pub(crate) device: usize,
     /// Where to.
-    pub direction: Direction,
+    pub(crate) direction: Direction,
     /// The folio's counts.
-    pub counts: Counts,
+    pub(crate) counts: Counts,
     /// References that are held beyond those that the kernel expects.
-    pub held: i32,
+    pub(crate) held: i32,
 }
 
 impl Record {
     /// References beyond those that there should be, as far as that can be known. Below zero are too
     /// few, which nobody who only looks at the folio can be the cause of.
-    pub fn surplus(&self) -> i32 {
+    pub(crate) fn surplus(&self) -> i32 {
         match self.stage.is_exact() {
             true => self.counts.refs - (self.counts.expected + self.held),
             false => 0,
@@ -94,7 +94,7 @@ impl Record {
     }
 
     /// Whether the count is what it should be.
-    pub fn is_right(&self) -> bool {
+    pub(crate) fn is_right(&self) -> bool {
         self.surplus() == 0
     }
 

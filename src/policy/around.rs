@@ -17,18 +17,19 @@ use kernel::{
 
 /// How many pages a fault may bring back: a power of two, up to a huge page.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub struct FaultAround(usize);
+pub(crate) struct FaultAround(usize);
 
 impl FaultAround {
     /// One: no page but the one that is needed.
     #[cfg(CONFIG_KUNIT = "y")]
-    pub const ONE: FaultAround = FaultAround(1);
+    pub(crate) const ONE: FaultAround = FaultAround(1);
 
-    /// What it is if nobody says.
-    pub const DEFAULT: FaultAround = FaultAround(64);
+    /// The default of `fault_around=`, for tests.
+    #[cfg(CONFIG_KUNIT = "y")]
+    pub(crate) const DEFAULT: FaultAround = FaultAround(64);
 
     /// The number.
-    pub fn pages(self) -> usize {
+    pub(crate) fn pages(self) -> usize {
         self.0
     }
 
@@ -37,7 +38,7 @@ impl FaultAround {
     /// # Errors
     ///
     /// `EINVAL` if it is no power of two, or more than a huge page has.
-    pub fn new(pages: u64) -> Result<Self> {
+    pub(crate) fn new(pages: u64) -> Result<Self> {
         match usize::try_from(pages) {
             Ok(pages) if pages.is_power_of_two() && pages <= HUGE_PAGES => Ok(FaultAround(pages)),
             _ => Err(EINVAL),
@@ -52,7 +53,7 @@ const STREAMS: usize = 8;
 ///
 /// A word holds the number of the page that is expected, and the logarithm of how many pages the last
 /// fault brought. Two faults at a time may lose each other's word, which costs pace and nothing else.
-pub struct Streams([Atomic<usize>; STREAMS]);
+pub(crate) struct Streams([Atomic<usize>; STREAMS]);
 
 const PACE_BITS: u32 = 4;
 
@@ -70,7 +71,7 @@ impl Streams {
     }
 
     /// How many pages a fault on a page, by its number in the address space, is to bring.
-    pub fn pages(&self, page: usize, most: FaultAround) -> usize {
+    pub(crate) fn pages(&self, page: usize, most: FaultAround) -> usize {
         let word = self.word(page).load(Relaxed);
         match word >> PACE_BITS == page {
             true => (2usize << (word % (1 << PACE_BITS))).min(most.pages()),
@@ -79,7 +80,7 @@ impl Streams {
     }
 
     /// Notes that a fault on a page brought so many, one at least.
-    pub fn brought(&self, page: usize, pages: usize) {
+    pub(crate) fn brought(&self, page: usize, pages: usize) {
         let next = page + pages;
         let pace = pages.checked_ilog2().unwrap_or(0) as usize;
         self.word(page).store(next << PACE_BITS | pace, Relaxed);

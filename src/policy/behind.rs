@@ -11,7 +11,7 @@ use kernel::prelude::kunit_tests;
 
 /// Pages that could go and are still there.
 #[derive(Default)]
-pub struct Behind {
+pub(crate) struct Behind {
     /// The folio at which the collector may have stopped, and the page behind it.
     held: Option<(usize, usize)>,
     next: Option<usize>,
@@ -21,7 +21,7 @@ pub struct Behind {
 impl Behind {
     /// Takes note of `nr` pages from page `at` on: of the folio that begins at page frame `folio`, which is
     /// large or not. Pages must be told in order.
-    pub fn see(&mut self, at: usize, nr: usize, folio: usize, is_large: bool) {
+    pub(crate) fn see(&mut self, at: usize, nr: usize, folio: usize, is_large: bool) {
         self.is_any = true;
         match &mut self.held {
             None if is_large => self.held = Some((folio, at + nr)),
@@ -33,13 +33,13 @@ impl Behind {
     }
 
     /// Whether there are any.
-    pub fn is_any(&self) -> bool {
+    pub(crate) fn is_any(&self) -> bool {
         self.is_any
     }
 
     /// The first behind the first large folio: later than any page from which an attempt began that left
     /// these, so that going on from there comes to an end.
-    pub fn next(&self) -> Option<usize> {
+    pub(crate) fn next(&self) -> Option<usize> {
         self.next
     }
 }

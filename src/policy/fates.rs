@@ -10,7 +10,7 @@ use kernel::prelude::*;
 
 /// What became of a page.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub enum Fate {
+pub(crate) enum Fate {
     /// It was never offered.
     NotCollected,
     /// It moved as part of a huge folio.
@@ -33,18 +33,18 @@ pub enum Fate {
 
 impl Fate {
     /// Whether it moved.
-    pub fn is_migrated(self) -> bool {
+    pub(crate) fn is_migrated(self) -> bool {
         matches!(self, Fate::Whole | Fate::Split | Fate::Small)
     }
 }
 
 /// A destination, or the fate of the page that gets none. To have none is an outcome, not an error.
-pub type Made<T> = core::result::Result<T, Fate>;
+pub(crate) type Made<T> = core::result::Result<T, Fate>;
 
 /// The pages of a window.
 ///
 /// Mostly, all have one fate, that of their huge page: then it is kept once.
-pub struct Fates {
+pub(crate) struct Fates {
     nr: usize,
     all: Option<State>,
     /// Of each page, where they differ.
@@ -58,7 +58,7 @@ const UNTOUCHED: State = (Fate::NotCollected, false);
 
 impl Fates {
     /// For windows of up to a huge page.
-    pub fn new() -> Result<Self> {
+    pub(crate) fn new() -> Result<Self> {
         Ok(Fates {
             nr: 0,
             all: Some(UNTOUCHED),
@@ -67,14 +67,14 @@ impl Fates {
     }
 
     /// Begins anew, with `nr` pages, of which nothing is known.
-    pub fn reset(&mut self, nr: usize) {
+    pub(crate) fn reset(&mut self, nr: usize) {
         self.nr = nr.min(HUGE_PAGES);
         self.all = Some(UNTOUCHED);
     }
 
     /// Takes note of an outcome. `reason` is why entries have no destination; `splitting` says that
     /// this attempt had the core split huge folios before.
-    pub fn note(
+    pub(crate) fn note(
         &mut self,
         index: usize,
         nr: usize,
@@ -97,7 +97,7 @@ impl Fates {
     }
 
     /// Forgets the pages from the `nr`-th on.
-    pub fn truncate(&mut self, nr: usize) {
+    pub(crate) fn truncate(&mut self, nr: usize) {
         self.nr = self.nr.min(nr);
     }
 
@@ -111,7 +111,7 @@ impl Fates {
     }
 
     /// Whether a page was never offered, or is part of a large folio that could not be split.
-    pub fn stays(&self, index: usize) -> bool {
+    pub(crate) fn stays(&self, index: usize) -> bool {
         let state = match &self.all {
             Some(all) => Some(all).filter(|_| index < self.nr),
             None => self.states().get(index),
@@ -120,21 +120,21 @@ impl Fates {
     }
 
     /// Whether any page was never offered.
-    pub fn has_uncollected(&self) -> bool {
+    pub(crate) fn has_uncollected(&self) -> bool {
         self.states()
             .iter()
             .any(|state| state.0 == Fate::NotCollected)
     }
 
     /// Whether a split was refused, and its pages have not moved since.
-    pub fn has_refused_split(&self) -> bool {
+    pub(crate) fn has_refused_split(&self) -> bool {
         self.states()
             .iter()
             .any(|state| state.0 == Fate::SplitRefused)
     }
 
     /// Adds the pages to the counts.
-    pub fn count(&self, counts: &mut FateCounts) {
+    pub(crate) fn count(&self, counts: &mut FateCounts) {
         let each = if self.all.is_some() { self.nr } else { 1 };
         for (fate, collected) in self.states() {
             counts.collected += if *collected { each as u64 } else { 0 };
@@ -165,21 +165,21 @@ fn next(before: Fate, outcome: Outcome, reason: Fate, splitting: bool) -> Fate {
 
 /// Exact counts, in pages.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
-pub struct FateCounts {
+pub(crate) struct FateCounts {
     /// Offered by setup.
-    pub collected: u64,
+    pub(crate) collected: u64,
     /// See [`Fate::Whole`].
-    pub whole: u64,
+    pub(crate) whole: u64,
     /// See [`Fate::Split`].
-    pub split: u64,
+    pub(crate) split: u64,
     /// See [`Fate::Small`].
-    pub small: u64,
+    pub(crate) small: u64,
     /// See [`Fate::SplitRefused`].
-    pub split_refused: u64,
+    pub(crate) split_refused: u64,
     /// Never offered, no memory, copy failed, withdrawn.
-    pub refused: [u64; 4],
+    pub(crate) refused: [u64; 4],
     /// See [`Fate::Empty`].
-    pub empty: u64,
+    pub(crate) empty: u64,
 }
 
 impl FateCounts {
@@ -198,7 +198,7 @@ impl FateCounts {
     }
 
     /// Pages that moved.
-    pub fn migrated(&self) -> u64 {
+    pub(crate) fn migrated(&self) -> u64 {
         self.whole + self.split + self.small
     }
 }

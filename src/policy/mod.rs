@@ -4,8 +4,8 @@
 //!
 //! tests/logic compiles this directory for the host and tests it against models.
 
-pub mod around;
-pub mod behind;
-pub mod fates;
-pub mod patience;
-pub mod plan;
+pub(crate) mod around;
+pub(crate) mod behind;
+pub(crate) mod fates;
+pub(crate) mod patience;
+pub(crate) mod plan;

@@ -53,7 +53,7 @@ struct Refusal {
 
 /// What a refused fault does.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub enum Verdict {
+pub(crate) enum Verdict {
     /// Let so many milliseconds pass, and be taken again.
     Again(u32),
     /// Give up.
@@ -116,7 +116,7 @@ impl Refusals {
 
 /// The refusals of a device.
 #[pin_data]
-pub struct Patience {
+pub(crate) struct Patience {
     begin: Instant<Monotonic>,
     /// Whether there are any: almost never.
     any: Atomic<bool>,
@@ -126,7 +126,7 @@ pub struct Patience {
 
 impl Patience {
     /// None yet.
-    pub fn new() -> impl PinInit<Self> {
+    pub(crate) fn new() -> impl PinInit<Self> {
         pin_init!(Patience {
             begin: now(),
             any: Atomic::new(false),
@@ -135,7 +135,7 @@ impl Patience {
     }
 
     /// A fault was refused this folio.
-    pub fn refused(&self, pfn: usize) -> Verdict {
+    pub(crate) fn refused(&self, pfn: usize) -> Verdict {
         let mut refusals = self.refusals.lock();
         let verdict = refusals.refused(pfn, nanos_since(self.begin) / 1_000_000);
         self.any.store(!refusals.is_empty(), Relaxed);
@@ -144,7 +144,7 @@ impl Patience {
 
     /// A fault has got what it wanted of this folio.
     #[inline]
-    pub fn settled(&self, pfn: usize) {
+    pub(crate) fn settled(&self, pfn: usize) {
         if self.any.load(Relaxed) {
             self.forget(pfn);
         }

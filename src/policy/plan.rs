@@ -23,7 +23,7 @@ use kernel::prelude::*;
 
 /// Whether the core may split a folio whose mapping may be zapped meanwhile.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub enum CoreSplits {
+pub(crate) enum CoreSplits {
     /// It has the fixes, or somebody wants to see what happens without.
     Allowed,
     /// There is another way, which is taken.
@@ -32,7 +32,7 @@ pub enum CoreSplits {
 
 impl CoreSplits {
     /// What the kernel allows that the module was built for: Kbuild looks for a line of each fix.
-    pub const DEFAULT: CoreSplits = match cfg!(dmirror_core_splits) {
+    pub(crate) const DEFAULT: CoreSplits = match cfg!(dmirror_core_splits) {
         true => CoreSplits::Allowed,
         false => CoreSplits::Avoided,
     };
@@ -42,7 +42,7 @@ impl CoreSplits {
     /// # Errors
     ///
     /// `EINVAL` for any other number.
-    pub fn new(parameter: u64) -> Result<Self> {
+    pub(crate) fn new(parameter: u64) -> Result<Self> {
         match parameter {
             0 => Ok(CoreSplits::Avoided),
             1 => Ok(CoreSplits::Allowed),
@@ -54,18 +54,19 @@ impl CoreSplits {
 
 /// Who migrates.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub enum Path {
+pub(crate) enum Path {
     /// An ioctl, by address.
     Address,
     /// A CPU fault.
     Fault,
-    /// Eviction, by device page.
+    /// Eviction, by device page. It leaves the folio without asking for a plan.
+    #[cfg_attr(not(CONFIG_KUNIT = "y"), expect(dead_code))]
     Eviction,
 }
 
 /// A huge source.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub enum Source {
+pub(crate) enum Source {
     /// A folio that one process maps.
     Exclusive,
     /// A folio that others may map as well.
@@ -76,7 +77,7 @@ pub enum Source {
 
 /// What to do with a huge source for which there is no huge destination.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub enum Plan {
+pub(crate) enum Plan {
     /// Give small destinations: the core splits a folio while it migrates.
     SmallDestinations,
     /// Give none, and collect again without COMPOUND.
@@ -91,7 +92,7 @@ pub enum Plan {
 
 impl Plan {
     /// The plan for a source.
-    pub fn without_huge_destination(path: Path, source: Source, core: CoreSplits) -> Self {
+    pub(crate) fn without_huge_destination(path: Path, source: Source, core: CoreSplits) -> Self {
         match (path, source, core) {
             (Path::Address, Source::Hole, _) => Plan::SmallDestinations,
             (Path::Address, Source::Exclusive, CoreSplits::Allowed) => Plan::SmallDestinations,
@@ -105,18 +106,18 @@ impl Plan {
 
 /// The result of an attempt.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
-pub struct AttemptResult {
+pub(crate) struct AttemptResult {
     /// It was given up to collect again without COMPOUND.
-    pub split_before: bool,
+    pub(crate) split_before: bool,
     /// A split was refused, or pages that were to be split were not offered.
-    pub split_refused: bool,
+    pub(crate) split_refused: bool,
     /// The core withdrew anonymous pages that had a destination.
-    pub refused: bool,
+    pub(crate) refused: bool,
 }
 
 /// What comes after an attempt.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub enum Next {
+pub(crate) enum Next {
     /// That was it.
     Done,
     /// Again at once: nothing was refused.
@@ -126,13 +127,13 @@ pub enum Next {
 }
 
 /// How often what was refused is tried again: 15 ms in all.
-pub const RETRIES: u32 = 4;
+pub(crate) const RETRIES: u32 = 4;
 
 /// How often where pages must go, and nobody waits for a single one: half a second in all.
-pub const PATIENT_RETRIES: u32 = 9;
+pub(crate) const PATIENT_RETRIES: u32 = 9;
 
 /// The attempts at one window.
-pub struct Attempts {
+pub(crate) struct Attempts {
     compound: bool,
     refusals: u32,
     most: u32,
@@ -140,7 +141,7 @@ pub struct Attempts {
 
 impl Attempts {
     /// The first is to collect huge folios whole, or not.
-    pub fn new(compound: bool) -> Self {
+    pub(crate) fn new(compound: bool) -> Self {
         Attempts {
             compound,
             refusals: 0,
@@ -149,7 +150,7 @@ impl Attempts {
     }
 
     /// For eviction.
-    pub fn patient() -> Self {
+    pub(crate) fn patient() -> Self {
         Attempts {
             compound: true,
             refusals: 0,
@@ -158,17 +159,17 @@ impl Attempts {
     }
 
     /// Whether the next attempt collects huge folios whole.
-    pub fn compound(&self) -> bool {
+    pub(crate) fn compound(&self) -> bool {
         self.compound
     }
 
     /// Refusals that were followed by another attempt.
-    pub fn retries(&self) -> u32 {
+    pub(crate) fn retries(&self) -> u32 {
         self.refusals.min(self.most)
     }
 
     /// Takes note of an attempt.
-    pub fn after(&mut self, result: AttemptResult) -> Next {
+    pub(crate) fn after(&mut self, result: AttemptResult) -> Next {
         if result.split_before && self.compound {
             self.compound = false;
             return Next::Again;

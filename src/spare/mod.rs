@@ -4,5 +4,5 @@
 //!
 //! [`reserve`] holds one for eviction, [`ready`] a few for what comes back while a process waits.
 
-pub mod ready;
-pub mod reserve;
+pub(crate) mod ready;
+pub(crate) mod reserve;

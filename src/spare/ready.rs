@@ -46,14 +46,15 @@ use kernel::{
 
 /// The most folios that a device keeps ready.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub struct MaxReady(usize);
+pub(crate) struct MaxReady(usize);
 
 impl MaxReady {
     /// None are kept.
-    pub const NONE: MaxReady = MaxReady(0);
+    pub(crate) const NONE: MaxReady = MaxReady(0);
 
-    /// Default.
-    pub const DEFAULT: MaxReady = MaxReady(4);
+    /// The default of `huge_ready=`, for tests.
+    #[cfg(CONFIG_KUNIT = "y")]
+    pub(crate) const DEFAULT: MaxReady = MaxReady(4);
 
     const LARGEST: usize = 64;
 
@@ -62,7 +63,7 @@ impl MaxReady {
     /// # Errors
     ///
     /// `EINVAL` if it is too large.
-    pub fn new(most: u64) -> Result<Self> {
+    pub(crate) fn new(most: u64) -> Result<Self> {
         match usize::try_from(most) {
             Ok(most) if most <= Self::LARGEST => Ok(MaxReady(most)),
             _ => Err(EINVAL),
@@ -70,7 +71,7 @@ impl MaxReady {
     }
 
     /// The number.
-    pub fn get(self) -> usize {
+    pub(crate) fn get(self) -> usize {
         self.0
     }
 }
@@ -164,7 +165,7 @@ impl Shrink for Shelf {
 }
 
 /// Huge folios that a device keeps ready.
-pub struct Ready {
+pub(crate) struct Ready {
     // First: what is queued is done before the shelf goes.
     queue: OwnedQueue,
     shrinker: Shrinker<Shelf>,
@@ -172,7 +173,7 @@ pub struct Ready {
 
 impl Ready {
     /// None yet: the first are made when one is wanted.
-    pub fn new(most: MaxReady) -> Result<Self> {
+    pub(crate) fn new(most: MaxReady) -> Result<Self> {
         Ok(Ready {
             queue: OwnedQueue::new(c"rust_dmirror")?,
             shrinker: Shrinker::new(c"rust_dmirror", Shelf::new(most)?)?,
@@ -184,7 +185,7 @@ impl Ready {
     }
 
     /// One that may be used in `vma`, if there is one; others are on their way then.
-    pub fn take(&self, vma: Beneficiary<'_>) -> Option<Blank> {
+    pub(crate) fn take(&self, vma: Beneficiary<'_>) -> Option<Blank> {
         let shelf = self.shelf();
         if shelf.most() == 0 || !Blank::may_be_kept_for(vma) {
             return None;
@@ -196,17 +197,17 @@ impl Ready {
     }
 
     /// How many there are.
-    pub fn count(&self) -> usize {
+    pub(crate) fn count(&self) -> usize {
         self.shelf().len()
     }
 
     /// How many there may be.
-    pub fn most(&self) -> MaxReady {
+    pub(crate) fn most(&self) -> MaxReady {
         MaxReady(self.shelf().most())
     }
 
     /// Changes that. Sleeps: when it returns, there are not more.
-    pub fn set_most(&self, most: MaxReady) {
+    pub(crate) fn set_most(&self, most: MaxReady) {
         let shelf = self.shelf();
         shelf.most.store(most.0, Relaxed);
         self.queue.flush();

@@ -14,21 +14,21 @@ use kernel::{
 
 /// Room for one huge folio.
 #[pin_data]
-pub struct Reserve {
+pub(crate) struct Reserve {
     #[pin]
     folio: Mutex<Option<Blank>>,
 }
 
 impl Reserve {
     /// Empty.
-    pub fn new() -> impl PinInit<Self> {
+    pub(crate) fn new() -> impl PinInit<Self> {
         pin_init!(Reserve {
             folio <- new_mutex!(None, "dmirror_reserve"),
         })
     }
 
     /// Fills it if it is empty and there is memory. May sleep.
-    pub fn fill(&self) {
+    pub(crate) fn fill(&self) {
         if self.folio.lock().is_some() {
             return;
         }
@@ -39,7 +39,7 @@ impl Reserve {
     }
 
     /// Takes what is there.
-    pub fn take(&self) -> Option<Blank> {
+    pub(crate) fn take(&self) -> Option<Blank> {
         self.folio.lock().take()
     }
 }

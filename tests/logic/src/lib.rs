@@ -12,7 +12,8 @@
 //! `rust/queue.rs` is not explored: its only shared state is the kernel's workqueue. `layer/queue.rs`
 //! stands for it, with the guarantees that `include/linux/workqueue.h` gives.
 
-#![cfg_attr(any(loom, not(test)), allow(dead_code))]
+// The driver uses more of its files than is tested here.
+#![allow(dead_code, unused_imports)]
 
 // By the name that the kernel's crate has.
 extern crate pinned_init as pin_init;

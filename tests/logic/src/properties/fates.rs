@@ -155,8 +155,7 @@ proptest! {
 
 #[test]
 fn user_space_is_told_every_count() {
-    let mut report = Report::default();
-    report.counts = FateCounts {
+    let counts = FateCounts {
         collected: 1,
         whole: 2,
         split: 3,
@@ -164,6 +163,10 @@ fn user_space_is_told_every_count() {
         split_refused: 5,
         refused: [6, 7, 8, 9],
         empty: 10,
+    };
+    let report = Report {
+        counts,
+        ..Report::default()
     };
     let mut arg = uapi::Migrate::default();
     report.tell(&mut arg);
