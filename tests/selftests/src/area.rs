@@ -11,7 +11,7 @@ use nix::{
     sys::mman::{self, MapFlags, MmapAdvise, ProtFlags},
 };
 
-use crate::{device::PAGE_SIZE, proc::smaps};
+use crate::{page::PAGE_SIZE, proc::smaps};
 
 /// Pages of a huge page.
 pub const HUGE: usize = 512;

@@ -19,7 +19,7 @@ use crate::{
     area::Area,
 };
 
-pub const PAGE_SIZE: usize = 4096;
+pub use crate::page::PAGE_SIZE;
 
 /// The first of the coherent devices; there are two or none.
 pub const COHERENT: u32 = 2;

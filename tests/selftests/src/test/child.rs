@@ -22,24 +22,14 @@ use nix::{
     unistd::{self, ForkResult, Pid},
 };
 
+pub use crate::skip::Skip;
+
 /// How long a killed process may take to go, at most; no longer than the case itself.
 const GRACE: Duration = Duration::from_secs(15);
 
 const PASSED: i32 = 0;
 const FAILED: i32 = 1;
 const SKIPPED: i32 = 4;
-
-/// Ends a case without a verdict; the text is the reason.
-#[derive(Debug)]
-pub struct Skip(pub String);
-
-impl std::fmt::Display for Skip {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.write_str(&self.0)
-    }
-}
-
-impl std::error::Error for Skip {}
 
 /// How a case ended, and what it said.
 pub enum End {

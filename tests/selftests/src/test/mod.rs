@@ -15,7 +15,7 @@ pub use case::{Case, OnC};
 pub use cases::{
     all as all_cases, defects::all as defects, interleave, that_meet_core_bugs as core_bug_cases,
 };
-pub use child::{pipe, Skip};
+pub use child::pipe;
 pub use core_bug::CoreBugs;
 
 use std::{

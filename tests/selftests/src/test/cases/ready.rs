@@ -19,7 +19,7 @@ use crate::{
     ready::Ready,
     test::{
         case::{Case, Ctx, NEW_ABI},
-        Skip,
+        child::Skip,
     },
 };
 

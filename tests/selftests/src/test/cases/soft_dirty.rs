@@ -12,7 +12,7 @@ use crate::{
     proc::pagemap,
     test::{
         case::{Case, Ctx, OnC},
-        Skip,
+        child::Skip,
     },
 };
 

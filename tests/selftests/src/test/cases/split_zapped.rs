@@ -21,7 +21,7 @@ use crate::{
     proc::{heap, smaps},
     test::{
         case::{Case, Ctx, OnC, NEW_ABI},
-        Skip,
+        child::Skip,
     },
 };
 
