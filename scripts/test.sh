@@ -41,6 +41,7 @@ unit_tests() {
 	cargo_tests "pure logic against models" logic logic_cargo test
 	LOOM=yes cargo_tests "races in the pure logic" logic-loom logic_cargo test
 	cargo_tests "report of make coverage" coverage-unit coverage_cargo test
+	cargo_tests "no circle between files" layers layers_cargo test
 	cargo_tests "finding and weaving of mutants" mutants-unit mutants_cargo test --release
 }
 
@@ -59,6 +60,7 @@ test_everything() {
 	check "clippy, pure logic" clippy-logic clippy_logic
 	check "clippy, coverage" clippy-coverage coverage_cargo clippy --locked --all-targets --target x86_64-unknown-linux-gnu -- -D warnings
 	check "clippy, mutants" clippy-mutants mutants_cargo clippy --release --locked --all-targets --target x86_64-unknown-linux-gnu -- -D warnings
+	check "clippy, layers" clippy-layers layers_cargo clippy --locked --all-targets --target x86_64-unknown-linux-gnu -- -D warnings
 	unit_tests
 	"$TOP/scripts/selftest.sh" || failed "runner: its own test" "ended before its end"
 	run_guests "$STRESS_FAST" "${GUESTS_TEST[@]}"

@@ -196,6 +196,11 @@ provide_companion() {
 		die "the companion could not be built" "look at $LOGS/companion.log; is the crate registry reachable?"
 }
 
+# cargo COMMAND [ARGUMENT...] for the check of who imports whom.
+layers_cargo() {
+	in_root CARGO_TARGET_DIR="/cache/$CARGO_TARGET/layers" CARGO_TERM_COLOR=never sh -e -c 'cd tests/layers && exec cargo "$@"' sh "$@"
+}
+
 # cargo COMMAND [ARGUMENT...] for the host's half of make mutants, in the build root.
 mutants_cargo() {
 	in_root CARGO_TARGET_DIR="/cache/$CARGO_TARGET" CARGO_TERM_COLOR=never sh -e -c 'cd tests/mutants && exec cargo "$@"' sh "$@"
