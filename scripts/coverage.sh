@@ -46,7 +46,7 @@ provide_lcov() {
 	in_root sh -c 'command -v genhtml' >/dev/null ||
 		step "installing lcov in the build root" lcov \
 			in_root sh -c 'apt-get update && apt-get install -y --no-install-recommends lcov' ||
-		die "lcov could not be installed" "look at $LOGS/lcov.log; is the package archive reachable?"
+		die "lcov could not be installed" "$(remedy "$LOGS/lcov.log")"
 }
 
 pages() {

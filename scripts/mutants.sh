@@ -76,7 +76,7 @@ without_tests() { awk 'FNR == 1 { on = 1; print FILENAME } /^#\[kunit_tests\(/ {
 provide_woven() {
 	local tool stamp
 	step "building the tool that weaves mutants" mutants-tool mutants_cargo build --release --locked ||
-		die "tests/mutants could not be built" "look at $LOGS/mutants-tool.log; is the crate registry reachable?"
+		die "tests/mutants could not be built" "$(remedy "$LOGS/mutants-tool.log")"
 	tool=$(find "$TOP"/tests/mutants/{src,templates,Cargo.lock} -type f | sort | xargs cat | sha256sum | cut -c1-12)
 	[ "$(cat "$WORK/tool.stamp" 2>/dev/null)" = "$tool" ] || rm -rf "$WORK"
 	mkdir -p "$WORK"

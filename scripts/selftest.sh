@@ -230,6 +230,8 @@ expect green "a case that is missing beside the driver fails" mm_compared "3 1 1
 
 # shellcheck source=tests/runner/checkout.sh
 . "$RUNNER/checkout.sh"
+# shellcheck source=tests/runner/system.sh
+. "$RUNNER/system.sh"
 
 step "building the planted modules" planted-modules in_root sh -e -c '
 	mkdir -p "$2" && exec make -C "$1" M=/repo/tests/runner MO="$2" LLVM=1 modules' \

@@ -5,6 +5,8 @@
 # happens, and how a step that was done once is recognised the next time.
 
 TOP=$(cd "$(dirname "${BASH_SOURCE[0]}")/../.." && pwd)
+# Debian has chroot in /usr/sbin, which is not in an ordinary user's PATH.
+export PATH=$PATH:/usr/local/sbin:/usr/sbin:/sbin
 CACHE=${DMIRROR_CACHE:-${XDG_CACHE_HOME:-$HOME/.cache}/rust-dmirror}
 BUILD=$TOP/build
 LOGS=$BUILD/logs
@@ -27,6 +29,20 @@ die() {
 	printf '%s\n' "${RED}error:${PLAIN} $1" >&2
 	[ $# -lt 2 ] || printf '%s\n' "  try: $2" >&2
 	exit 1
+}
+
+# remedy LOG: what to do about a command that failed, by what it said.
+remedy() {
+	local log=$1
+	if grep -qi 'no space left on device' "$log"; then
+		echo "make room on that disk, then run this again; all is in $log"
+	elif grep -qE 'NO_PUBKEY|Missing key|is not signed' "$log"; then
+		echo "a newer debian-archive-keyring (https://deb.debian.org/debian/pool/main/d/debian-archive-keyring/); all is in $log"
+	elif grep -qiE 'could not (resolve|connect)|(failure|timed out) resolving|connection (refused|timed out|failed)|unable to connect|network is unreachable|certificate verif|failed to (fetch|download)' "$log"; then
+		echo "is the network reachable? Proxies are taken from http_proxy and https_proxy; all is in $log"
+	else
+		echo "look at $log"
+	fi
 }
 
 # One line is all that a person needs of a number of seconds.

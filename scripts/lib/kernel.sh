@@ -14,19 +14,26 @@ KERNEL_SERIES=(7.3 7.2)
 resolve_kernel() {
 	local file=$CACHE/kernel-release
 	if [ ! -s "$file" ]; then
-		step "looking up the newest packaged kernel" kernel-lookup in_root sh -e -c 'apt-get update &&
+		step "looking up the newest packaged kernel" kernel-lookup in_root sh -e -c 'apt-get update -o APT::Update::Error-Mode=any &&
 			exec scripts/lib/newest-kernel.sh /cache/kernel-release "$@"' sh "${KERNEL_SERIES[@]}" ||
-			die "the archive has none of the kernels ${KERNEL_SERIES[*]}" "look at $LOGS/kernel-lookup.log"
+			die_of_lookup "$LOGS/kernel-lookup.log"
 	fi
 	read -r KSERIES KVERSION KRELEASE <"$file"
 	KPKG=$CACHE/debian-${KVERSION//[~+]/-}
+}
+
+# Only what newest-kernel.sh itself says is the archive's fault.
+die_of_lookup() {
+	! grep -q '^none of: ' "$1" ||
+		die "the archive has no kernel ${KERNEL_SERIES[*]} with image, headers and source of one version" "once more tomorrow: a new version comes in parts"
+	die "the newest packaged kernel could not be looked up" "$(remedy "$1")"
 }
 
 fetch_packages() {
 	in_root sh -e -c '
 		dir=/cache/$1 release=$2 series=$3 version=$4
 		rm -rf "$dir.new" && mkdir -p "$dir.new/deb" && cd "$dir.new/deb"
-		apt-get update
+		apt-get update -o APT::Update::Error-Mode=any
 		apt-get download "linux-source-$series=$version" "linux-headers-$release=$version" "linux-binary-$release=$version"
 		for deb in *.deb; do dpkg-deb -x "$deb" ..; done
 		cd .. && rm -r deb
@@ -40,6 +47,11 @@ fetch_packages() {
 	' sh "${KPKG##*/}" "$KRELEASE" "$KSERIES" "$KVERSION"
 }
 
+die_of_packages() {
+	! grep -q '^E: Version .* was not found' "$1" || die "the archive no longer has the kernel $KVERSION" "make update"
+	die "the kernel's packages could not be fetched" "$(remedy "$1")"
+}
+
 provide_packages() {
 	resolve_kernel
 	if [ -d "$KPKG" ]; then
@@ -47,8 +59,7 @@ provide_packages() {
 		return
 	fi
 	step "fetching Debian's kernel $KRELEASE: image, headers, source" kernel-packages fetch_packages ||
-		die "the kernel's packages could not be fetched" \
-			"if the archive has moved on to a newer version: make update"
+		die_of_packages "$LOGS/kernel-packages.log"
 }
 
 # The header package ships no Rust metadata. The same compilers, source and

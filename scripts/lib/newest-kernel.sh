@@ -8,6 +8,8 @@
 set -e
 file=$1
 shift
+# Below, what fails in a pipe looks like a package that the archive has not.
+apt-cache stats >/dev/null
 for series; do
 	version=$(apt-cache policy "linux-source-$series" | sed -n 's/^  Candidate: //p')
 	case $version in '' | '(none)') continue ;; esac

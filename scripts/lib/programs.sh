@@ -170,7 +170,7 @@ provide_coverage() {
 	COVERAGE_PLUGIN=/cache/$CARGO_TARGET/coverage/release/libdmirror_coverage_plugin.so
 	COVERAGE_REPORT=/cache/$CARGO_TARGET/coverage/release/dmirror-coverage
 	step "building the plugin and the report" coverage-build coverage_cargo build --release --locked ||
-		die "tests/coverage could not be built" "look at $LOGS/coverage-build.log; is the crate registry reachable?"
+		die "tests/coverage could not be built" "$(remedy "$LOGS/coverage-build.log")"
 }
 
 # cargo COMMAND [ARGUMENT...] for the companion, in the build root.
@@ -193,7 +193,7 @@ provide_companion() {
 	COMPANION=$CACHE/$CARGO_TARGET/x86_64-unknown-linux-gnu/release/dmirror
 	step "building the companion program" companion \
 		companion_cargo build --release --locked --target x86_64-unknown-linux-gnu ||
-		die "the companion could not be built" "look at $LOGS/companion.log; is the crate registry reachable?"
+		die "the companion could not be built" "$(remedy "$LOGS/companion.log")"
 }
 
 # cargo COMMAND [ARGUMENT...] for the check of who imports whom.

@@ -28,20 +28,49 @@ debian_mirror() {
 		grep -v security | head -n 1
 }
 
-need_mmdebstrap() {
-	command -v mmdebstrap >/dev/null && return
-	[ "$(id -u)" = 0 ] || die "mmdebstrap is not installed, and installing it needs root" \
-		"sudo apt-get install mmdebstrap uidmap"
-	step "installing mmdebstrap" apt-mmdebstrap \
-		sh -c 'apt-get update && apt-get install -y --no-install-recommends mmdebstrap' ||
-		die "mmdebstrap could not be installed" "apt-get install mmdebstrap"
+# Where mmdebstrap looks for the keys of Debian's archive.
+KEYRINGS=(/usr/share/keyrings/debian-archive-keyring.{gpg,pgp} /etc/apt/trusted.gpg.d/debian-archive-*)
+
+has_keyring() {
+	local file
+	for file in "${KEYRINGS[@]}"; do
+		[ ! -s "$file" ] || return 0
+	done
+	return 1
+}
+
+# What makes the root. Root installs what is missing; a user is told all of it at once.
+need_packages() {
+	local missing=()
+	command -v mmdebstrap >/dev/null || missing+=(mmdebstrap)
+	has_keyring || missing+=(debian-archive-keyring)
+	[ "$(id -u)" = 0 ] || command -v newuidmap >/dev/null || missing+=(uidmap)
+	[ ${#missing[@]} -gt 0 ] || return 0
+	command -v apt-get >/dev/null ||
+		die "not installed: ${missing[*]}" "your system's packages of these names; the keyring comes from https://deb.debian.org/debian/pool/main/d/debian-archive-keyring/"
+	[ "$(id -u)" = 0 ] || die "not installed, and installing needs root: ${missing[*]}" "sudo apt-get install ${missing[*]}"
+	step "installing ${missing[*]}" apt-install \
+		sh -c 'apt-get update && apt-get install -y --no-install-recommends "$@"' sh "${missing[@]}" ||
+		die "${missing[*]} could not be installed" "$(remedy "$LOGS/apt-install.log")"
+}
+
+# The options of unshare that in_root needs; --map-auto is the newest.
+need_unshare() {
+	local option help options=(--kill-child --mount-proc)
+	[ "$(id -u)" = 0 ] || options+=(--map-root-user --map-auto)
+	help=$(unshare --help 2>&1) || true
+	for option in "${options[@]}"; do
+		[[ $help == *"$option"* ]] ||
+			die "unshare has no $option: $(unshare --version 2>&1)" "util-linux 2.38 or newer (Debian 12, Ubuntu 22.10), or run as root"
+	done
 }
 
 # Without root, everything that runs in the root needs a user namespace with a
 # range of subordinate ids.
 need_namespaces() {
+	need_unshare
 	[ "$(id -u)" != 0 ] || return 0
-	grep -q "^$(id -un):" /etc/subuid 2>/dev/null ||
+	grep -qE "^($(id -un)|$(id -u)):" /etc/subuid 2>/dev/null ||
 		die "no subordinate user ids for $(id -un) in /etc/subuid" \
 			"sudo usermod --add-subuids 100000-165535 --add-subgids 100000-165535 $(id -un), or run as root"
 	command -v newuidmap >/dev/null ||
@@ -74,14 +103,17 @@ as_root_ids() {
 }
 
 provide_root() {
+	need_namespaces
 	if [ -d "$ROOT" ]; then
 		cached "build root: Debian $ROOT_SUITE"
-		return
+	else
+		need_packages
+		step "build root: Debian $ROOT_SUITE, about 2 GB in $CACHE" root make_root ||
+			die "the build root could not be made" "$(remedy "$LOGS/root.log")"
 	fi
-	need_mmdebstrap
-	need_namespaces
-	step "build root: Debian $ROOT_SUITE, about 2 GB in $CACHE" root make_root ||
-		die "the build root could not be made" "look at $LOGS/root.log; is the package archive reachable?"
+	# What fails from here on is not for want of a tool to enter it.
+	in_root true >"$LOGS/enter-root.log" 2>&1 ||
+		die "the build root cannot be entered: $(tail -n 1 "$LOGS/enter-root.log")" "look at $LOGS/enter-root.log; make clean-cache has the root made anew"
 }
 
 # in_root [VAR=VALUE...] COMMAND...: runs a command inside the build root, in

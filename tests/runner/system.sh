@@ -1,0 +1,70 @@
+# SPDX-License-Identifier: GPL-2.0
+# shellcheck shell=bash
+# shellcheck disable=SC2317 # stand-ins are called by what is tried
+#
+# Read by scripts/selftest.sh: what the scripts say on a system that lacks
+# something. Stand-ins for its programs are functions here.
+
+# says TEXT COMMAND...: whether the command fails, and says that.
+says() {
+	local text=$1
+	shift
+	! ("$@") >"$WORK/said" 2>&1 || { cat "$WORK/said"; echo "it succeeded"; return 1; }
+	cat "$WORK/said"
+	grep -qF -- "$text" "$WORK/said"
+}
+
+# with_path PATH: whether chroot is found by a script that was called with this PATH.
+with_path() {
+	PATH=$1 DMIRROR_CACHE=$CACHE "$BASH" -c '. "$1/scripts/lib/common.sh" && command -v chroot' bash "$TOP"
+}
+
+old_unshare() (
+	unshare() { echo "unshare from util-linux 2.37.2: --mount-proc --kill-child --map-root-user"; }
+	id() { echo 1000; }
+	need_unshare
+)
+
+# A system of another distribution, whose user has not installed anything.
+no_keyring() (
+	id() { echo 1000; }
+	KEYRINGS=("$WORK/no-such-keyring.gpg")
+	need_packages
+)
+
+# What a lookup of the newest kernel says that ended so.
+lookup() (
+	printf '%s\n' "$1" >"$WORK/lookup.log"
+	die_of_lookup "$WORK/lookup.log"
+)
+
+fetched() (
+	printf '%s\n' "$1" >"$WORK/fetched.log"
+	KVERSION=7.3.4-1
+	die_of_packages "$WORK/fetched.log"
+)
+
+# A lookup that cannot ask the archive at all.
+broken_lookup() (
+	apt-cache() { return 100; }
+	export -f apt-cache
+	bash "$TOP/scripts/lib/newest-kernel.sh" "$WORK/newest" 7.3
+)
+
+not_entered() (
+	as_root_ids() { echo "chroot: not found"; return 127; }
+	need_namespaces() { :; }
+	provide_root
+)
+
+say "the runner's own test: systems that lack something"
+expect green "chroot is found without sbin in PATH" with_path /usr/bin:/bin
+expect green "an old unshare is named" says 'unshare has no --map-auto: unshare from util-linux 2.37.2' old_unshare
+expect green "so is a missing keyring" says 'sudo apt-get install debian-archive-keyring' no_keyring
+expect green "so is a build root that cannot be entered" says 'the build root cannot be entered: chroot: not found' not_entered
+expect green "the archive is blamed for a kernel that it has not" says 'the archive has no kernel' lookup 'none of: 7.3'
+expect green "it is not blamed for another failure" says 'could not be looked up' lookup 'chroot: not found'
+expect green "nor for a network that is down" says 'is the network reachable' lookup "E: Failed to fetch http://deb.debian.org  Could not resolve 'deb.debian.org'"
+expect green "nor for a full disk" says 'make room' lookup 'cannot write: No space left on device'
+expect green "a version that it dropped is named" says 'make update' fetched "E: Version '7.3.4-1' for 'linux-source-7.3' was not found"
+expect red "an archive that cannot be asked is no archive without kernels" eval '[[ $(broken_lookup 2>&1) == *"none of"* ]]'
