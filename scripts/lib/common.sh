@@ -31,6 +31,8 @@ die() {
 	exit 1
 }
 
+[[ $JOBS =~ ^[1-9][0-9]*$ ]] || die "JOBS is '$JOBS'" "a number: how many compilers at a time"
+
 # remedy LOG: what to do about a command that failed, by what it said.
 remedy() {
 	local log=$1

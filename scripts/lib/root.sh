@@ -117,8 +117,9 @@ provide_root() {
 }
 
 # in_root [VAR=VALUE...] COMMAND...: runs a command inside the build root, in
-# /repo, in mount and process namespaces of its own that end with it.
+# /repo, in mount and process namespaces of its own that end with it. make is
+# told of JOBS where it is called, cargo here.
 in_root() {
 	as_root_ids unshare --mount --pid --fork --kill-child --mount-proc="$ROOT/proc" \
-		sh "$TOP/scripts/lib/enter.sh" "$ROOT" "$CACHE" "$TOP" "$@"
+		sh "$TOP/scripts/lib/enter.sh" "$ROOT" "$CACHE" "$TOP" CARGO_BUILD_JOBS="$JOBS" "$@"
 }

@@ -57,6 +57,15 @@ not_entered() (
 	provide_root
 )
 
+# inside WANTED VAR=VALUE: whether a command in the build root has WANTED in its environment if
+# the caller has the other.
+inside() {
+	env "${@:2}" DMIRROR_CACHE="$CACHE" "$BASH" -c '. "$1/scripts/lib/all.sh" && in_root env' bash "$TOP" | tee "$WORK/inside"
+	grep -qxF -- "$1" "$WORK/inside"
+}
+
+jobs_of_three_quarters() { JOBS=3/4 DMIRROR_CACHE=$CACHE "$BASH" -c '. "$1/scripts/lib/common.sh"' bash "$TOP"; }
+
 say "the runner's own test: systems that lack something"
 expect green "chroot is found without sbin in PATH" with_path /usr/bin:/bin
 expect green "an old unshare is named" says 'unshare has no --map-auto: unshare from util-linux 2.37.2' old_unshare
@@ -68,3 +77,8 @@ expect green "nor for a network that is down" says 'is the network reachable' lo
 expect green "nor for a full disk" says 'make room' lookup 'cannot write: No space left on device'
 expect green "a version that it dropped is named" says 'make update' fetched "E: Version '7.3.4-1' for 'linux-source-7.3' was not found"
 expect red "an archive that cannot be asked is no archive without kernels" eval '[[ $(broken_lookup 2>&1) == *"none of"* ]]'
+for name in http_proxy https_proxy all_proxy no_proxy HTTP_PROXY HTTPS_PROXY ALL_PROXY NO_PROXY; do
+	expect green "the build root is given $name" inside "$name=a b" "$name=a b"
+done
+expect green "cargo is told of JOBS" inside CARGO_BUILD_JOBS=3 JOBS=3
+expect green "JOBS must be a number" says "JOBS is '3/4'" jobs_of_three_quarters
