@@ -50,7 +50,7 @@ selftest_of() {
 		[ -z "${2:-}" ] || echo "ok $(($1 + 1)) t # SKIP $2"
 	} >"$WORK/hmm.ktap"
 	: >"$WORK/results.hmm"
-	RESULTS=$WORK/results.hmm KSERIES=7.3 judge_hmm_tests planted "${3:-hmm-tests}" "$WORK/hmm.ktap" "$1"
+	RESULTS=$WORK/results.hmm KSERIES=${SERIES:-7.3} judge_hmm_tests planted "${3:-hmm-tests}" "$WORK/hmm.ktap" "$1"
 	cat "$WORK/results.hmm"
 	[ ! -s "$WORK/results.hmm" ]
 }
@@ -170,6 +170,11 @@ expect green "76 pass" selftest_of 76 '' hmm-tests-quick
 GUEST_GUP["planted"]=
 expect green "76 of all pass where both variants have no gup_test" selftest_of 76 'Skipping test, could not find gup_test driver'
 expect red "75 fail there" selftest_of 75 'Skipping test, could not find gup_test driver'
+
+SERIES=7.9 expect red "no number is enough on a kernel series that is not known" selftest_of 78
+for series in "${KERNEL_SERIES[@]}"; do
+	expect green "it is known how many must pass on Linux $series" test -n "${PRIVATE_TESTS[$series]:-}"
+done
 
 expect green "the companion may skip on stock what needs fault injection" companion_skips stock 'this kernel has no fail-nth'
 expect red "not on own" companion_skips own 'this kernel has no fail-nth'

@@ -1,6 +1,6 @@
 # SPDX-License-Identifier: GPL-2.0
 # shellcheck shell=bash
-# shellcheck disable=SC2317 # stand-ins are called by what is tried
+# shellcheck disable=SC2317,SC2030,SC2031 # stand-ins are called by what is tried
 #
 # Read by scripts/selftest.sh: what the scripts say on a system that lacks
 # something. Stand-ins for its programs are functions here.
@@ -64,6 +64,14 @@ inside() {
 	grep -qxF -- "$1" "$WORK/inside"
 }
 
+# What a cache says that another version of this project has left.
+series_of_cache() (
+	CACHE=$WORK/series
+	mkdir -p "$CACHE"
+	echo "$1 $1.1-1 $1.1-amd64" >"$CACHE/kernel-release"
+	resolve_kernel
+)
+
 jobs_of_three_quarters() { JOBS=3/4 DMIRROR_CACHE=$CACHE "$BASH" -c '. "$1/scripts/lib/common.sh"' bash "$TOP"; }
 
 say "the runner's own test: systems that lack something"
@@ -82,3 +90,5 @@ for name in http_proxy https_proxy all_proxy no_proxy HTTP_PROXY HTTPS_PROXY ALL
 done
 expect green "cargo is told of JOBS" inside CARGO_BUILD_JOBS=3 JOBS=3
 expect green "JOBS must be a number" says "JOBS is '3/4'" jobs_of_three_quarters
+expect green "a kernel series that is not known is refused" says 'Linux 7.9, which' series_of_cache 7.9
+expect green "one that is known is taken" series_of_cache "${KERNEL_SERIES[0]}"
