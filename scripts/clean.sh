@@ -8,15 +8,16 @@ set -euo pipefail
 . "$(dirname "${BASH_SOURCE[0]}")/lib/all.sh"
 
 case $1 in
-build) rm -rf "$BUILD" ;;
+build)
+	[ -d "$BUILD" ] || exit 0
+	lock_build
+	rm -rf "$BUILD"
+	;;
 update)
+	# A run that is under way must not have the kernel changed.
+	lock_cache
 	rm -f "$CACHE/kernel-release"
 	say "the next run looks for the newest packaged kernel"
 	;;
-cache)
-	lock_cache
-	say "removing $CACHE"
-	# Not all of the build root's files belong to a user without root.
-	as_root_ids rm -rf "$CACHE"
-	;;
+cache) remove_cache ;;
 esac

@@ -5,7 +5,8 @@
 # person's own tools; the output directory of an O= build does as well. Looks
 # at everything that could be missing before make fails half-way through.
 set -euo pipefail
-top=$(cd "$(dirname "${BASH_SOURCE[0]}")/.." && pwd)
+# shellcheck source=scripts/lib/common.sh
+. "$(dirname "${BASH_SOURCE[0]}")/lib/common.sh"
 kdir=$(cd "$1" 2>/dev/null && pwd) || {
 	echo "error: KDIR=$1 is not a directory" >&2
 	exit 1
@@ -73,7 +74,8 @@ fi
 	missing "no Module.symvers: the kernel's exported symbols are not known" "make -C $kdir ${llvm:+LLVM=$llvm }, or copy it from the kernel's build"
 give_up
 
+lock_build
 # A kernel's Makefile sets its tools itself; only what stands on the command line wins.
-make -C "$kdir" M="$top" MO="$top/build/module" ${llvm:+LLVM="$llvm"} \
-	${RUSTC:+RUSTC="$RUSTC"} ${BINDGEN:+BINDGEN="$BINDGEN"} ${CC:+CC="$CC"} -j"${JOBS:-$(nproc)}" modules
+make -C "$kdir" M="$TOP" MO="$BUILD/module" ${llvm:+LLVM="$llvm"} \
+	${RUSTC:+RUSTC="$RUSTC"} ${BINDGEN:+BINDGEN="$BINDGEN"} ${CC:+CC="$CC"} -j"$JOBS" modules 6>&-
 echo "build/module/rust_dmirror.ko"

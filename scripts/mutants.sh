@@ -225,7 +225,7 @@ else
 	say "$MUTANTS mutants, seed $SEED"
 fi
 rm -f "${VERDICTS[@]}"
-show_verdicts &
+show_verdicts 6>&- 8>&- 9>&- &
 shown=$!
 step "trying them by the tests of the pure logic" mutants-logic tests_of_logic ||
 	die "the tests of the pure logic fail, or could not be run" "look at $LOGS/mutants-logic.log"

@@ -2,7 +2,7 @@
 # shellcheck shell=bash
 #
 # Everything that a script which boots guests needs.
-for part in common results root kernel module programs gate vm guests suites mm; do
+for part in common cache results root kernel module programs gate vm guests suites mm; do
 	# shellcheck source=/dev/null # each is checked by itself
 	. "$(dirname "${BASH_SOURCE[0]}")/$part.sh"
 done

@@ -11,8 +11,9 @@ CACHE=${DMIRROR_CACHE:-${XDG_CACHE_HOME:-$HOME/.cache}/rust-dmirror}
 BUILD=$TOP/build
 LOGS=$BUILD/logs
 JOBS=${JOBS:-$(nproc)}
-mkdir -p "$CACHE" "$LOGS"
-CACHE=$(cd "$CACHE" && pwd)
+CACHE=$(realpath -m "$CACHE")
+# What a run that waits for this one is told of it.
+COMMAND=$(tr -s '[:space:]' ' ' <<<"$0 $*")
 
 if [ -t 1 ]; then
 	BOLD=$'\e[1m' RED=$'\e[31m' GREEN=$'\e[32m' DIM=$'\e[2m' PLAIN=$'\e[0m'
@@ -77,7 +78,7 @@ start() {
 	mkdir -p "$(dirname "$log")"
 	say "$title"
 	set -m
-	"$@" >"$log" 2>&1 </dev/null &
+	"$@" >"$log" 2>&1 </dev/null 6>&- 8>&- 9>&- &
 	set +m
 	RUNNING+=("$! $SECONDS $log")
 }
@@ -165,20 +166,65 @@ tree_digest() {
 	)
 }
 
-# Two runs that share a cache take turns; the lock goes with the process. A
-# script started by one that holds it must not wait for its own parent.
-lock_cache() {
-	[ "${DMIRROR_LOCK:-}" != "$CACHE" ] || return 0
-	exec 9>"$CACHE/lock"
-	if ! flock -n 9; then
-		say "another run holds $CACHE; waiting for it"
-		flock 9
+# The locks, and the file descriptors that have them: of build/ (6), of the source of the kernels of our own
+# (8), of the cache (9). A job that outlives its script must not keep them: start and in_root close them.
+# A script that another one calls, such as experiment.sh, does keep them: it is a run itself.
+
+# holder FILE: who holds a lock, as it wrote into the file.
+holder() {
+	local text pid
+	text=$(head -n 1 "$1" 2>/dev/null) || true
+	pid=${text#pid }
+	pid=${pid%%,*}
+	if [ -z "$text" ]; then
+		echo "a run that does not say which it is"
+	elif [ -d "/proc/$pid" ]; then
+		echo "$text"
+	else
+		echo "what is left of $text"
 	fi
-	export DMIRROR_LOCK=$CACHE
+}
+
+# take DESCRIPTOR FILE WHAT: waits for the lock, and says for whom.
+take() {
+	local fd=$1 file=$2 what=$3
+	while true; do
+		{ mkdir -p "${file%/*}" && eval "exec $fd>>\"\$file\""; } ||
+			die "$file cannot be written" "DMIRROR_CACHE=DIRECTORY, and a checkout of your own"
+		if ! flock -n "$fd"; then
+			say "$what is in use; waiting for $(holder "$file")"
+			until flock -w 60 "$fd"; do note "… still waiting for $(holder "$file")"; done
+		fi
+		# make clean and make clean-cache remove the file with everything else.
+		[ ! "$file" -ef "/proc/self/fd/$fd" ] || break
+	done
+	echo "pid $$, $COMMAND(in $TOP), since $(date '+%F %T')" >"$file"
+}
+
+# Everything that writes to build/ takes turns, with whatever cache.
+lock_build() {
+	[ "${DMIRROR_BUILD_LOCK:-}" != "$BUILD" ] || return 0
+	take 6 "$BUILD/lock" "$BUILD"
+	mkdir -p "$LOGS"
+	export DMIRROR_BUILD_LOCK=$BUILD
+}
+
+# Two runs that share a cache take turns, and so do two in one checkout; the locks go with the process.
+# A script started by one that holds them must not wait for its own parent.
+lock_cache() {
+	if [ "${DMIRROR_LOCK:-}" != "$CACHE" ]; then
+		check_cache
+		take 9 "$CACHE/lock" "$CACHE"
+		mark_cache
+		export DMIRROR_LOCK=$CACHE
+	fi
+	lock_build
 }
 
 # For what a person does as long as they like: the next run may begin.
 unlock_cache() {
-	exec 9>&-
-	unset DMIRROR_LOCK
+	: >"$CACHE/lock"
+	: >"$BUILD/lock"
+	exec 9>&- 6>&-
+	unset DMIRROR_LOCK DMIRROR_BUILD_LOCK
 }

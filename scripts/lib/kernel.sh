@@ -178,8 +178,7 @@ provide_own() {
 	shift
 	provide_packages
 	# Whoever else uses this cache must not patch the source under a build.
-	exec 8>"$CACHE/own-src.lock"
-	flock -n 8 || { say "another build holds the kernel source; waiting for it"; flock 8; }
+	take 8 "$CACHE/own-src.lock" "the kernel source"
 	provide_own_source
 	build_own_if_needed "$name" "$@"
 	exec 8>&-

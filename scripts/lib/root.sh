@@ -121,5 +121,5 @@ provide_root() {
 # told of JOBS where it is called, cargo here.
 in_root() {
 	as_root_ids unshare --mount --pid --fork --kill-child --mount-proc="$ROOT/proc" \
-		sh "$TOP/scripts/lib/enter.sh" "$ROOT" "$CACHE" "$TOP" CARGO_BUILD_JOBS="$JOBS" "$@"
+		sh "$TOP/scripts/lib/enter.sh" "$ROOT" "$CACHE" "$TOP" CARGO_BUILD_JOBS="$JOBS" "$@" 6>&- 8>&- 9>&-
 }
