@@ -1,7 +1,8 @@
 # SPDX-License-Identifier: GPL-2.0
 # shellcheck shell=bash
 #
-# The cache as a directory: whether it is ours, and what in it is.
+# The cache as a directory: whether it is ours, what in it no run needs any more,
+# and whether there is room for more.
 
 # https://bford.info/cachedir: backups leave out a directory with this file.
 # Its second line is what make clean-cache looks for before it removes one.
@@ -56,4 +57,71 @@ remove_cache() {
 	say "removing $CACHE"
 	# Not all of the build root's files belong to a user without root.
 	as_root_ids rm -rf --one-file-system "$CACHE"
+}
+
+# How long what this version does not use is kept: another checkout may.
+KEEP_DAYS=14
+
+# current_entries: what this version uses, or would, if it was made.
+current_entries() {
+	local name kernels=()
+	echo "$ROOT_KEY"
+	echo "$CARGO_TARGET"
+	[ -n "${KVERSION:-}" ] || return 0
+	kernels=("$(stock_entry)")
+	for name in "${!OWN_KERNELS[@]}"; do kernels+=("$(own_entry "$name")"); done
+	printf '%s\n' "${KPKG##*/}" "$(hmm_tests_entry)" "$(mm_selftests_entry)" "${kernels[@]}"
+	for name in "${kernels[@]}"; do
+		module_entry test_hmm "$name"
+		module_entry brd "$name"
+	done
+}
+
+# Of another checkout than this one, which is there and has the same compilers.
+cargo_of_others() {
+	local key checkout
+	{ read -r key && read -r checkout; } 2>/dev/null <"$CACHE/$1/made-for" || return
+	[ "$key" = "$ROOT_KEY" ] && [ -d "$checkout" ]
+}
+
+# prune_cache DAYS: removes what carries our names, is not this version's, and was not used for so long.
+# What this version uses is marked as used. Before the kernel is known, only roots and cargo's are looked at.
+prune_cache() {
+	local days=$1 entry current old=() kinds='root|cargo'
+	[ -z "${KVERSION:-}" ] || kinds+='|stock|own|hmm-tests|mm-selftests|test_hmm|brd'
+	current=$(current_entries)
+	[ ! -d "$CACHE/$CARGO_TARGET" ] || printf '%s\n' "$ROOT_KEY" "$TOP" >"$CACHE/$CARGO_TARGET/made-for"
+	while read -r entry; do
+		if printf '%s\n' "$current" | grep -xF -- "$entry" >/dev/null; then
+			touch -c "$CACHE/$entry" 2>/dev/null || true
+		elif [[ $entry =~ ^($kinds)-$HEX(\.new)?$ || (-n ${KVERSION:-} && $entry == debian-[0-9]*) ]] && ! cargo_of_others "$entry"; then
+			[ "$days" -gt 0 ] && [ -n "$(find "$CACHE/$entry" -maxdepth 1 -newermt "$days days ago" -print -quit)" ] ||
+				old+=("$entry")
+		fi
+	done < <(cache_entries | sort)
+	[ ${#old[@]} -gt 0 ] || return 0
+	say "removing from $CACHE what is not of this version$([ "$days" = 0 ] || echo " and was not used for $days days")"
+	for entry in "${old[@]}"; do
+		note "$entry, $(du -sh "$CACHE/$entry" 2>/dev/null | cut -f 1)"
+		as_root_ids rm -rf --one-file-system "${CACHE:?}/$entry" || note "could not be removed: $CACHE/$entry"
+	done
+}
+
+# Once in a run, when the kernel is known.
+prune_once() {
+	[ -z "${DMIRROR_PRUNED:-}" ] || return 0
+	prune_cache "$KEEP_DAYS"
+	export DMIRROR_PRUNED=yes
+}
+
+free_mib() { df --output=avail -BM "$CACHE" | tail -n 1 | tr -dc 0-9; }
+
+# need_space MIB WHAT: ends where so much, as measured or more, is not free even without what is old.
+need_space() {
+	local free
+	[ "$(free_mib)" -lt "$1" ] || return 0
+	prune_cache 0
+	free=$(free_mib)
+	[ "$free" -ge "$1" ] ||
+		die "$2 takes up to $1 MiB; the disk of $CACHE has $free MiB free" "make room there, make clean-cache, or DMIRROR_CACHE=DIRECTORY on another disk"
 }

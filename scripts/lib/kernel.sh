@@ -59,10 +59,13 @@ provide_packages() {
 	resolve_kernel
 	if [ -d "$KPKG" ]; then
 		cached "Debian's kernel $KRELEASE: image, headers, source"
+		prune_once
 		return
 	fi
+	need_space 2560 "Debian's kernel, with its source,"
 	step "fetching Debian's kernel $KRELEASE: image, headers, source" kernel-packages fetch_packages ||
 		die_of_packages "$LOGS/kernel-packages.log"
+	prune_once
 }
 
 # The header package ships no Rust metadata. The same compilers, source and
@@ -80,14 +83,14 @@ prepare_stock() {
 	' sh "/cache/${KPKG##*/}" "$KRELEASE" "/cache/${1##*/}" "$JOBS"
 }
 
+stock_entry() { echo "stock-$(digest "$KVERSION" "$ROOT_KEY" "$KPKG/usr/src/linux-headers-$KRELEASE/.config")"; }
+
 # Sets what a kernel is to those who build for it and boot it: KNAME, KOUT (the
 # configured tree that a module builds against), KIMAGE, KMAKE, the make
 # arguments that its modules need, and KAPPEND, its own kernel arguments.
 provide_stock() {
-	local config
 	provide_packages
-	config=$KPKG/usr/src/linux-headers-$KRELEASE/.config
-	KOUT=$CACHE/stock-$(digest "$KVERSION" "$ROOT_KEY" "$config")
+	KOUT=$CACHE/$(stock_entry)
 	KNAME=stock
 	KIMAGE=$KPKG/vmlinuz
 	KMAKE=("KERNELRELEASE=$KRELEASE")
@@ -96,6 +99,7 @@ provide_stock() {
 		cached "Rust metadata for $KRELEASE"
 		return
 	fi
+	need_space 512 "the Rust metadata of Debian's kernel"
 	step "building the Rust metadata for $KRELEASE (two to three minutes)" stock prepare_stock "$KOUT" ||
 		die "the metadata could not be built" "look at $LOGS/stock.log"
 }
@@ -129,6 +133,7 @@ provide_own_source() {
 		cached "source of the kernels of our own"
 		return
 	fi
+	[ -d "$OWN_SOURCE" ] || need_space 2560 "the source of the kernels of our own"
 	step "source of the kernels of our own: $KVERSION and our patches" own-source make_own_source "$OWN_STAMP" ||
 		die "the patched source could not be made" "look at $LOGS/own-source.log; does a patch not apply?"
 }
@@ -171,48 +176,60 @@ build_own() {
 	' sh "$out" "$source" "$JOBS" "$stamp" "$@"
 }
 
-# provide_own NAME FRAGMENT...: a kernel of our own from tests/kernel/FRAGMENT
-# files; sets what provide_stock sets.
+# The kernels of our own: files in tests/kernel.
+declare -A OWN_KERNELS=(
+	[own]='own.config debug.config'
+	[plain]='own.config'
+	[debug]='own.config debug.config kasan.config'
+	[coverage]='own.config debug.config coverage.config'
+)
+
+# own_entry NAME: where such a kernel is in the cache.
+own_entry() {
+	local fragments
+	read -ra fragments <<<"${OWN_KERNELS[$1]}"
+	echo "own-$(digest "$KVERSION" "$ROOT_KEY" "${fragments[@]/#/$TOP/tests/kernel/}")"
+}
+
+# provide_own NAME: one of them; sets what provide_stock sets.
 provide_own() {
-	local name=$1
-	shift
 	provide_packages
 	# Whoever else uses this cache must not patch the source under a build.
 	take 8 "$CACHE/own-src.lock" "the kernel source"
 	provide_own_source
-	build_own_if_needed "$name" "$@"
+	build_own_if_needed "$1"
 	exec 8>&-
 }
 
 build_own_if_needed() {
-	local name=$1
-	shift
+	local name=$1 fragments
+	read -ra fragments <<<"${OWN_KERNELS[$name]}"
 	KNAME=$name
-	KOUT=$CACHE/own-$(digest "$KVERSION" "$ROOT_KEY" "${@/#/$TOP/tests/kernel/}")
+	KOUT=$CACHE/$(own_entry "$name")
 	KIMAGE=$KOUT/arch/x86/boot/bzImage
 	KMAKE=(LLVM=1)
 	KAPPEND=''
 	if [ "$(cat "$KOUT/.done" 2>/dev/null)" = "$OWN_STAMP" ]; then
-		cached "kernel $name ($*)"
+		cached "kernel $name (${fragments[*]})"
 		return
 	fi
-	step "building the kernel $name ($*; ten minutes the first time)" "kernel-$name" \
-		build_own "/cache/${KOUT##*/}" "/cache/${OWN_SOURCE##*/}" "$OWN_STAMP" "${@/#//repo/tests/kernel/}" ||
-		die "the kernel $name could not be built" "look at $LOGS/kernel-$name.log"
+	[ -f "$KOUT/.done" ] || need_space 2048 "the kernel $name"
+	step "building the kernel $name (${fragments[*]}; ten minutes the first time)" "kernel-$name" \
+		build_own "/cache/${KOUT##*/}" "/cache/${OWN_SOURCE##*/}" "$OWN_STAMP" "${fragments[@]/#//repo/tests/kernel/}" ||
+		die "the kernel $name could not be built" "$(remedy "$LOGS/kernel-$name.log")"
 }
 
 # The kernels that the runs are made on, by name.
 provide_kernel() {
 	case $1 in
 	stock) provide_stock ;;
-	own) provide_own own own.config debug.config ;;
-	plain) provide_own plain own.config ;;
+	own | plain) provide_own "$1" ;;
 	debug)
-		provide_own debug own.config debug.config kasan.config
+		provide_own debug
 		KAPPEND='page_owner=on page_poison=1'
 		;;
 	coverage)
-		provide_own coverage own.config debug.config coverage.config
+		provide_own coverage
 		# What LLVM's passes do to a module leaves half of its lines without an instruction of their own, those above all
 		# that return an error. (Not opt-level 0: temporaries that do not share their place fill the stack.)
 		KMAKE+=('KRUSTFLAGS=-Copt-level=1 -Cno-prepopulate-passes')

@@ -20,10 +20,12 @@ build_hmm_tests() {
 	' sh "/cache/${KPKG##*/}/source" "/cache/${1##*/}"
 }
 
+hmm_tests_entry() { echo "hmm-tests-$(digest "$KVERSION" "$ROOT_KEY")"; }
+
 # Sets HMM_TESTS to the unmodified selftest of the packaged kernel.
 provide_hmm_tests() {
 	local out
-	out=$CACHE/hmm-tests-$(digest "$KVERSION" "$ROOT_KEY")
+	out=$CACHE/$(hmm_tests_entry)
 	HMM_TESTS=$out/hmm-tests
 	if [ -x "$HMM_TESTS" ]; then
 		cached "hmm-tests of $KRELEASE"
@@ -64,10 +66,14 @@ build_mm_selftests() {
 	' sh "/cache/${KPKG##*/}/source" "/cache/${1##*/}" "${MM_SELFTESTS[@]}"
 }
 
+mm_selftests_entry() {
+	echo "mm-selftests-$(digest "$KVERSION" "$ROOT_KEY" "$(declare -f build_mm_selftests)" "${MM_SELFTESTS[*]}")"
+}
+
 # Sets MM_TESTS to those programs.
 provide_mm_selftests() {
 	local out
-	out=$CACHE/mm-selftests-$(digest "$KVERSION" "$ROOT_KEY" "$(declare -f build_mm_selftests)" "${MM_SELFTESTS[*]}")
+	out=$CACHE/$(mm_selftests_entry)
 	MM_TESTS=("${MM_SELFTESTS[@]/#/$out/}")
 	if [ -d "$out" ]; then
 		cached "mm selftests of $KRELEASE"
@@ -93,6 +99,9 @@ build_of_source() {
 	' sh "/cache/${KPKG##*/}/source" "/cache/${KOUT##*/}" "/cache/${out##*/}" "$module" "$ccflags" "$*" "${KMAKE[@]}"
 }
 
+# module_entry NAME KERNEL-ENTRY: a module of the kernel's own, built for a kernel in the cache.
+module_entry() { echo "$1-$(digest "$KVERSION" "$2")"; }
+
 build_c_driver() {
 	# shellcheck disable=SC2016 # for make
 	build_of_source "$1" test_hmm '-I$(src)' lib/test_hmm.c lib/test_hmm_uapi.h
@@ -102,7 +111,7 @@ build_c_driver() {
 # or provide_own chose last.
 provide_c_driver() {
 	local out
-	out=$CACHE/test_hmm-$(digest "$KVERSION" "${KOUT##*/}")
+	out=$CACHE/$(module_entry test_hmm "${KOUT##*/}")
 	MODULE=$out/test_hmm.ko
 	if [ -f "$KOUT/lib/test_hmm.ko" ]; then
 		MODULE=$KOUT/lib/test_hmm.ko
@@ -124,7 +133,7 @@ build_swap_disk() {
 # has no disk to swap to.
 provide_swap_disk() {
 	local out
-	out=$CACHE/brd-$(digest "$KVERSION" "${KOUT##*/}")
+	out=$CACHE/$(module_entry brd "${KOUT##*/}")
 	SWAP_DISK=$out/brd.ko
 	if [ -f "$SWAP_DISK" ]; then
 		cached "a disk to swap to, for $KNAME"

@@ -107,6 +107,7 @@ provide_root() {
 	if [ -d "$ROOT" ]; then
 		cached "build root: Debian $ROOT_SUITE"
 	else
+		need_space 3072 "the build root"
 		need_packages
 		step "build root: Debian $ROOT_SUITE, about 2 GB in $CACHE" root make_root ||
 			die "the build root could not be made" "$(remedy "$LOGS/root.log")"

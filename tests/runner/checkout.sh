@@ -1,8 +1,18 @@
 # SPDX-License-Identifier: GPL-2.0
 # shellcheck shell=bash
+# shellcheck disable=SC2317,SC2030,SC2031 # stand-ins are called by what is tried
 #
 # Read by scripts/selftest.sh: what the scripts do with a checkout, a cache and
 # a kernel tree, tried on small ones.
+
+# says TEXT COMMAND...: whether the command fails, and says that.
+says() {
+	local text=$1
+	shift
+	! ("$@") >"$WORK/said" 2>&1 || { cat "$WORK/said"; echo "it succeeded"; return 1; }
+	cat "$WORK/said"
+	grep -qF -- "$text" "$WORK/said"
+}
 
 # in_tree same|other CHANGE: whether the digest of a checkout is the same one or
 # another one after CHANGE, run in it. It has files that are staged and one that is not.
@@ -146,6 +156,42 @@ used() {
 	other_run one lock_cache
 }
 
+# pruned DAYS LINE...: whether what is left of a cache are this version's entries and these. It has old
+# ones of ours and one of somebody else, and some that were used yesterday.
+OLD='root-000000000000 own-000000000000 stock-000000000000 brd-000000000000 debian-7.1-1 cargo-000000000000 hmm-tests-000000000000.new thesis own-src'
+RECENT='root-111111111111 own-111111111111'
+pruned() (
+	local days=$1 entry
+	shift
+	CACHE=$WORK/prune KVERSION='' KRELEASE=''
+	rm -rf "$CACHE"
+	mkdir -p "$CACHE"
+	echo '7.3 7.3.4-1 7.3.4-amd64' >"$CACHE/kernel-release"
+	resolve_kernel
+	mapfile -t current < <(current_entries)
+	for entry in "${current[@]}" $OLD $RECENT cargo-222222222222 cargo-333333333333; do mkdir "$CACHE/$entry"; done
+	printf '%s\n' "$ROOT_KEY" "$TOP" >"$CACHE/cargo-222222222222/made-for"
+	printf '%s\n' "$ROOT_KEY" "$CACHE/no-checkout" >"$CACHE/cargo-333333333333/made-for"
+	find "$CACHE" -exec touch -d '20 days ago' {} +
+	for entry in $RECENT; do touch -d yesterday "$CACHE/$entry"; done
+	prune_cache "$days"
+	[ -n "$(find "$CACHE" -maxdepth 1 -name "$(own_entry own)" -newermt yesterday)" ] || { echo "what is current was not touched"; return 1; }
+	diff <(printf '%s\n' "${current[@]}" "$@" kernel-release | sort) <(cache_entries | sort)
+)
+
+# no_room COMMAND: what it says where 100 MiB are free; it must not build.
+no_room() (
+	CACHE=$WORK/room
+	ROOT=$CACHE/$ROOT_KEY OWN_STAMP=stamp KVERSION=7.3.4-1 KPKG=$CACHE/debian
+	rm -rf "$CACHE"
+	mkdir -p "$CACHE"
+	df() { printf '%s\n' Avail 100M; }
+	need_namespaces() { :; }
+	need_packages() { :; }
+	step() { echo "built all the same"; exit 0; }
+	"$@"
+)
+
 # rows_of ROW...: whether all of these are in a tally of two rows.
 rows_of() {
 	printf '%s\t1\t0\t0\t\n' own.companion own-hmm.hmm-tests >"$WORK/results.rows"
@@ -175,5 +221,13 @@ expect red "no run takes a directory that holds something else only" used thesis
 for tool in RUSTC BINDGEN CC; do
 	expect green "KDIR: $tool is handed on" hands_on "$tool"
 done
+for name in "the build root" "the kernel own"; do
+	command=provide_root
+	[ "$name" = "the build root" ] || command='build_own_if_needed own'
+	# shellcheck disable=SC2086 # words
+	expect green "$name is not begun without room for it" says "$name takes up to" no_room $command
+done
 expect green "rows that were counted are known" rows_of own.companion own-hmm.hmm-tests
 expect red "others are not" rows_of own.companion own.hmm-tests
+expect green "what no version used for two weeks is pruned, and nothing else" pruned 14 thesis own-src cargo-222222222222 root-111111111111 own-111111111111
+expect green "if room is short, all that this version does not use" pruned 0 thesis own-src cargo-222222222222

@@ -5,15 +5,6 @@
 # Read by scripts/selftest.sh: what the scripts say on a system that lacks
 # something. Stand-ins for its programs are functions here.
 
-# says TEXT COMMAND...: whether the command fails, and says that.
-says() {
-	local text=$1
-	shift
-	! ("$@") >"$WORK/said" 2>&1 || { cat "$WORK/said"; echo "it succeeded"; return 1; }
-	cat "$WORK/said"
-	grep -qF -- "$text" "$WORK/said"
-}
-
 # with_path PATH: whether chroot is found by a script that was called with this PATH.
 with_path() {
 	PATH=$1 DMIRROR_CACHE=$CACHE "$BASH" -c '. "$1/scripts/lib/common.sh" && command -v chroot' bash "$TOP"
