@@ -179,6 +179,30 @@ pruned() (
 	diff <(printf '%s\n' "${current[@]}" "$@" kernel-release | sort) <(cache_entries | sort)
 )
 
+# entries_known: whether prune_cache knows each directory of the cache that anything here is put in.
+entries_known() (
+	CACHE=$WORK/known
+	mkdir -p "$CACHE"
+	echo '7.3 7.3.4-1 7.3.4-amd64' >"$CACHE/kernel-release"
+	step() { :; }
+	take() { :; }
+	for kernel in stock "${!OWN_KERNELS[@]}"; do
+		provide_kernel "$kernel"
+		provide_c_driver
+		provide_swap_disk
+		paths+=("$KPKG" "$KOUT" "$MODULE" "$SWAP_DISK")
+	done
+	provide_hmm_tests
+	provide_mm_selftests
+	provide_companion
+	paths+=("$HMM_TESTS" "${MM_TESTS[@]}" "$COMPANION" "$CACHE/$ROOT_KEY")
+	known=$(current_entries)
+	for path in "${paths[@]}"; do
+		path=${path#"$CACHE/"}
+		grep -xF -- "${path%%/*}" <<<"$known" >/dev/null || { echo "not known: $path"; return 1; }
+	done
+)
+
 # no_room COMMAND: what it says where 100 MiB are free; it must not build.
 no_room() (
 	CACHE=$WORK/room
@@ -229,5 +253,6 @@ for name in "the build root" "the kernel own"; do
 done
 expect green "rows that were counted are known" rows_of own.companion own-hmm.hmm-tests
 expect red "others are not" rows_of own.companion own.hmm-tests
+expect green "what this version keeps in the cache is known" entries_known
 expect green "what no version used for two weeks is pruned, and nothing else" pruned 14 thesis own-src cargo-222222222222 root-111111111111 own-111111111111
 expect green "if room is short, all that this version does not use" pruned 0 thesis own-src cargo-222222222222
