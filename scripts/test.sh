@@ -79,7 +79,20 @@ other_script() {
 	fi
 }
 
+# The script says what it cannot do here.
+ordinary_user() {
+	local skip
+	if ! step "the first steps of an ordinary user" ordinary-user "$TOP/scripts/ordinary-user.sh"; then
+		failed ordinary-user "$LOGS/ordinary-user.log"
+	elif skip=$(grep -m 1 '^skip: ' "$LOGS/ordinary-user.log"); then
+		count ordinary-user 0 0 1 "${skip#skip: }"
+	else
+		passed ordinary-user
+	fi
+}
+
 test_slow_rest() {
+	ordinary_user
 	# make races has all of them.
 	export RACES=${RACES:-15} RACE_SECONDS=${RACE_SECONDS:-4}
 	[ -z "${KASAN_BENCHMARK:-}" ] || run_guests 0 "${GUESTS_ALONE[@]}"

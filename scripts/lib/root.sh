@@ -114,7 +114,7 @@ provide_root() {
 	fi
 	# What fails from here on is not for want of a tool to enter it.
 	in_root true >"$LOGS/enter-root.log" 2>&1 ||
-		die "the build root cannot be entered: $(tail -n 1 "$LOGS/enter-root.log")" "look at $LOGS/enter-root.log; make clean-cache has the root made anew"
+		die "the build root cannot be entered: $(head -n 1 "$LOGS/enter-root.log")" "look at $LOGS/enter-root.log; make clean-cache has the root made anew"
 }
 
 # in_root [VAR=VALUE...] COMMAND...: runs a command inside the build root, in
