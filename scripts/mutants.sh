@@ -176,7 +176,7 @@ worker() {
 		fi
 		await_calm
 		boot_mutants "$name" 3600 "$WORK/$plan" || true
-		text=$(mutants collect --reports "$(printf '%s\n' "${GATE_REPORTS[@]}")" "$work/$plan" "build/vm/$name/output.log" "build/vm/$name/console.log") || return
+		text=$(mutants collect "$work/$plan" "build/vm/$name/output.log" "build/vm/$name/console.log") || return
 		printf '%s\n' "$text"
 		if [ "$(tail -n 1 <<<"$text")" -gt 0 ]; then
 			empty=0

@@ -4,21 +4,8 @@
 # What decides whether a guest passed: its kernel log, its test results, and
 # whether it came to its end. Nothing here knows what the tests were.
 
-# A kernel that says one of these is wrong, whatever the tests say.
-GATE_REPORTS=(
-	'BUG:' 'kernel BUG at' 'WARNING:' 'Oops' 'general protection fault' 'Kernel panic'
-	'BUG [^ ]+ \(' 'pagealloc: (memory corruption|single bit error)' 'ODEBUG:' 'trying to register non-static key'
-	'KASAN:' 'KCSAN:' 'KMSAN:' 'KFENCE:' 'UBSAN:' 'Unable to handle' 'unable to handle'
-	'possible circular locking' 'possible recursive locking' 'possible irq lock inversion'
-	'inconsistent lock state' 'suspicious RCU usage' 'Invalid wait context' 'bad unlock balance'
-	'held lock freed' 'lock held when returning to user space' 'DEBUG_LOCKS_WARN_ON'
-	'blocked for more than' 'blocked in I/O wait' 'rcu: INFO:' 'rcu.* detected stalls' 'kthread starved'
-	'soft lockup' 'hard LOCKUP' 'workqueue lockup' 'scheduling while atomic' 'sleeping function called'
-	'Bad page (state|map|cache)' 'Bad rss-counter' 'non-zero pgtables_bytes' 'page dumped because'
-	'refcount_t:' 'list_(add|del) corruption' 'double free' 'kmemleak: [0-9]+ new' 'unreferenced object'
-	'vmstat_refresh:'
-	'rust_kernel: panicked' 'panicked at' 'Out of memory:' 'segfault at' 'trap (int3|invalid opcode)'
-)
+# What a kernel says that is wrong.
+mapfile -t GATE_REPORTS < <(grep -vE '^(#|$)' "$TOP/tests/kernel-reports")
 
 # gate_console LOG [COUNT:REGEX...]: fails if the kernel log holds a report.
 # A run that provokes reports on purpose lists the lines that it expects, and
