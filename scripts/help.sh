@@ -26,9 +26,10 @@ make KDIR=TREE    the module alone, for a configured tree of one's own: build/mo
 make format       rustfmt for every Rust file, with the kernel's settings
 make update       look for a newer packaged kernel the next time
 make clean        remove build/; what took long to make stays in the cache
-make clean-cache  remove that as well
+make clean-cache  remove that as well, if it says that it is a cache of this project (CACHEDIR.TAG)
 
-DMIRROR_CACHE=DIRECTORY  where that is (now: ~/.cache/rust-dmirror, about 10 GB)
+DMIRROR_CACHE=DIRECTORY  where that is (now: ~/.cache/rust-dmirror, about 10 GB); what no
+                         checkout used for two weeks is removed from it
 DMIRROR_ACCEL=tcg|kvm    instead of trying KVM and believing only what boots
-JOBS=N                   compilers at a time (now: one per CPU)
+JOBS=N                   compilers at a time, of make and of cargo (now: one per CPU)
 TEXT
