@@ -40,6 +40,8 @@ newest() {
 
 lock_cache
 provide_root
+# Root may have had no use for these yet.
+need_packages
 resolve_kernel
 expected=$(newest)
 
