@@ -26,6 +26,15 @@ expect() {
 	fi
 }
 
+# says TEXT COMMAND...: whether the command fails, and says that.
+says() {
+	local text=$1
+	shift
+	! ("$@") >"$WORK/said" 2>&1 || { cat "$WORK/said"; echo "it succeeded"; return 1; }
+	cat "$WORK/said"
+	grep -qF -- "$text" "$WORK/said"
+}
+
 # every_line_red FILE: each line alone, below a clean log.
 every_line_red() {
 	local line bad=0

@@ -5,15 +5,6 @@
 # Read by scripts/selftest.sh: what the scripts do with a checkout, a cache and
 # a kernel tree, tried on small ones.
 
-# says TEXT COMMAND...: whether the command fails, and says that.
-says() {
-	local text=$1
-	shift
-	! ("$@") >"$WORK/said" 2>&1 || { cat "$WORK/said"; echo "it succeeded"; return 1; }
-	cat "$WORK/said"
-	grep -qF -- "$text" "$WORK/said"
-}
-
 # in_tree same|other CHANGE: whether the digest of a checkout is the same one or
 # another one after CHANGE, run in it. It has files that are staged and one that is not.
 in_tree() {
