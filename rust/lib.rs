@@ -7,5 +7,6 @@
 
 mod bindings;
 pub mod mm;
+pub mod plain;
 pub mod queue;
 pub mod ratelimit;

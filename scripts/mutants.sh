@@ -82,11 +82,11 @@ provide_woven() {
 	mkdir -p "$WORK"
 	echo "$tool" >"$WORK/tool.stamp"
 	# shellcheck disable=SC2153 # of provide_own
-	stamp=$(digest "$(find "$TOP"/{Kbuild,include,rust,src,tests/kunit} -type f | sort | xargs sha256sum)" "$tool" "$KOUT" "$OWN_STAMP")
+	stamp=$(digest "$(find "$TOP"/{Kbuild,include,rust,scripts/uapi-bindings.sh,src,tests/kunit} -type f | sort | xargs sha256sum)" "$tool" "$KOUT" "$OWN_STAMP")
 	WOVEN_STAMP=$stamp
 	# What of this is no test.
 	CODE_STAMP=$(digest "$(cd "$TOP" && find rust src -name '*.rs' | sort | xargs bash -c "$(declare -f without_tests)"$'\nwithout_tests "$@"' bash)" \
-		"$(cd "$TOP" && find Kbuild include rust src -type f ! -name '*.rs' | sort | xargs sha256sum)" "$tool" "$KOUT" "$OWN_STAMP")
+		"$(cd "$TOP" && find Kbuild include rust scripts/uapi-bindings.sh src -type f ! -name '*.rs' | sort | xargs sha256sum)" "$tool" "$KOUT" "$OWN_STAMP")
 	if [ "$(cat "$WORK/woven.stamp" 2>/dev/null)" = "$stamp" ]; then
 		cached "the module with its mutants"
 	else

@@ -18,7 +18,7 @@ use crate::{
         user::UserPages, //
     },
     uapi::{
-        copy,
+        self,
         CopyTime, //
     }, //
 };
@@ -37,18 +37,18 @@ use kernel::{
 /// `EINVAL` if there is no such copy, `EFAULT` if there is no such user memory, `ENOMEM` if there is
 /// no memory to copy, or to begin cold.
 pub(crate) fn time(arg: &CopyTime) -> Result<u64> {
-    if arg.npages == 0 || arg.npages > copy::MOST {
+    if arg.npages == 0 || arg.npages > u64::from(uapi::COPY_MOST) {
         return Err(EINVAL);
     }
     let nr = arg.npages as usize;
-    let begin = match arg.kind & copy::COLD {
+    let begin = match arg.kind & uapi::COPY_COLD {
         0 => warm,
         _ => cold,
     };
-    let ns = match arg.kind & !copy::COLD {
-        copy::PAGES if arg.ptr == 0 => pages(nr, begin)?,
-        copy::TO_USER => to_user(arg.ptr, nr, begin)?,
-        copy::FROM_USER => from_user(arg.ptr, nr, begin)?,
+    let ns = match arg.kind & !uapi::COPY_COLD {
+        uapi::COPY_PAGES if arg.ptr == 0 => pages(nr, begin)?,
+        uapi::COPY_TO_USER => to_user(arg.ptr, nr, begin)?,
+        uapi::COPY_FROM_USER => from_user(arg.ptr, nr, begin)?,
         _ => return Err(EINVAL),
     };
     // A clock may be coarse; no answer says that it took no time.

@@ -44,6 +44,9 @@ pub(crate) enum Point {
 
 const POINTS: usize = Point::ALL.len();
 
+/// A `u64`, as the argument of `HMM_DMIRROR_FLAGS` is.
+const FAIL_ALLOC: u64 = uapi::FLAG_FAIL_ALLOC as u64;
+
 impl Point {
     /// All of them.
     pub(crate) const ALL: [Point; 5] = [
@@ -65,10 +68,16 @@ impl Point {
         }
     }
 
-    /// The point with a number of `enum rust_dmirror_inject_point`, which has 0 for all.
+    /// The point with a number of `enum rust_dmirror_inject_point`, if it is one point.
     pub(crate) fn from_number(number: u32) -> Result<Self> {
-        let index = (number as usize).checked_sub(1).ok_or(EINVAL)?;
-        Point::ALL.get(index).copied().ok_or(EINVAL)
+        match number {
+            uapi::INJECT_EXTRA_REF => Ok(Point::ExtraRef),
+            uapi::INJECT_HUGE_ALLOC => Ok(Point::HugeAlloc),
+            uapi::INJECT_SMALL_ALLOC => Ok(Point::SmallAlloc),
+            uapi::INJECT_COPY => Ok(Point::Copy),
+            uapi::INJECT_FOLIO_LOCK => Ok(Point::FolioLock),
+            _ => Err(EINVAL),
+        }
     }
 
     fn gate(self) -> Gate {
@@ -187,10 +196,10 @@ impl Points {
 
     /// Sets what `HMM_DMIRROR_FLAGS` sets.
     pub(crate) fn set_flags(&self, flags: u64) -> Result {
-        if flags & !uapi::FLAG_FAIL_ALLOC != 0 {
+        if flags & !FAIL_ALLOC != 0 {
             return Err(EINVAL);
         }
-        self.change(|state| state.fail_alloc = flags & uapi::FLAG_FAIL_ALLOC != 0);
+        self.change(|state| state.fail_alloc = flags & FAIL_ALLOC != 0);
         Ok(())
     }
 
@@ -291,11 +300,11 @@ mod tests {
     #[test]
     fn the_old_flag_fails_one_allocation() -> Result {
         let points = KBox::pin_init(Points::new(), GFP_KERNEL)?;
-        points.set_flags(uapi::FLAG_FAIL_ALLOC)?;
+        points.set_flags(FAIL_ALLOC)?;
         assert!(!points.fires(Point::Copy));
         assert!(points.fires(Point::SmallAlloc));
         assert!(!points.fires(Point::HugeAlloc));
-        points.set_flags(uapi::FLAG_FAIL_ALLOC)?;
+        points.set_flags(FAIL_ALLOC)?;
         points.set_flags(0)?;
         assert!(!points.fires(Point::HugeAlloc));
         assert_eq!(points.set_flags(2), Err(EINVAL));

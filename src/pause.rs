@@ -9,7 +9,8 @@
 
 use crate::{
     layer::mm::lock::fatal_signal_pending,
-    ledger::Direction, //
+    ledger::Direction,
+    uapi, //
 };
 use kernel::{
     current,
@@ -35,13 +36,13 @@ use kernel::{
 #[repr(u32)]
 pub(crate) enum PausePoint {
     /// After `migrate_vma_setup()` or `migrate_device_pfns()`: sources are locked and unmapped.
-    Collected = 1,
+    Collected = uapi::COLLECTED,
     /// Destinations are filled and given; before `migrate_vma_pages()`.
-    Filled = 2,
+    Filled = uapi::FILLED,
     /// Right after `migrate_vma_pages()`; injected references are still held.
-    Committed = 3,
+    Committed = uapi::COMMITTED,
     /// Outcomes are counted; before `migrate_vma_finalize()`.
-    Finalize = 4,
+    Finalize = uapi::FINALIZE,
 }
 
 impl PausePoint {
@@ -115,7 +116,14 @@ impl Directions {
     ///
     /// `EINVAL` if it is none of these.
     pub(crate) fn from_number(number: u32) -> Result<Self> {
-        Directions::ALL.get(number as usize).copied().ok_or(EINVAL)
+        match number {
+            0 => Ok(Directions::Any),
+            uapi::TO_DEVICE => Ok(Directions::Only(Direction::ToDevice)),
+            uapi::TO_SYSTEM => Ok(Directions::Only(Direction::ToSystem)),
+            uapi::BY_FAULT => Ok(Directions::Only(Direction::Fault)),
+            uapi::BY_EVICTION => Ok(Directions::Only(Direction::Evict)),
+            _ => Err(EINVAL),
+        }
     }
 
     /// From a name.
@@ -130,16 +138,15 @@ impl Directions {
     }
 }
 
-/// A time in milliseconds, 1 to 10000: what a test waits for at most, and well below the 120 seconds
-/// after which the kernel reports a hung task.
+/// A time in milliseconds, 1 to `RUST_DMIRROR_PAUSE_MOST`: what a test waits for at most.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub(crate) struct Timeout(u32);
 
 impl Timeout {
-    const DEFAULT: Timeout = Timeout(2_000);
-    const MOST: u64 = 10_000;
+    const DEFAULT: Timeout = Timeout(uapi::PAUSE_DEFAULT);
+    const MOST: u64 = uapi::PAUSE_MOST as u64;
 
-    /// From a number of milliseconds; 0 is the default, two seconds.
+    /// From a number of milliseconds; 0 is the default.
     ///
     /// # Errors
     ///

@@ -5,8 +5,8 @@
 //!
 //! C side: `src/trace/events.h`, `src/trace/events.c`. Hence the `unsafe` here: these symbols are the
 //! module's own, and no business of the layer's. The driver proper has no more of it than this, the
-//! initialisation of a global lock (`nodes.rs`, `rust_dmirror_main.rs`), and the marks on the arguments of ioctls
-//! that say that they are plain bytes (`uapi.rs`).
+//! initialisation of a global lock (`nodes.rs`, `rust_dmirror_main.rs`), and a promise about module parameters
+//! (`rust_dmirror_main.rs`).
 
 use kernel::{
     bindings::{

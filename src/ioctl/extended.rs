@@ -2,6 +2,7 @@
 
 //! The commands of `include/uapi/rust_dmirror.h`, beyond those of test_hmm.
 
+use super::argument::Argument;
 use crate::{
     access,
     client::Client,
@@ -26,10 +27,24 @@ use kernel::prelude::*;
 
 /// Fails with `EINVAL` if an argument is of another version or has reserved words that are not 0.
 fn check(version: u32, reserved: &[u64]) -> Result {
-    if version != uapi::VERSION || reserved.iter().any(|word| *word != 0) {
+    if version != uapi::ABI_VERSION || reserved.iter().any(|word| *word != 0) {
         return Err(EINVAL);
     }
     Ok(())
+}
+
+impl Argument for uapi::Migrate {
+    fn asked(self) -> Self {
+        uapi::Migrate {
+            version: self.version,
+            direction: self.direction,
+            addr: self.addr,
+            npages: self.npages,
+            ptr: self.ptr,
+            reserved: self.reserved,
+            ..uapi::Migrate::default()
+        }
+    }
 }
 
 /// Migrates a range, and tells what became of each page.
@@ -57,10 +72,16 @@ pub(super) fn migrate(client: &Client, arg: &mut uapi::Migrate) -> Result {
     Ok(())
 }
 
+impl Argument for uapi::Inject {
+    fn asked(self) -> Self {
+        uapi::Inject { hits: 0, ..self }
+    }
+}
+
 /// Arms or clears an injection point of the open file.
 pub(super) fn inject(client: &Client, arg: &mut uapi::Inject) -> Result {
     check(arg.version, &arg.reserved)?;
-    if arg.point == 0 {
+    if arg.point == uapi::INJECT_ALL {
         if arg.times != 0 || arg.skip != 0 {
             return Err(EINVAL);
         }
@@ -72,17 +93,27 @@ pub(super) fn inject(client: &Client, arg: &mut uapi::Inject) -> Result {
     Ok(())
 }
 
+impl Argument for uapi::Pause {
+    fn asked(self) -> Self {
+        uapi::Pause {
+            waiting: 0,
+            reached: 0,
+            ..self
+        }
+    }
+}
+
 /// Arms, awaits, ends or reads the pause of the open file.
 pub(super) fn pause(client: &Client, arg: &mut uapi::Pause) -> Result {
     check(arg.version, &arg.reserved)?;
     let pause = &client.owner().inject.pause;
     let names_one = arg.stage != 0 || arg.direction != 0 || arg.skip != 0;
-    if arg.op != uapi::pause::ARM && names_one {
+    if arg.op != uapi::PAUSE_ARM && names_one {
         return Err(EINVAL);
     }
     let timeout = Timeout::new(arg.ms.into())?;
     let done = match (arg.op, arg.ms) {
-        (uapi::pause::ARM, _) => {
+        (uapi::PAUSE_ARM, _) => {
             pause.arm(Armed {
                 point: PausePoint::from_number(arg.stage)?,
                 directions: Directions::from_number(arg.direction)?,
@@ -91,16 +122,16 @@ pub(super) fn pause(client: &Client, arg: &mut uapi::Pause) -> Result {
             });
             Ok(())
         }
-        (uapi::pause::WAIT, _) => pause.wait(timeout),
-        (uapi::pause::RESUME, 0) => {
+        (uapi::PAUSE_WAIT, _) => pause.wait(timeout),
+        (uapi::PAUSE_RESUME, 0) => {
             pause.resume();
             Ok(())
         }
-        (uapi::pause::CLEAR, 0) => {
+        (uapi::PAUSE_CLEAR, 0) => {
             pause.clear();
             Ok(())
         }
-        (uapi::pause::STATUS, 0) => Ok(()),
+        (uapi::PAUSE_STATUS, 0) => Ok(()),
         _ => return Err(EINVAL),
     };
     let status = pause.status();
@@ -109,10 +140,31 @@ pub(super) fn pause(client: &Client, arg: &mut uapi::Pause) -> Result {
     done
 }
 
+impl Argument for uapi::Page {
+    fn asked(self) -> Self {
+        uapi::Page {
+            version: self.version,
+            addr: self.addr,
+            reserved: self.reserved,
+            ..uapi::Page::default()
+        }
+    }
+}
+
 /// Tells what is mapped at an address.
 pub(super) fn page(client: &Client, arg: &mut uapi::Page) -> Result {
     check(arg.version, &arg.reserved)?;
     access::page(client, client.range(arg.addr, 1)?, arg)
+}
+
+impl Argument for uapi::Stats {
+    fn asked(self) -> Self {
+        uapi::Stats {
+            version: self.version,
+            reserved: self.reserved,
+            ..uapi::Stats::default()
+        }
+    }
 }
 
 /// Reads the counters of the device.
@@ -122,7 +174,7 @@ pub(super) fn stats(client: &Client, arg: &mut uapi::Stats) -> Result {
     let stats = &client.device().state().stats;
     let (checks, mismatches) = client.device().state().ledger.totals();
     *arg = uapi::Stats {
-        version: uapi::VERSION,
+        version: uapi::ABI_VERSION,
         chunks: chunks as u32,
         pages_total: total as u64,
         pages_used: used as u64,
@@ -139,6 +191,12 @@ pub(super) fn stats(client: &Client, arg: &mut uapi::Stats) -> Result {
         reserved: [0; 4],
     };
     Ok(())
+}
+
+impl Argument for uapi::CopyTime {
+    fn asked(self) -> Self {
+        uapi::CopyTime { ns: 0, ..self }
+    }
 }
 
 /// Measures a copy of the kernel's; uses nothing of the open file.

@@ -2,6 +2,7 @@
 
 //! The commands of an open device node.
 
+mod argument;
 mod extended;
 mod test_hmm;
 
@@ -11,11 +12,9 @@ use crate::{
     layer::mm::lock::check_killed,
     migrate,
     nodes,
-    uapi::{
-        self,
-        Argument, //
-    }, //
+    uapi, //
 };
+use argument::run;
 use kernel::{
     fs,
     miscdevice::{
@@ -31,11 +30,7 @@ use kernel::{
         PAGE_SIZE, //
     },
     prelude::*,
-    sync::Arc,
-    uaccess::{
-        UserPtr,
-        UserSlice, //
-    }, //
+    sync::Arc, //
 };
 
 /// The most that one `mmap()` may ask for: its pages are all allocated at once.
@@ -64,16 +59,6 @@ impl File {
     }
 }
 
-/// Reads the argument, runs the command, and writes the argument back also when that failed: the
-/// counts say what was done before.
-fn run<T: Argument>(user: usize, command: impl FnOnce(&mut T) -> Result) -> Result<isize> {
-    let slice = || UserSlice::new(UserPtr::from_addr(user), size_of::<T>());
-    let mut arg = slice().reader().read::<T>()?.asked();
-    let done = command(&mut arg);
-    slice().writer().write(&arg)?;
-    done.map(|()| 0)
-}
-
 #[vtable]
 impl MiscDevice for File {
     type Ptr = Pin<KBox<Self>>;
@@ -88,13 +73,15 @@ impl MiscDevice for File {
     fn ioctl(this: Pin<&Self>, _file: &fs::File, number: u32, arg: usize) -> Result<isize> {
         let client = this.get_ref().client();
         match number {
-            uapi::READ..=uapi::READ_UNLOCKED => run(arg, |cmd| test_hmm::run(client, number, cmd)),
-            uapi::MIGRATE => run(arg, |arg| extended::migrate(client, arg)),
-            uapi::INJECT => run(arg, |arg| extended::inject(client, arg)),
-            uapi::PAGE => run(arg, |arg| extended::page(client, arg)),
-            uapi::STATS => run(arg, |arg| extended::stats(client, arg)),
-            uapi::COPY => run(arg, extended::copy),
-            uapi::PAUSE => run(arg, |arg| extended::pause(client, arg)),
+            uapi::READ..=uapi::READ_UNLOCKED => {
+                run::<{ uapi::READ }, _>(arg, |cmd| test_hmm::run(client, number, cmd))
+            }
+            uapi::MIGRATE => run::<{ uapi::MIGRATE }, _>(arg, |arg| extended::migrate(client, arg)),
+            uapi::INJECT => run::<{ uapi::INJECT }, _>(arg, |arg| extended::inject(client, arg)),
+            uapi::PAGE => run::<{ uapi::PAGE }, _>(arg, |arg| extended::page(client, arg)),
+            uapi::STATS => run::<{ uapi::STATS }, _>(arg, |arg| extended::stats(client, arg)),
+            uapi::COPY => run::<{ uapi::COPY }, _>(arg, extended::copy),
+            uapi::PAUSE => run::<{ uapi::PAUSE }, _>(arg, |arg| extended::pause(client, arg)),
             _ => Err(EINVAL),
         }
     }

@@ -2,6 +2,7 @@
 
 //! The ten commands of `lib/test_hmm_uapi.h`.
 
+use super::argument::Argument;
 use crate::{
     access::{
         self,
@@ -17,6 +18,16 @@ use crate::{
     uapi, //
 };
 use kernel::prelude::*;
+
+impl Argument for uapi::Command {
+    fn asked(self) -> Self {
+        uapi::Command {
+            cpages: 0,
+            faults: 0,
+            ..self
+        }
+    }
+}
 
 /// Runs a command of test_hmm.
 pub(super) fn run(client: &Client, number: u32, cmd: &mut uapi::Command) -> Result {

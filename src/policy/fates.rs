@@ -2,9 +2,12 @@
 
 //! What became of each page of a window, over all attempts at it. Pure.
 
-use crate::layer::mm::{
-    migrate::Outcome,
-    HUGE_PAGES, //
+use crate::{
+    layer::mm::{
+        migrate::Outcome,
+        HUGE_PAGES, //
+    },
+    uapi, //
 };
 use kernel::prelude::*;
 
@@ -176,8 +179,8 @@ pub(crate) struct FateCounts {
     pub(crate) small: u64,
     /// See [`Fate::SplitRefused`].
     pub(crate) split_refused: u64,
-    /// Never offered, no memory, copy failed, withdrawn.
-    pub(crate) refused: [u64; 4],
+    /// By `enum rust_dmirror_refusal`.
+    pub(crate) refused: [u64; uapi::REFUSED_REASONS as usize],
     /// See [`Fate::Empty`].
     pub(crate) empty: u64,
 }
@@ -189,10 +192,10 @@ impl FateCounts {
             Fate::Split => &mut self.split,
             Fate::Small => &mut self.small,
             Fate::SplitRefused => &mut self.split_refused,
-            Fate::NotCollected => &mut self.refused[0],
-            Fate::NoMemory => &mut self.refused[1],
-            Fate::CopyFailed => &mut self.refused[2],
-            Fate::Core => &mut self.refused[3],
+            Fate::NotCollected => &mut self.refused[uapi::REFUSED_COLLECT as usize],
+            Fate::NoMemory => &mut self.refused[uapi::REFUSED_NO_MEMORY as usize],
+            Fate::CopyFailed => &mut self.refused[uapi::REFUSED_COPY as usize],
+            Fate::Core => &mut self.refused[uapi::REFUSED_CORE as usize],
             Fate::Empty => &mut self.empty,
         }
     }

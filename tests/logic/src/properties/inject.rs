@@ -103,7 +103,7 @@ proptest! {
                     }
                 }
                 Op::Flags(of, flags) => {
-                    let is_known = flags & !uapi::FLAG_FAIL_ALLOC == 0;
+                    let is_known = flags & !u64::from(uapi::FLAG_FAIL_ALLOC) == 0;
                     let done = made[of].set_flags(flags);
                     prop_assert_eq!(done, is_known.then_some(()).ok_or(EINVAL));
                     if is_known {
