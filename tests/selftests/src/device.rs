@@ -9,10 +9,8 @@ use std::{
 };
 
 use anyhow::{ensure, Context, Result};
-use nix::{
-    errno::Errno,
-    libc::{self, Ioctl},
-};
+use nix::{errno::Errno, libc};
+use zerocopy::{FromBytes, Immutable, IntoBytes};
 
 use crate::{
     abi::{self, Cmd, CopyTime, Inject, Migrate, Page, Pause, Point, Stage, Stats},
@@ -43,27 +41,10 @@ pub enum Driver {
     C,
 }
 
-/// Types that an ioctl reads and writes as a whole.
-///
-/// # Safety
-///
-/// Any bytes are a valid value, and there is no padding.
-pub unsafe trait Argument {}
+/// Types that an ioctl reads and writes as a whole: any bytes are a valid value, and there is no padding.
+pub trait Argument: FromBytes + IntoBytes + Immutable {}
 
-// SAFETY: integers only, laid out without padding (see the tests of `abi`).
-unsafe impl Argument for Cmd {}
-// SAFETY: as above.
-unsafe impl Argument for Migrate {}
-// SAFETY: as above.
-unsafe impl Argument for Inject {}
-// SAFETY: as above.
-unsafe impl Argument for Page {}
-// SAFETY: as above.
-unsafe impl Argument for Stats {}
-// SAFETY: as above.
-unsafe impl Argument for CopyTime {}
-// SAFETY: as above.
-unsafe impl Argument for Pause {}
+impl<T: FromBytes + IntoBytes + Immutable> Argument for T {}
 
 /// An open file of the driver, mirroring the process that opened it.
 pub struct Device {
@@ -106,13 +87,14 @@ impl Device {
     }
 
     /// One ioctl; the argument holds what the driver wrote, also after an error.
-    pub fn call<T: Argument>(&self, code: Ioctl, argument: &mut T) -> Result<(), Errno> {
+    pub fn call<T: Argument>(&self, code: u32, argument: &mut T) -> Result<(), Errno> {
         // The size is part of the number: what the driver copies is what `argument` has.
         assert_eq!((code >> 16) as usize & 0x3fff, size_of::<T>());
         loop {
             // SAFETY: the driver reads and writes size_of::<T>() bytes, any of which are valid,
             // and user memory that `argument` names, which callers take from `Area` or `Vec`.
-            match Errno::result(unsafe { libc::ioctl(self.fd(), code, argument as *mut T) }) {
+            let result = unsafe { libc::ioctl(self.fd(), code.into(), argument as *mut T) };
+            match Errno::result(result) {
                 Ok(_) => return Ok(()),
                 Err(Errno::EINTR) => continue,
                 Err(errno) => return Err(errno),
@@ -121,14 +103,14 @@ impl Device {
     }
 
     /// Any number with any argument, for what the driver must refuse.
-    pub fn call_raw(&self, code: Ioctl, argument: usize) -> Result<(), Errno> {
+    pub fn call_raw(&self, code: u32, argument: usize) -> Result<(), Errno> {
         // SAFETY: callers pass numbers that the driver does not have, or addresses at which
         // there is nothing of this program's.
-        Errno::result(unsafe { libc::ioctl(self.fd(), code, argument) }).map(drop)
+        Errno::result(unsafe { libc::ioctl(self.fd(), code.into(), argument) }).map(drop)
     }
 
     /// One of the ten old ioctls.
-    pub fn command(&self, code: Ioctl, addr: usize, ptr: usize, npages: u64) -> Result<Cmd, Errno> {
+    pub fn command(&self, code: u32, addr: usize, ptr: usize, npages: u64) -> Result<Cmd, Errno> {
         let mut cmd = Cmd {
             addr: addr as u64,
             ptr: ptr as u64,
@@ -144,7 +126,7 @@ impl Device {
     }
 
     /// What an ioctl that writes pages to user memory says of `addr`.
-    pub fn read_by(&self, code: Ioctl, addr: usize, npages: usize) -> Result<Vec<u8>, Errno> {
+    pub fn read_by(&self, code: u32, addr: usize, npages: usize) -> Result<Vec<u8>, Errno> {
         let mut data = vec![0xff; npages * PAGE_SIZE];
         self.command(code, addr, data.as_mut_ptr() as usize, npages as u64)?;
         Ok(data)
@@ -195,7 +177,7 @@ impl Device {
     /// Lets `point` fail `times` times after `skip` passes; says how often it failed until now.
     pub fn inject(&self, point: Point, skip: u64, times: u64) -> Result<u64, Errno> {
         let mut argument = Inject {
-            version: abi::VERSION,
+            version: abi::ABI_VERSION,
             point: point as u32,
             skip,
             times,
@@ -235,7 +217,7 @@ impl Device {
 
     pub fn pause(&self, argument: Pause) -> Result<Pause, Errno> {
         let mut argument = Pause {
-            version: abi::VERSION,
+            version: abi::ABI_VERSION,
             ..argument
         };
         self.call(abi::PAUSE, &mut argument).map(|()| argument)
@@ -243,7 +225,7 @@ impl Device {
 
     pub fn page(&self, addr: usize) -> Result<Page, Errno> {
         let mut argument = Page {
-            version: abi::VERSION,
+            version: abi::ABI_VERSION,
             addr: addr as u64,
             ..Page::default()
         };
@@ -252,7 +234,7 @@ impl Device {
 
     pub fn stats(&self) -> Result<Stats, Errno> {
         let mut argument = Stats {
-            version: abi::VERSION,
+            version: abi::ABI_VERSION,
             ..Stats::default()
         };
         self.call(abi::STATS, &mut argument).map(|()| argument)
@@ -261,7 +243,7 @@ impl Device {
     /// Nanoseconds that the kernel takes to copy pages.
     pub fn copy(&self, kind: u32, ptr: usize, npages: usize) -> Result<u64, Errno> {
         let mut argument = CopyTime {
-            version: abi::VERSION,
+            version: abi::ABI_VERSION,
             kind,
             ptr: ptr as u64,
             npages: npages as u64,
@@ -282,7 +264,7 @@ impl Device {
 /// A valid argument of `RUST_DMIRROR_MIGRATE`.
 pub fn migrate_argument(direction: u32, addr: usize, npages: usize) -> Migrate {
     Migrate {
-        version: abi::VERSION,
+        version: abi::ABI_VERSION,
         direction,
         addr: addr as u64,
         npages: npages as u64,

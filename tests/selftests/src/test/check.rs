@@ -149,11 +149,11 @@ fn by_counts(
         info = dev.page(addr).context("RUST_DMIRROR_PAGE")?;
     }
     let wanted = if place.on_device() {
-        abi::WHERE_DEVICE
+        abi::DEVICE
     } else {
-        abi::WHERE_SYSTEM
+        abi::SYSTEM
     };
-    check_eq!(info.location, wanted, "where");
+    check_eq!(info.where_, wanted, "where");
     check_eq!(
         info.map_order,
         if place.huge() { 9 } else { 0 },

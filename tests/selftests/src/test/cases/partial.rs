@@ -107,10 +107,10 @@ fn all_zero(area: &Area) -> Result<()> {
 fn hole(ctx: &Ctx, fill: Fill) -> Result<()> {
     let area = prepare(fill)?;
     if ctx.rust() {
-        let before = ctx.dev.page(area.addr())?.location;
+        let before = ctx.dev.page(area.addr())?.where_;
         let wanted = match fill {
-            Fill::Nothing => abi::WHERE_NOWHERE,
-            Fill::ZeroPage => abi::WHERE_ZERO,
+            Fill::Nothing => abi::NOWHERE,
+            Fill::ZeroPage => abi::ZERO,
         };
         check_eq!(before, wanted, "where, before");
     }

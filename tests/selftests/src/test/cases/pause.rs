@@ -91,7 +91,7 @@ const SECOND: Duration = Duration::from_secs(1);
 
 fn arguments(ctx: &Ctx) -> Result<()> {
     let good = Pause {
-        version: abi::VERSION,
+        version: abi::ABI_VERSION,
         op: abi::PAUSE_ARM,
         stage: Stage::Filled as u32,
         ..Pause::default()

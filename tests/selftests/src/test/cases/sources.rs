@@ -12,7 +12,7 @@ use std::{
 use anyhow::{ensure, Context, Result};
 use nix::{
     errno::Errno,
-    libc::{self, Ioctl},
+    libc,
     sys::{
         memfd::{memfd_create, MFdFlags},
         mman::MapFlags,
@@ -249,7 +249,7 @@ fn refused<T: std::fmt::Debug>(
 fn secret_access(ctx: &Ctx) -> Result<()> {
     let area = secret(PAGES)?;
     let data = pattern_bytes(408, 0, PAGES);
-    let read = |code: Ioctl| ctx.dev.read_by(code, area.addr(), PAGES);
+    let read = |code: u32| ctx.dev.read_by(code, area.addr(), PAGES);
     // Nothing is there yet, then everything is.
     for round in 0..2 {
         println!("round {round}:");
@@ -264,7 +264,7 @@ fn secret_access(ctx: &Ctx) -> Result<()> {
         ensure!(byte != abi::PROT_ERROR, "an error entry");
     }
     let page = ctx.dev.page(area.addr())?;
-    check_eq!(page.location, abi::WHERE_SYSTEM, "where");
+    check_eq!(page.where_, abi::SYSTEM, "where");
     check_eq!(page.flags & abi::PAGE_ANON, 0, "anonymous");
     let (result, _) = ctx
         .dev

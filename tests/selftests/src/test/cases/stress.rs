@@ -285,7 +285,7 @@ fn close(_: &Ctx) -> Result<()> {
                             area.npages(),
                         );
                         Errno::result(unsafe {
-                            nix::libc::ioctl(fd, abi::MIGRATE, &raw mut argument)
+                            nix::libc::ioctl(fd, abi::MIGRATE.into(), &raw mut argument)
                         })
                     });
                     thread::sleep(Duration::from_micros(300));

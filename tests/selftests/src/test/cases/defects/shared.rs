@@ -73,7 +73,7 @@ fn device_write(ctx: &Ctx, area: Area) -> Result<()> {
 }
 
 /// Whatever the ioctl answers: both processes keep their data.
-fn split(ctx: &Ctx, code: nix::libc::Ioctl) -> Result<()> {
+fn split(ctx: &Ctx, code: u32) -> Result<()> {
     let area = Area::filled(1, 52)?;
     if code == abi::MIGRATE_TO_SYS {
         ctx.to_device(&area, 52)?;
