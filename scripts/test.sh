@@ -45,6 +45,24 @@ unit_tests() {
 	cargo_tests "finding and weaving of mutants" mutants-unit mutants_cargo test --release
 }
 
+# The header as programs include it. The build root has no C++ of gcc's.
+uapi_programs() {
+	in_root sh -e -c '
+		flags="-Iinclude/uapi -Wall -Wextra -Wpedantic -Werror -fsyntax-only"
+		gcc -std=c99 $flags tests/uapi/program.c
+		clang -std=c99 $flags tests/uapi/program.c
+		clang++ -std=c++11 $flags tests/uapi/program.cc'
+}
+
+# Names, numbers and layouts of test_hmm in our copy of its header, and in the source of the tested kernels.
+uapi_of_kernel() {
+	in_root sh -e -c '
+		mkdir -p build/uapi
+		scripts/uapi-bindings.sh "$1" build/uapi/kernel.rs
+		scripts/uapi-bindings.sh include/uapi/test_hmm_uapi.h build/uapi/copy.rs
+		diff -u build/uapi/kernel.rs build/uapi/copy.rs' sh "/cache/${KPKG##*/}/source/lib/test_hmm_uapi.h"
+}
+
 shellcheck_all() {
 	in_root sh -e -c '
 		{ find scripts tests .ci -name "*.sh"; find scripts/guest tests/runner/steps -type f; echo .ci/run; } |
@@ -55,6 +73,8 @@ test_everything() {
 	provide_kernel own
 	check "format of the Rust files" rustfmt "$TOP/scripts/format.sh" --check
 	check "shellcheck" shellcheck shellcheck_all
+	check "ABI: C99 and C++ programs" uapi-programs uapi_programs
+	check "ABI: test_hmm's, against the kernel's source" uapi-kernel uapi_of_kernel
 	check "clippy, module" clippy-module clippy_module
 	check "clippy, companion" clippy-companion clippy_companion
 	check "clippy, pure logic" clippy-logic clippy_logic
