@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: GPL-2.0
 
-//! One attempt at a part of a window: setup, filling, pages, finalize.
+//! One attempt to migrate a part of a window: setup, filling, pages, finalize.
 
 use super::{
     fill::{
@@ -63,17 +63,17 @@ use kernel::{
     sync::aref::ARef, //
 };
 
-/// How often setup is repeated because the page tables changed meanwhile; chosen.
+/// How often setup is repeated because the page tables changed while it ran; chosen.
 const COLLECT_TRIES: u32 = 10;
 
-/// An attempt at a part of a window.
+/// An attempt to migrate a part of a window.
 pub(super) struct Attempt<'a> {
     pub(super) client: &'a Client,
     pub(super) mm: &'a ARef<MmWithUser>,
     pub(super) direction: Direction,
-    /// The addresses of the part. The attempt ends with the VMA, if that ends earlier.
+    /// The addresses of the part. If the VMA ends earlier, so does the attempt.
     pub(super) range: Range<usize>,
-    /// The number of the part's first page in the window.
+    /// The index in the window of the part's first page.
     pub(super) first: usize,
     /// Whether huge folios are collected whole.
     pub(super) compound: bool,
@@ -84,14 +84,14 @@ pub(super) struct Attempt<'a> {
 /// What the attempts at a window record.
 pub(super) struct Progress<'a> {
     pub(super) fates: &'a mut Fates,
-    /// The injected reference. It outlives attempts, as a reference of another user would.
+    /// The injected reference. It is kept from one attempt to the next, as another user would keep theirs.
     pub(super) extra: Option<Extra>,
     pub(super) report: &'a mut Report,
 }
 
-/// An attempt that ended.
+/// Where an attempt ended, and its outcome.
 pub(super) struct Tried {
-    /// The end of the part, which is not behind the end of the VMA.
+    /// The end of the part, or of the VMA if that comes first.
     pub(super) end: usize,
     pub(super) what: What,
 }
@@ -100,13 +100,13 @@ pub(super) struct Tried {
 pub(super) enum What {
     /// It was made.
     Done(AttemptResult),
-    /// It was not made: no page of the VMA may leave system memory.
+    /// It was not made: no page of the VMA can be migrated to a device.
     Kept,
-    /// It was not made: KSM may have merged pages of the part, which must be left out.
+    /// It was not made: KSM may have merged pages of the part. These must be left out.
     Merged,
 }
 
-/// For injection: a reference on a source that is held as if by another user.
+/// An injected reference on a source, as another user may hold one.
 pub(super) struct Extra {
     address: usize,
     folio: Folio,
@@ -122,8 +122,8 @@ impl Extra {
         })
     }
 
-    /// Returns the entry of its source, if the folio is still mapped there: between two attempts, another folio
-    /// may have replaced it.
+    /// Returns the index of the entry whose source it holds. `None` if another folio is mapped there now, which
+    /// happens between attempts.
     fn entry(&self, start: usize, collected: &Collected<'_>) -> Option<usize> {
         let index = self.address.checked_sub(start)? >> PAGE_SHIFT;
         collected
@@ -151,14 +151,14 @@ impl Attempt<'_> {
         let state = self.client.device().state();
         let injection = self.client.injection();
         if !state.is_private() {
-            // FAIL_ALLOC is about a huge folio first of all, which a coherent device never asks for.
+            // FAIL_ALLOC makes the allocation of a huge folio fail, and a coherent device never makes that allocation.
             self.client.owner().inject.set_flags(0)?;
         }
         let to_lock = self.folio_to_lock(&injection);
-        // Before `mmap_lock`, and so dropped after it.
+        // Declared before `mmap_lock`, so that it is dropped after it.
         let supply = self.client.device().memory.supply()?;
         let mmap = MmapReadLock::new(self.mm)?;
-        // Not before `mmap_lock`: a fault on that page waits for the folio lock with `mmap_lock` held.
+        // Taken after `mmap_lock`: a fault on that page waits for the folio lock with `mmap_lock` held.
         let blocker = to_lock.and_then(|folio| folio.try_lock().ok());
         let vma = mmap.vma(self.range.start).ok_or(EINVAL)?;
         if vma.flags() & flags::READ == 0 {
@@ -170,7 +170,7 @@ impl Attempt<'_> {
             return Ok(Tried { end, what });
         }
         let blocker = blocker.filter(|folio| may_stay_locked(folio, vma));
-        // Another user does not let go because the folio is collected again.
+        // The reference stays over another attempt: collecting the folio anew would not make another user put theirs.
         let holds = injection.fires(Point::ExtraRef);
         if !holds {
             progress.extra = None;
@@ -211,7 +211,7 @@ impl Attempt<'_> {
         })
     }
 
-    /// Returns why the attempt is not made, if it is not.
+    /// Returns the reason why no attempt can be made, if there is one.
     fn check(&self, vma: Vma<'_>) -> Option<What> {
         if self.direction != Direction::ToDevice {
             return None;
@@ -222,7 +222,7 @@ impl Attempt<'_> {
         (vma.may_have_merged() && !self.is_unmerged).then_some(What::Merged)
     }
 
-    /// Fills destinations for what was collected, and migrates it.
+    /// Fills destinations for the collected sources, and migrates them.
     fn migrate(
         &self,
         mut collected: Collected<'_>,
@@ -272,7 +272,7 @@ impl Attempt<'_> {
         result
     }
 
-    /// Records what became of each page. Entries without a destination have none for `reason`.
+    /// Records the outcome of each page. `reason` is why entries without a destination have none.
     fn note_outcomes(
         &self,
         committed: &Committed<'_>,
@@ -293,12 +293,12 @@ impl Attempt<'_> {
         result
     }
 
-    /// For injection: returns the folio of the window's first page, to be locked as if by another user.
+    /// Returns the folio of the window's first page if injection is to lock it, as another user might.
     ///
-    /// The collector only tries to lock what it takes as it is, but waits for the lock of a large
-    /// folio that it must split first: for ever, if the lock is ours. So a large folio is locked only
-    /// where it is to be collected whole, and neither another thread could split the mapping before, nor another
-    /// process by userfaultfd; reclaim would take the lock for it.
+    /// The collector only tries the lock of a folio that it collects whole. If it has to split a large folio first,
+    /// it waits for the lock, which would be for ever if this thread holds it. A large folio is therefore locked only
+    /// if it is to be collected whole and nobody can split its mapping before: no other thread of the process, and no
+    /// other process by userfaultfd. Reclaim splits only with the folio lock held.
     fn folio_to_lock(&self, injection: &Injection<'_>) -> Option<Folio> {
         if self.first != 0 || !injection.fires(Point::FolioLock) {
             return None;
@@ -324,8 +324,8 @@ impl Attempt<'_> {
     }
 }
 
-/// Returns whether an injected folio lock may be held during setup. A large folio that is not mapped whole any
-/// more would be split, and setup would wait for its lock.
+/// Returns whether an injected folio lock may be held during setup. If a large folio is no longer mapped whole,
+/// setup would split it and wait for its lock.
 fn may_stay_locked(folio: &LockedFolio, vma: Vma<'_>) -> bool {
     folio.order() == 0 || folio.is_mapped_whole() && !vma.may_wait_for_user()
 }

@@ -1,9 +1,10 @@
 // SPDX-License-Identifier: GPL-2.0
 
-//! Eviction: pages come back because their owner closes, or because the device gives its memory up.
+//! Eviction: migrates pages back to system memory because their owner closes its file, or because the device frees
+//! its memory.
 //!
-//! A huge folio needs a huge destination here, for which there is a reserve. What somebody holds is
-//! tried again a few times, then left and reported.
+//! A huge folio needs a huge destination here; one is kept in reserve. Folios with extra references are retried a
+//! few times, then left on the device and reported.
 
 use super::{
     fill::system_folio,
@@ -57,7 +58,7 @@ use kernel::{
     }, //
 };
 
-/// The most folios whose counts are recorded; chosen to be more than anybody reads.
+/// The number of folios whose counts are recorded at most; chosen to be more than anybody reads.
 const REMEMBERED: usize = 64;
 
 struct Eviction<'a> {
@@ -67,12 +68,12 @@ struct Eviction<'a> {
     pfns: KVec<usize>,
 }
 
-/// Brings the pages of an owner back, or everybody's. Sleeps; no lock may be held.
+/// Evicts the pages of an owner, or of all owners. Sleeps; no lock may be held.
 ///
 /// # Errors
 ///
-/// `EBUSY` if pages are left because somebody holds them or there is no memory; `ENOMEM` if not even
-/// the lists can be had.
+/// `EBUSY` if pages are left, because they have extra references or there is no system memory for them; `ENOMEM`
+/// if the lists for the eviction cannot be allocated.
 pub(crate) fn evict(device: &Device, owner: Option<&Arc<Owner>>) -> Result {
     let state = device.state();
     let chunks = device.memory.chunks()?;
@@ -121,12 +122,12 @@ pub(crate) fn evict(device: &Device, owner: Option<&Arc<Owner>>) -> Result {
     }
 }
 
-/// Brings the pages of all processes back and frees the memory, as `HMM_DMIRROR_RELEASE` does. Sleeps; no
+/// Evicts the pages of all processes and frees the device's memory, as `HMM_DMIRROR_RELEASE` does. Sleeps; no
 /// lock may be held.
 ///
 /// # Errors
 ///
-/// `EBUSY` if somebody holds pages; they stay, with their chunks.
+/// `EBUSY` if pages have extra references; they stay, with their chunks.
 pub(crate) fn release(device: &Device) -> Result {
     let chunks = device.memory.chunks()?;
     for chunk in &chunks {
@@ -144,9 +145,9 @@ pub(crate) fn release(device: &Device) -> Result {
     }
 }
 
-/// Frees all memory of a device that no file is open on. Waits for pages that somebody holds.
+/// Frees all memory of a device that has no open file. Waits for pages with extra references.
 pub(crate) fn shut_down(device: &Device) {
-    // No user is left who could disarm them.
+    // No user is left who could disarm injected failures and pauses.
     device.state().inject.clear();
     device.state().inject.pause.clear();
     let pause = Delta::from_millis(100);
@@ -165,17 +166,17 @@ pub(crate) fn shut_down(device: &Device) {
     }
 }
 
-/// Evicts the pages of a client that closes its file. Sleeps; no lock may be held.
+/// Evicts the pages of a client whose file is closed. Sleeps; no lock may be held.
 ///
-/// Pages that somebody holds stay on the device, and the process still faults them back.
+/// Pages with extra references stay on the device; CPU faults of the process still bring them back.
 pub(crate) fn close(client: &Client) {
     let owner = client.owner();
-    // No file is left to resume what it stops. A CPU fault may be stopped now, and hold its page.
+    // With the file closed, nobody could resume a migration that it has paused, such as a CPU fault's.
     owner.inject.pause.clear();
     if !owner.has_used() {
         return;
     }
-    // Its own pages only: a close must not move those of other files (T14).
+    // Only the client's own pages: a close must not move those of other files (T14 in docs/defects.md).
     if let Err(error) = evict(client.device(), Some(owner)) {
         warn_limited!(
             "hmm_dmirror{}: pages stay on the device after close: {:?}\n",
@@ -184,7 +185,7 @@ pub(crate) fn close(client: &Client) {
         );
     }
     client.device().memory.trim();
-    // Injected failures end with the file, also for pages that could not leave.
+    // Injected failures end with the file, also for pages that could not be evicted.
     owner.inject.clear();
 }
 
@@ -207,7 +208,7 @@ impl Eviction<'_> {
                 && chunk.in_use(self.owner, &mut cursor, &mut self.pfns) > 0
             {
                 for counts in self.pfns.drain_all().filter_map(|pfn| chunk.inspect(pfn)) {
-                    // A full list is long enough.
+                    // Folios beyond the list's capacity are not recorded.
                     let _ = stuck.push_within_capacity(counts);
                 }
             }
@@ -229,7 +230,7 @@ impl Eviction<'_> {
         }
     }
 
-    /// Evicts the folios that are listed in `pfns`.
+    /// Evicts the folios listed in `pfns`.
     fn evict_listed(&mut self, chunk: &ChunkPagemap) -> Result {
         let state = self.state;
         let injection = Injection::new(self.owner.map(|owner| &owner.inject), &state.inject);
@@ -266,25 +267,25 @@ impl Eviction<'_> {
     }
 }
 
-/// Gives destinations to all entries for which there is one.
+/// Gives a destination to each entry for which one can be allocated and filled.
 fn fill(state: &State, injection: &Injection<'_>, collected: &mut Collected<'_>) {
     let mut origin = Origin::default();
     for index in 0..collected.len() {
-        // What was just migrated away will be gone at the next look.
+        // A folio that was just migrated away will not be listed again.
         let Some(source) = collected.source(index).filter(|source| !source.is_left()) else {
             continue;
         };
         let made = alloc(state, injection, collected.kind(index).size())
             .and_then(|folio| copy_back(injection, &mut origin, &source, folio));
-        // Without a destination the page stays, a huge one too: nothing can split it without an address.
+        // Without a destination the page stays, also a huge one: the core cannot split a folio without an address.
         if let Ok(destination) = made {
-            // What does not fit is freed, and the page stays.
+            // A destination that the entry cannot take is freed, and the page stays.
             let _ = collected.give(index, destination);
         }
     }
 }
 
-/// A destination; a huge one also out of the reserve.
+/// Allocates a destination. A huge one may come from the reserve.
 fn alloc(state: &State, injection: &Injection<'_>, size: Size) -> Made<Blank> {
     match system_folio(injection, size, || Blank::anywhere(size)) {
         Err(fate) if size == Size::Huge => state.reserve.take().ok_or(fate),

@@ -1,11 +1,11 @@
 // SPDX-License-Identifier: GPL-2.0
 
-//! CPU faults on private memory of the device: the page must come back.
+//! CPU faults on private memory of the device: migrates the page back to system memory.
 //!
-//! The core holds the folio's lock and a reference while this runs, and other CPUs that fault on a
-//! huge entry spin meanwhile (K2). A fault that is refused gives up both and is taken again, for some
-//! time (see `patience`); then the process gets a signal, since for ever is no answer. The data stays
-//! on the device.
+//! The core holds the folio's lock and a reference while this runs. Other CPUs that fault on the same huge entry
+//! spin until it ends (K2 in docs/defects.md). If the migration is refused, the handler returns, so that the core
+//! drops lock and reference and the CPU faults again. After some time (see `patience`) the process gets SIGBUS
+//! instead of faulting for ever. The data stays on the device.
 
 use super::{
     fill::{
@@ -82,24 +82,24 @@ use kernel::{
     }, //
 };
 
-/// What an attempt came to.
+/// The result of an attempt.
 enum Done {
-    /// The page is back, or the fault is to be taken again for a single page.
+    /// The page is back in system memory, or the mapping was split and the CPU faults again on a single page.
     Yes,
-    /// Somebody holds the folio.
+    /// The core refused: the folio has extra references.
     Refused,
-    /// There is no huge page for it: it is to be split first.
+    /// No huge page could be allocated: the folio must be split first.
     TooLarge,
 }
 
-/// What destinations were given for.
+/// What the destinations were given for.
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum Filled {
-    /// To move pages, as far as there are any.
+    /// To migrate pages. There may be none.
     Given,
-    /// To have the mapping split.
+    /// To make the core split the mapping.
     SplitsMapping,
-    /// None were, since the folio is to be split first.
+    /// No destination was given, since the folio must be split first.
     Nothing,
 }
 
@@ -116,7 +116,7 @@ impl Driver for Chunk {
     }
 }
 
-/// Handles a fault.
+/// Handles a CPU fault.
 pub(crate) fn on_fault(
     chunk: &ChunkPagemap,
     fault: &Fault<'_>,
@@ -127,11 +127,11 @@ pub(crate) fn on_fault(
         return split_elsewhere(state, fault, before);
     }
     let owner = chunk.owner_of(fault);
-    // Most faults are of single pages, and there may be many.
+    // Most faults bring back a single page, and they must be fast.
     let first = fault.range().start >> PAGE_SHIFT;
     let most = owner.map_or(1, |owner| owner.streams.pages(first, state.around));
     let range = match most {
-        // Mostly.
+        // The most frequent case.
         1 => fault.range(),
         _ => fault.around(chunk, most),
     };
@@ -144,21 +144,21 @@ pub(crate) fn on_fault(
             state.patience.settled(before.pfn);
             Ok(())
         }
-        // It is taken again in either case, and patience makes that end.
+        // In both cases the CPU faults again; `patience` limits how long.
         Ok(Done::Refused) | Err(FaultError::Again) => refused(state, fault, before),
         Ok(Done::TooLarge) => split_elsewhere(state, fault, before),
         Err(error) => Err(error),
     }
 }
 
-/// Whether a worker splits the folio: it is about to, or this is a large folio that is mapped by PTEs, which
-/// faults of an unfixed kernel must not split (K19).
+/// Returns whether the folio is left to the worker that splits folios: the worker has it already, or it is a
+/// large folio mapped by PTEs, which a fault on a kernel without the fixes must not split (K19 in docs/defects.md).
 fn is_split_elsewhere(state: &State, fault: &Fault<'_>, folio: Shape) -> bool {
     state.core_splits() == CoreSplits::Avoided
         && (!fault.is_huge() || state.splitter.is_at(folio.pfn))
 }
 
-/// Has a worker split the folio, or asks how it gets on; the fault is to be taken again.
+/// Asks the worker to split the folio. Until that is done, the CPU faults again.
 #[cold]
 fn split_elsewhere(
     state: &State,
@@ -171,7 +171,7 @@ fn split_elsewhere(
     }
 }
 
-/// As [`attempt`], of a single page.
+/// As [`attempt`], for a single page.
 #[inline]
 fn alone(
     chunk: &ChunkPagemap,
@@ -183,8 +183,8 @@ fn alone(
     attempt(chunk, fault, owner, range, &mut batch)
 }
 
-/// As [`attempt`], of many pages.
-// Apart, as all that is rare: a fault on a single page need not carry its stack and its code.
+/// As [`attempt`], for many pages.
+// Not inlined, like everything rare here: it must not cost a fault on a single page stack and code.
 #[inline(never)]
 fn together(
     chunk: &ChunkPagemap,
@@ -198,20 +198,20 @@ fn together(
         });
     match done {
         Ok(done) => done,
-        // What is brought along must not be what makes a fault fail.
+        // Pages beside the one that faulted must not make the fault fail.
         Err(_) if !fault.is_huge() => alone(chunk, fault, owner, fault.range()),
         Err(error) => Err(FaultError::of(error)),
     }
 }
 
-/// What to do about a fault on a folio that somebody holds, which looked like this `before`.
+/// Decides what happens after a refused migration. `before` is the folio's shape before the attempt.
 #[cold]
 fn refused(
     state: &State,
     fault: &Fault<'_>,
     before: Shape,
 ) -> core::result::Result<(), FaultError> {
-    // Somebody else has unmapped it, or mapped it otherwise: it will not be found here again.
+    // The folio has been unmapped or split meanwhile: the CPU faults again, on another folio or entry.
     if before != fault.shape() || fatal_signal_pending() {
         return Ok(());
     }
@@ -235,7 +235,7 @@ fn refused(
     }
 }
 
-/// Brings back what is mapped at `range`, as far as it can be had.
+/// Migrates the pages of `range` back to system memory, as far as possible.
 fn attempt(
     chunk: &ChunkPagemap,
     fault: &Fault<'_>,
@@ -277,13 +277,13 @@ fn attempt(
             moved += nr;
             in_a_row += if index == in_a_row { nr } else { 0 };
         }
-        // The page that faulted is the first. If somebody unmapped it before the locks were taken, the
-        // access decides what comes next.
+        // The page that faulted is the first. If it was unmapped before it was collected, the CPU's next
+        // access finds what is mapped now.
         if index == 0 && (outcome.is_migrated() || outcome == Outcome::Empty) {
             done = Done::Yes;
         }
     });
-    // A fault that is refused comes again, and that is no stream.
+    // A refused fault is repeated at the same address, which must not look like a stream.
     if let Some(owner) = owner.filter(|_| in_a_row > 0) {
         owner.streams.brought(first, in_a_row);
     }
@@ -298,7 +298,7 @@ fn attempt(
     Ok(done)
 }
 
-/// Gives destinations.
+/// Gives destinations to the collected entries.
 fn fill(
     injection: &Injection<'_>,
     chunk: &ChunkPagemap,
@@ -318,7 +318,7 @@ fn fill(
     });
     match folio.and_then(|folio| copy_back(injection, &mut origin, &source, folio)) {
         Ok(destination) => {
-            // Refused only if it is not what was asked for, which the types above exclude.
+            // Fails only for a destination of another size than the entry's, and the size is the entry's.
             let _ = collected.give(0, destination);
             if size == Size::Page && collected.len() > 1 {
                 fill_around(fault, &mut origin, collected);
@@ -337,7 +337,7 @@ fn fill(
     }
 }
 
-/// What to do about a huge entry without a huge page to bring it back to.
+/// Handles a huge entry for which no huge page could be allocated.
 #[cold]
 fn without_huge_page(
     state: &State,
@@ -352,14 +352,14 @@ fn without_huge_page(
     }
 }
 
-/// Has the mapping split.
+/// Makes the core split the mapping, by giving a single page to a huge entry.
 fn split_mapping(
     injection: &Injection<'_>,
     fault: &Fault<'_>,
     origin: &mut Origin<'_>,
     collected: &mut Collected<'_>,
 ) -> core::result::Result<Filled, FaultError> {
-    // The core refuses the page. Should it ever not, the data must be there.
+    // The core splits the mapping and refuses the page. Should a core ever take it, the page must have the data.
     let part = collected.source(0).and_then(|source| source.page(0));
     let part = part.ok_or(FaultError::OutOfMemory)?;
     let page = system_folio(injection, Size::Page, || {
@@ -371,9 +371,9 @@ fn split_mapping(
     Ok(Filled::SplitsMapping)
 }
 
-/// Gives destinations to the pages behind the one that faulted, as far as they are easily had: nobody
-/// waits for these.
-// Apart: it has an array of pages on the stack.
+/// Gives destinations to the pages behind the one that faulted, up to the first failure: no access waits for
+/// these pages.
+// Not inlined: it has an array of pages on the stack.
 #[inline(never)]
 fn fill_around(fault: &Fault<'_>, origin: &mut Origin<'_>, collected: &mut Collected<'_>) {
     let mut pages = SystemPages::new(fault.beneficiary());
@@ -389,7 +389,7 @@ fn fill_around(fault: &Fault<'_>, origin: &mut Origin<'_>, collected: &mut Colle
         let Some(folio) = filled else {
             return;
         };
-        // What does not fit is freed, and the page stays.
+        // A destination that the entry cannot take is freed, and the page stays.
         let _ = collected.give(index, Destination::System(folio));
     }
 }

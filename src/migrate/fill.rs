@@ -1,8 +1,8 @@
 // SPDX-License-Identifier: GPL-2.0
 
-//! Destinations for a window: allocated, filled, given.
+//! Allocates destinations for a window, fills them, and gives them to the migration.
 //!
-//! Filling stops at the first destination that cannot be had; what has none stays where it is.
+//! Filling stops at the first destination that cannot be allocated or filled. Sources without a destination stay.
 
 use super::origin::{
     copy_back,
@@ -56,40 +56,40 @@ use kernel::{
     prelude::*, //
 };
 
-/// How far filling came.
+/// The result of filling.
 pub(super) enum Filled {
-    /// Not far: the sources must be collected again without COMPOUND.
+    /// No destinations: the sources must be split first, by collecting them again without COMPOUND.
     SplitBefore,
-    /// As far as it could; entries that have no destination have none for this reason.
+    /// Destinations as far as possible. Entries without one have none for this reason.
     Upto(Fate),
 }
 
-/// What filling needs to know.
+/// The context of filling.
 pub(super) struct Filler<'a> {
-    /// The file.
+    /// The client that the migration is for.
     pub(super) client: &'a Client,
     /// The VMA.
     pub(super) vma: Vma<'a>,
     /// The addresses of the entries.
     pub(super) range: Range<usize>,
-    /// What is to fail.
+    /// The injected failures.
     pub(super) injection: Injection<'a>,
-    /// Where device memory comes from.
+    /// The chunks that device folios are allocated from.
     pub(super) supply: &'a Supply,
 }
 
-/// An entry that wants a destination.
+/// A destination to be made.
 struct Wanted {
-    /// Of this size.
+    /// Its size.
     size: Size,
-    /// The number of the entry.
+    /// The index of its entry.
     index: usize,
-    /// Entries from it on.
+    /// The number of entries from this one to the last.
     left: usize,
 }
 
 impl Filler<'_> {
-    /// Gives destinations on the device.
+    /// Gives device folios as destinations.
     pub(super) fn to_device(&self, collected: &mut Collected<'_>) -> Filled {
         let mut taker = self.supply.taker(self.client.owner());
         self.fill(collected, |source, wanted| {
@@ -97,13 +97,13 @@ impl Filler<'_> {
         })
     }
 
-    /// Gives destinations in system memory.
+    /// Gives folios of system memory as destinations.
     pub(super) fn to_system(&self, collected: &mut Collected<'_>) -> Filled {
         let mut pages = SystemPages::new(self.vma.beneficiary());
         let mut origin = Origin::default();
         let state = self.client.device().state();
         self.fill(collected, |source, wanted| {
-            // Nothing comes out of a hole.
+            // A hole has no data on the device to bring back.
             let source = source.ok_or(Fate::Empty)?;
             let address = self.range.start + (wanted.index << PAGE_SHIFT);
             let folio = system_folio(&self.injection, wanted.size, || match wanted.size {
@@ -142,7 +142,7 @@ impl Filler<'_> {
                     }
                     return Filled::Upto(reason);
                 }
-                // Small pages would not be copied either.
+                // Small destinations would fail in the same way.
                 Err(fate @ (Fate::CopyFailed | Fate::Empty)) => return Filled::Upto(fate),
                 Err(_) => {}
             }
@@ -157,7 +157,7 @@ impl Filler<'_> {
         }
         for index in 0..nr {
             let source = match huge {
-                // A part of what is at entry 0.
+                // One page of the huge source at entry 0.
                 Some(_) => collected.source(0).and_then(|source| source.page(index)),
                 None => match collected.entry(index) {
                     (Kind::Page | Kind::Hole, source) => source,
@@ -213,9 +213,9 @@ fn alloc_point(size: Size) -> Point {
     }
 }
 
-/// A huge folio of system memory that was kept ready, or a new one; if there is none, the worker may have
-/// got the last.
-// Apart from what single pages need, and from what is done for each.
+/// Returns a huge folio of system memory: one that was kept ready, or a new one. If neither can be had, the worker
+/// may just have taken the last free one to keep it ready, so that is asked again.
+// Not inlined: this is rare, and must not enlarge the code that runs for each single page.
 #[inline(never)]
 pub(super) fn huge_folio(
     state: &State,
@@ -228,7 +228,7 @@ pub(super) fn huge_folio(
         .or_else(|error| ready().ok_or(error))
 }
 
-/// A destination in system memory.
+/// Allocates a destination in system memory, unless injection makes that fail.
 pub(super) fn system_folio(
     injection: &Injection<'_>,
     size: Size,

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: GPL-2.0
 
-//! What a migration tells the ledger, stage by stage. Nothing is looked at while nobody wants it.
+//! Reports the folios of a migration to the ledger, stage by stage. While nobody wants records, it reads nothing.
 
 use crate::{
     device::state::State,
@@ -30,11 +30,11 @@ use core::ops::Range;
 pub(super) struct Logbook<'a> {
     /// The device.
     pub(super) state: &'a State,
-    /// Where to.
+    /// The direction of the migration.
     pub(super) direction: Direction,
-    /// The fault that is being handled: it holds a reference on the folio of its page.
+    /// The CPU fault that is being handled, which holds a reference on the folio that faulted.
     pub(super) fault: Option<&'a Fault<'a>>,
-    /// The entry whose source has a reference more, by injection.
+    /// The index of the entry whose source has an injected reference.
     pub(super) extra_at: Option<usize>,
 }
 
@@ -49,10 +49,9 @@ impl Logbook<'_> {
         });
     }
 
-    /// References on a source: the migration's, the fault's, the injected one.
+    /// Returns the number of references that are held on a source: the migration's, the fault's, the injected one.
     ///
-    /// The fault's is mostly on the first source, but not if somebody has put another page in the place of
-    /// the one that faulted.
+    /// The fault's is on the first source, unless another page was mapped there after the fault.
     fn held(&self, index: usize, source: &Counts) -> i32 {
         let is_faulting = self
             .fault
@@ -60,7 +59,7 @@ impl Logbook<'_> {
         1 + i32::from(is_faulting) + i32::from(self.extra_at == Some(index))
     }
 
-    /// Sources, after setup.
+    /// Reports the sources after setup.
     #[inline]
     pub(super) fn collected(&self, collected: &Collected<'_>) {
         if self.state.ledger.wants_records() {
@@ -77,7 +76,7 @@ impl Logbook<'_> {
         }
     }
 
-    /// Destinations, filled and given.
+    /// Reports the destinations when they are filled and given.
     #[inline]
     pub(super) fn filled(&self, collected: &Collected<'_>) {
         if self.state.ledger.wants_records() {
@@ -94,7 +93,7 @@ impl Logbook<'_> {
         }
     }
 
-    /// Sources and destinations, after pages.
+    /// Reports sources and destinations after `migrate_vma_pages()`.
     #[inline]
     pub(super) fn committed(&self, committed: &Committed<'_>) {
         if self.state.ledger.wants_records() {
@@ -108,27 +107,27 @@ impl Logbook<'_> {
             if outcome == Outcome::NotCollected {
                 return;
             }
-            // The entries behind a huge folio's first have no page.
+            // Of a huge folio only the first entry has a page.
             for index in first..first + nr {
                 if let Some(counts) = committed.source_counts(index) {
                     self.write(Stage::PagesSource, counts, self.held(index, &counts));
                 }
                 if let Some(counts) = committed.destination_counts(index) {
-                    // A hole is filled by mapping it, which takes a reference that is expected.
+                    // The destination of a hole is mapped now. The reference of that mapping is an expected one.
                     self.write(Stage::PagesDestination, counts, 1);
                 }
             }
         });
     }
 
-    /// What is mapped at a range, after finalize. Looked up like a device does, without taking a
-    /// reference: to look must not change what is seen. No lock may be held.
+    /// Reports what is mapped at a range after finalize. It is looked up as a device does, without taking references,
+    /// which would change the counts. No lock may be held.
     pub(super) fn finalized(&self, mirror: &Mirror, range: Range<usize>) {
         if !self.state.ledger.wants_records() {
             return;
         }
         let mut last = None;
-        // What cannot be looked up is not told.
+        // Without memory for the lookup, nothing is reported.
         let Ok(mut room) = Room::new() else {
             return;
         };

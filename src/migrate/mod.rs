@@ -2,8 +2,8 @@
 
 //! Migration: on request ([`migrate`]), by CPU faults ([`fault`]), by eviction ([`evict`]).
 //!
-//! Lock order: `mmap_lock`, then folio locks, which are only tried. Device memory is made before any lock is
-//! taken. With a folio locked, nothing sleeps for long except for memory.
+//! Lock order: `mmap_lock`, then folio locks, which are only tried. Chunks of device memory are made before any
+//! lock is taken. With a folio locked, only memory allocation may sleep for long.
 
 mod attempt;
 mod eviction;

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: GPL-2.0
 
-//! Copies out of the device's memory, to where pages are brought back.
+//! Copies data from device memory to destinations in system memory.
 
 use crate::{
     device::chunk::{
@@ -35,19 +35,19 @@ use kernel::{
     sync::Arc, //
 };
 
-/// Where data comes from.
+/// Finds the data of device pages, and keeps what it found for the next page.
 ///
-/// For pages that were collected together: while one of them is, its block keeps what stands behind it.
+/// All pages must be of one migration: while a page is collected, its block keeps its backing memory.
 #[derive(Default)]
 pub(crate) struct Origin<'a> {
-    /// Where the pages probably are.
+    /// The chunk that probably has the pages.
     chunk: Option<&'a ChunkPagemap>,
-    /// What stands behind the block of the last page, since the next one is mostly of the same.
+    /// The PFNs and the backing memory of the last page's block, which mostly is the next page's block as well.
     block: Option<(Range<usize>, Arc<Backing>)>,
 }
 
 impl<'a> Origin<'a> {
-    /// Of pages that are probably all of this memory.
+    /// For pages that are probably all of this chunk.
     pub(super) fn of(chunk: &'a ChunkPagemap) -> Self {
         Origin {
             chunk: Some(chunk),
@@ -82,7 +82,7 @@ impl<'a> Origin<'a> {
     }
 }
 
-/// As [`Origin::take`], if nothing is to fail.
+/// As [`Origin::take`], unless injection makes the copy fail.
 pub(super) fn copy_to(
     injection: &Injection<'_>,
     origin: &mut Origin<'_>,
@@ -95,7 +95,7 @@ pub(super) fn copy_to(
     origin.take(source, folio)
 }
 
-/// As [`copy_to`], for a destination.
+/// As [`copy_to`]. Returns a destination that can be given to a migration.
 pub(crate) fn copy_back(
     injection: &Injection<'_>,
     origin: &mut Origin<'_>,

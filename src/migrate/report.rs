@@ -23,15 +23,15 @@ pub(super) struct Times {
 /// The report of a migration.
 #[derive(Clone, Copy, Default)]
 pub(crate) struct Report {
-    /// Pages by what became of them.
+    /// Pages by outcome.
     pub(crate) counts: FateCounts,
-    /// Attempts repeated because of a refusal.
+    /// Attempts that were repeated because of a refusal.
     pub(super) retries: u64,
     pub(super) times: Times,
 }
 
 impl Report {
-    /// Writes the report into the answer to user space.
+    /// Copies the report to the argument of the ioctl.
     pub(crate) fn tell(&self, arg: &mut uapi::Migrate) {
         arg.collected = self.counts.collected;
         arg.whole = self.counts.whole;

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: GPL-2.0
 
-//! A migration on request: a range of addresses, a huge page at a time.
+//! A migration on request: a range of addresses, one huge page at a time.
 
 use super::{
     report::Report,
@@ -23,10 +23,10 @@ use kernel::{
 ///
 /// # Errors
 ///
-/// `EINVAL` if a part of the range is not mapped, may not be read or is of a kind that cannot be
-/// migrated, or the process is gone; `EINTR` if killed; `ENOMEM` if not even the lists can be had;
-/// `EAGAIN` if the page tables changed under the collector each time that it tried. What was moved
-/// before stays moved, and is in `report`. Pages that are refused are no error.
+/// `EINVAL` if a part of the range is not mapped, may not be read or is of a kind that cannot be migrated, or if
+/// the process has exited; `EINTR` if killed; `ENOMEM` if the lists for the migration cannot be allocated;
+/// `EAGAIN` if the page tables changed each time that the collector tried. Pages that moved before the error stay
+/// moved, and are counted in `report`. Refused pages are no error.
 pub(crate) fn migrate(
     client: &Client,
     pages: Pages,

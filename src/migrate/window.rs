@@ -50,16 +50,16 @@ struct Window<'a> {
     mm: &'a ARef<MmWithUser>,
     direction: Direction,
     start: usize,
-    /// Not behind the end of the VMA, once that is known.
+    /// The end of the range; after the first attempt, not beyond the end of the VMA.
     end: usize,
-    /// Whether an attempt was made at all.
+    /// Whether an attempt was made.
     is_begun: bool,
     attempts: Attempts,
     progress: Progress<'a>,
 }
 
-/// Migrates what lies in `range`, or in the part of it that its first VMA covers; returns the end of
-/// that part.
+/// Migrates the pages of `range`, up to the end of the VMA that covers its start. Returns where it stopped: at
+/// that end, or at the end of `range`.
 pub(super) fn run(
     client: &Client,
     mm: &ARef<MmWithUser>,
@@ -90,7 +90,7 @@ pub(super) fn run(
     if !window.is_begun {
         done?;
     }
-    // What was done before an error stands.
+    // Pages that moved before an error stay moved, and are counted.
     let Progress { fates, report, .. } = &mut window.progress;
     let before = report.counts.split_refused;
     fates.count(&mut report.counts);
@@ -102,7 +102,7 @@ pub(super) fn run(
 }
 
 impl Window<'_> {
-    /// Goes through the window as often as the policy allows.
+    /// Repeats passes over the window, with pauses, as often as the policy allows.
     fn rounds(&mut self, batch: &mut Batch) -> Result {
         loop {
             let result = self.round(batch)?;
@@ -122,8 +122,8 @@ impl Window<'_> {
         }
     }
 
-    /// Goes through the window once: mostly by one attempt; by several, if there are folios that cannot be
-    /// split (see [`crate::policy::behind`]), or pages that KSM has merged.
+    /// Makes one pass over the window. That is one attempt, unless there are folios that cannot be split (see
+    /// [`crate::policy::behind`]) or pages that KSM has merged: then it is an attempt for each part between them.
     fn round(&mut self, batch: &mut Batch) -> Result<AttemptResult> {
         let mut all = AttemptResult::default();
         let mut at = self.start;
@@ -170,7 +170,7 @@ impl Window<'_> {
         Ok(all)
     }
 
-    /// Makes an attempt at a part of the window. `is_unmerged` says that it has no page that KSM has merged.
+    /// Makes an attempt at a part of the window. `is_unmerged` says that KSM has merged no page of the part.
     fn attempt(
         &mut self,
         batch: &mut Batch,
@@ -189,13 +189,13 @@ impl Window<'_> {
         .run(batch, &mut self.progress)
     }
 
-    /// Returns the number of a page in the window.
+    /// Returns the index in the window of the page at an address.
     fn page(&self, address: usize) -> usize {
         (address - self.start) >> PAGE_SHIFT
     }
 
-    /// Returns the pages that could go but were not offered: somebody has them locked, holds them, or they were
-    /// in motion. Pages of other kinds, and those that are there already, are not worth another attempt.
+    /// Returns the pages that can be migrated but were not collected: they were locked, had extra references, or
+    /// were being migrated. Pages that cannot be migrated or are at their destination are not worth another attempt.
     fn left_behind(&self, range: Range<usize>) -> Behind {
         let mut behind = Behind::default();
         let fates = &self.progress.fates;
@@ -224,7 +224,7 @@ impl Window<'_> {
         }
     }
 
-    /// The first pages in a row that KSM has merged; none, at the end of the range.
+    /// Returns the first run of pages that KSM has merged; if there are none, an empty range at the end.
     fn find_merged(&self, range: Range<usize>) -> Result<Range<usize>> {
         let mut merged: Option<Range<usize>> = None;
         let address = |page: usize| range.start + (page << PAGE_SHIFT);
@@ -236,8 +236,8 @@ impl Window<'_> {
         Ok(merged.unwrap_or(range.end..range.end))
     }
 
-    /// Calls `see` for each page in a range, or once if all is one huge mapping, with the number of the
-    /// page in the range, and how many pages are meant.
+    /// Calls `see` for each page that is mapped in a range, with its index in the range and the number 1. A huge
+    /// mapping is seen once, with the number of its pages.
     fn look(&self, range: Range<usize>, mut see: impl FnMut(usize, usize, &Mapped<'_>)) -> Result {
         let mut room = Room::new()?;
         self.client
