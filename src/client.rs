@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: GPL-2.0
 
-//! A client: a process that uses a device, as the device knows it.
+//! A client: a process that has a device open.
 
 use crate::{
     device::{
@@ -23,7 +23,7 @@ use kernel::{
     }, //
 };
 
-/// A process that uses a device: its address space, and the owner of its pages on the device.
+/// A process that has a device open: the mirror of its address space, and the owner of its pages on the device.
 #[pin_data]
 pub(crate) struct Client {
     device: Arc<Device>,
@@ -33,7 +33,7 @@ pub(crate) struct Client {
 }
 
 impl Client {
-    /// Mirrors an address space for a device.
+    /// Mirrors an address space on a device.
     pub(crate) fn new(device: Arc<Device>, mm: &MmWithUser) -> impl PinInit<Self, Error> + use<'_> {
         let id = device.state().pgmap_owner();
         device.state().reserve.fill();
@@ -68,12 +68,12 @@ impl Client {
         self.mirror.mm().mmget_not_zero().ok_or(EINVAL)
     }
 
-    /// Returns the failures that are injected into an attempt that begins now.
+    /// Returns the failures to be injected into an attempt that begins now.
     pub(crate) fn injection(&self) -> Injection<'_> {
         Injection::new(Some(&self.owner.inject), &self.device.state().inject)
     }
 
-    /// Checks a range of addresses of its process.
+    /// Checks a range of addresses of the process.
     ///
     /// # Errors
     ///

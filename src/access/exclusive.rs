@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: GPL-2.0
 
-//! Pages for the device's exclusive use.
+//! Makes pages exclusive to the device, so that a CPU access faults.
 
 use super::step::{
     step_out,
@@ -24,7 +24,7 @@ use kernel::{
     prelude::*, //
 };
 
-/// Makes the pages exclusive to the device, and copies them to user space.
+/// Makes the pages exclusive to the device, and copies their data to user space.
 pub(crate) fn exclusive(
     client: &Client,
     pages: Pages,
@@ -32,7 +32,7 @@ pub(crate) fn exclusive(
     cmd: &mut uapi::Command,
 ) -> Result {
     if let Err(error) = make(client, pages.start()..pages.end()) {
-        // All or nothing, as far as the device knows.
+        // Unless all pages could be made exclusive, the device maps none of them.
         client.mirror().lock().forget(pages.start()..pages.end());
         return Err(error);
     }
@@ -44,7 +44,7 @@ pub(crate) fn exclusive(
                 at += copied;
                 tries = Tries::default();
             }
-            // The CPU took it back already; or somebody only looked whether it could, as khugepaged does.
+            // A CPU access has ended the exclusive access already, or khugepaged has, by looking at the page.
             Step::NotMapped => {
                 tries.again().map_err(|_| ENOENT)?;
                 let page = pages.start() + at * PAGE_SIZE;
@@ -60,7 +60,7 @@ pub(crate) fn exclusive(
     Ok(())
 }
 
-/// Makes pages exclusive to the device, up to the first that cannot be.
+/// Makes pages exclusive to the device, up to the first for which that fails.
 fn make(client: &Client, range: Range<usize>) -> Result {
     let mm = client.mm()?;
     client.device().state().scratch.with(|scratch| {

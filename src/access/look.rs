@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: GPL-2.0
 
-//! What is mapped where, for user space to see: nothing is faulted in, and nothing copied.
+//! Reports what is mapped where to user space. Faults nothing in, and copies no data.
 
 use crate::{
     client::Client,
@@ -57,7 +57,7 @@ fn describe(owner: OwnerId, seen: &Seen<'_>) -> u8 {
     (place | access | size) as u8
 }
 
-/// Tells user space what is mapped, a byte per page, without faulting anything in.
+/// Writes one byte per page to user space that says what is mapped there. Faults nothing in.
 pub(crate) fn snapshot(client: &Client, pages: Pages, ptr: u64, cmd: &mut uapi::Command) -> Result {
     let ptr = usize::try_from(ptr).map_err(|_| EFAULT)?;
     let mut to = UserSlice::new(UserPtr::from_addr(ptr), pages.count()).writer();
@@ -83,7 +83,7 @@ pub(crate) fn snapshot(client: &Client, pages: Pages, ptr: u64, cmd: &mut uapi::
     })
 }
 
-/// Tells where a page is, and who holds it.
+/// Reports where a page is, its reference counts and its flags.
 pub(crate) fn page(client: &Client, page: Pages, arg: &mut uapi::Page) -> Result {
     arg.where_ = uapi::NOWHERE;
     let range = page.start()..page.end();

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: GPL-2.0
 
-//! The device's own accesses: it reads and writes through its page table, and faults like a CPU.
+//! Accesses by the device: reads and writes through its page table, which fault as those of a CPU do.
 
 mod exclusive;
 mod look;

@@ -1,9 +1,9 @@
 // SPDX-License-Identifier: GPL-2.0
 
-//! One step of an access: copies what is mapped, under the lock of the table.
+//! One step of an access: copies pages that are mapped, with the device page table locked.
 //!
-//! No fault may be taken there. User memory that is not at hand is faulted in without the lock, and the step is
-//! repeated. Every loop over steps either copies pages or counts [`Tries`].
+//! With the table locked, page faults are disabled. User memory that is not present is faulted in without the lock,
+//! and the step is repeated. A loop over steps counts [`Tries`] whenever a step copies nothing, so that it ends.
 
 use crate::{
     client::Client,
@@ -20,11 +20,12 @@ use kernel::{
     prelude::*, //
 };
 
-/// The most pages that are copied while the table is locked. With fewer, a mapping that changes between two
-/// steps, as khugepaged changes it, would cost a fault more often; with more, others wait longer for the table.
+/// The number of pages that are copied at most while the table is locked. With fewer, a mapping that changes
+/// between two steps, for example by khugepaged, would cost a fault more often. With more, invalidations would wait
+/// longer for the lock.
 pub(super) const AT_ONCE: usize = HUGE_PAGES;
 
-/// How often in a row an access may get no further after having faulted everything in.
+/// How many steps in a row may copy nothing although everything was faulted in; chosen.
 const TRIES: u32 = 100;
 
 /// Counts the steps in a row that copied nothing.
@@ -57,7 +58,7 @@ pub(super) fn copy_from_user(run: &Mapped<'_>, from: &UserPages, at: usize) -> R
     match run.device::<Chunk>() {
         Some((chunk, offset)) if chunk.data().state().is_private() => {
             let copied = chunk.data().copy_from_user(offset, run.pages(), from, at);
-            // Also if that failed: a part may have been written.
+            // Also after an error: a part may have been written.
             run.mark_dirty();
             copied
         }
@@ -65,18 +66,18 @@ pub(super) fn copy_from_user(run: &Mapped<'_>, from: &UserPages, at: usize) -> R
     }
 }
 
-/// The result of a step.
+/// The outcome of a step.
 pub(super) enum Step {
-    /// Some pages were copied.
+    /// This number of pages was copied.
     Copied(usize),
     /// The next page is not mapped as wanted.
     NotMapped,
-    /// The user memory is not faulted in.
+    /// The user memory is not present and must be faulted in.
     NotAtHand,
 }
 
-/// Copies pages from page `at` of the range on, up to the first that is not mapped as wanted. Holds the lock of the
-/// table meanwhile.
+/// Copies pages from page `at` of the range on, up to the first that is not mapped as wanted. Takes the lock of the
+/// device page table.
 pub(super) fn step(
     client: &Client,
     pages: Pages,
@@ -94,10 +95,10 @@ pub(super) fn step(
         };
         match copy(&run, next) {
             Ok(()) => next += run.pages(),
-            // What was copied before counts.
+            // Pages were copied before the error: the next step will meet it again.
             Err(error) if error == EFAULT && next > at => break,
             Err(error) if error == EFAULT => return Ok(Step::NotAtHand),
-            // Secret memory: what has no address will not get one by being asked for again.
+            // Secret memory is not in the kernel's direct map, so a retry would not help.
             Err(error) if error == ENXIO => match next > at {
                 true => break,
                 false => return Err(EFAULT),

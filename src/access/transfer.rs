@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: GPL-2.0
 
-//! Reads and writes of the device: data goes straight between its pages and user memory.
+//! Reads and writes by the device: copies directly between its mapped pages and user memory.
 
 use super::step::{
     copy_from_user,
@@ -40,16 +40,16 @@ use kernel::{
     prelude::*, //
 };
 
-/// What becomes of `mmap_lock` while the device's faults are handled.
+/// Whether `mmap_lock` stays held while faults of the device are handled.
 #[derive(Clone, Copy)]
 pub(crate) enum MmapLock {
-    /// It is held.
+    /// It stays held.
     Kept,
-    /// It may be let go, as userfaultfd needs it.
+    /// It may be dropped, as userfaultfd requires.
     MayBeDropped,
 }
 
-/// Faults pages in, as a device would. Does not touch pages that the process has not, beyond that.
+/// Faults pages in by `hmm_range_fault()`, as a device would.
 fn fault_in(client: &Client, pages: Pages, at: usize, want: Want, lock: MmapLock) -> Result {
     let mut windows = pages.windows(pages.start() + (at << PAGE_SHIFT));
     client.device().state().scratch.with(|scratch| {
@@ -64,8 +64,8 @@ fn fault_in(client: &Client, pages: Pages, at: usize, want: Want, lock: MmapLock
     })
 }
 
-/// What a write to the pages from page `at` on needs: who protects memory by userfaultfd is asked, as for a
-/// write of the CPU.
+/// Returns whether a write to the pages from page `at` on needs `mmap_lock` to be dropped. It does if a page is in a
+/// VMA with a userfaultfd, whose handler must see the write as it sees one of the CPU.
 fn lock_for_write(client: &Client, pages: Pages, at: usize) -> Result<MmapLock> {
     let mm = client.mm()?;
     let mmap = MmapReadLock::new(&mm)?;
@@ -80,7 +80,7 @@ fn lock_for_write(client: &Client, pages: Pages, at: usize) -> Result<MmapLock> 
     Ok(MmapLock::Kept)
 }
 
-/// The device reads `pages`, and the data goes to user space.
+/// Reads `pages` as the device does, and copies the data to user space.
 pub(crate) fn read(
     client: &Client,
     pages: Pages,
@@ -109,7 +109,7 @@ pub(crate) fn read(
     Ok(())
 }
 
-/// The device writes data of user space to `pages`.
+/// Writes data from user space to `pages`, as the device does.
 pub(crate) fn write(
     client: &Client,
     pages: Pages,
@@ -123,7 +123,7 @@ pub(crate) fn write(
         check_killed()?;
         let at_once = AT_ONCE.min(pages.count() - at);
         if looked < at + at_once {
-            // A pointer that is wrong is found before anything is written with it.
+            // A bad pointer is to fail before anything is written.
             from.fault_in_readable(at, at_once)?;
             looked = at + at_once;
         }
@@ -149,9 +149,10 @@ pub(crate) fn write(
     Ok(())
 }
 
-/// A write request for a read-only page of our own private memory is answered without a fault and
-/// without write permission (K8). Such a page is shared by fork, or write-protected: it goes back, so
-/// that the next fault is one like any other.
+/// Migrates a read-only page of our own private memory back to system memory, so that a write fault is handled.
+///
+/// For such a page, which is shared by fork or write-protected, `hmm_range_fault()` answers a write request without a
+/// fault and without write permission (K8 in docs/defects.md).
 fn unshare(client: &Client, address: usize) -> Result {
     let is_stuck = client
         .mirror()
@@ -165,8 +166,8 @@ fn unshare(client: &Client, address: usize) -> Result {
     Ok(())
 }
 
-/// Copies the pages of the range that are on the device to user space, up to the first that is not.
-/// Gives their number.
+/// Copies pages of the range that are on the device to user space, up to the first that is not. Returns their
+/// number.
 pub(crate) fn read_back(client: &Client, pages: Pages, to: &UserPages) -> Result<usize> {
     let is_wanted = |run: &Mapped<'_>| is_own(client.device().state(), run);
     let (mut at, mut tries) = (0, Tries::default());
@@ -192,7 +193,7 @@ pub(crate) fn read_back(client: &Client, pages: Pages, to: &UserPages) -> Result
     Ok(at)
 }
 
-/// Looks whether page `at` of the range is on the device, without faulting it away from there.
+/// Returns whether page `at` of the range is on the device. Does not fault, which would migrate it back.
 fn find_own(client: &Client, pages: Pages, at: usize) -> Result<bool> {
     let address = pages.start() + (at << PAGE_SHIFT);
     let mut is_there = false;

@@ -1,9 +1,10 @@
 // SPDX-License-Identifier: GPL-2.0
 
-//! A range of device memory, and what stands behind its pages.
+//! A chunk: a range of device memory, with the kernel memory that simulates it.
 //!
-//! Private memory is played by [`Backing`]s of 2 MiB, made when a block is first used and kept until
-//! nobody uses the block: a split has nothing to do there, and data never moves.
+//! The data of private memory is in [`Backing`]s, one for each block of 2 MiB. A backing is allocated when a page of
+//! the block is first used, and kept until no page of it is in use. It does not depend on the size of folios: if one
+//! is split, the data stays where it is.
 
 use super::state::State;
 use crate::layer::mm::{
@@ -26,23 +27,23 @@ use kernel::{
 /// Bytes of a chunk of private memory.
 pub(crate) const CHUNK_SIZE: usize = 256 << 20;
 
-/// A chunk with its `struct dev_pagemap`. How it handles CPU faults is in `migrate/fault.rs`.
+/// A chunk with its `struct dev_pagemap`. `migrate/fault.rs` handles its CPU faults.
 pub(crate) type ChunkPagemap = Pagemap<Chunk>;
 
-/// The driver's side of a range of device memory.
+/// The driver's data of a chunk.
 pub(crate) struct Chunk {
     state: Arc<State>,
-    /// For private memory: what stands behind each block.
+    /// For private memory: the backing of each block.
     backing: Option<Pin<KBox<SpinLock<Blocks>>>>,
 }
 
 type Blocks = KVec<Option<Arc<Backing>>>;
 
-/// What holds the data of a page: a backing, and the number of the page in it.
+/// Where the data of a page is: the backing of its block, and the index of the page in it.
 pub(crate) type BackingPage = (Arc<Backing>, usize);
 
 impl Chunk {
-    /// For a device.
+    /// Makes the data of a chunk, without backings.
     pub(crate) fn new(state: Arc<State>) -> Result<Self> {
         let backing = match state.is_private() {
             false => None,
@@ -58,12 +59,12 @@ impl Chunk {
         Ok(Chunk { state, backing })
     }
 
-    /// The state of the device.
+    /// Returns the state of the device.
     pub(crate) fn state(&self) -> &Arc<State> {
         &self.state
     }
 
-    /// Returns what holds the data of a page; `None` for coherent memory, which the CPU reaches itself.
+    /// Returns where the data of a page is. `None` for coherent memory, which has its own data.
     pub(crate) fn backing_page(&self, offset: usize) -> Option<BackingPage> {
         let block = self
             .backing
@@ -74,7 +75,7 @@ impl Chunk {
         Some((block, offset % HUGE_PAGES))
     }
 
-    /// As [`Chunk::backing_page`] for a page that was just allocated. May sleep.
+    /// As [`Chunk::backing_page`], for a page that was just allocated: makes the backing if there is none. May sleep.
     pub(crate) fn make_backing(&self, offset: usize) -> Result<Option<BackingPage>> {
         let Some(blocks) = &self.backing else {
             return Ok(None);
@@ -86,14 +87,14 @@ impl Chunk {
         let block = {
             let mut blocks = blocks.lock();
             let slot = blocks.get_mut(offset / HUGE_PAGES).ok_or(EINVAL)?;
-            // Somebody with another page of the block may have been faster.
+            // Another thread may just have made it, for another page of the block.
             slot.get_or_insert_with(|| new.clone()).clone()
         };
         Ok(Some((block, offset % HUGE_PAGES)))
     }
 
-    /// Copies `nr` pages of private memory, all of one block, to user memory, page `at` of it and on.
-    /// Does not fault; see [`Backing::copy_to_user`].
+    /// Copies `nr` pages of private memory, all of one block, to user memory from its page `at` on. Does not fault;
+    /// see [`Backing::copy_to_user`].
     pub(crate) fn copy_to_user(
         &self,
         offset: usize,
@@ -105,7 +106,7 @@ impl Chunk {
         backing.copy_to_user(first, nr, to, at)
     }
 
-    /// As [`Chunk::copy_to_user`], the other way.
+    /// As [`Chunk::copy_to_user`], in the other direction.
     pub(crate) fn copy_from_user(
         &self,
         offset: usize,
@@ -117,7 +118,7 @@ impl Chunk {
         backing.copy_from_user(first, nr, from, at)
     }
 
-    /// Frees what stands behind blocks of which no page is in use.
+    /// Frees the backings of blocks of which no page is in use. Sleeps.
     pub(crate) fn trim(chunk: &ChunkPagemap) {
         let Some(blocks) = &chunk.data().backing else {
             return;
@@ -125,8 +126,8 @@ impl Chunk {
         for block in 0..CHUNK_SIZE / HUGE_SIZE {
             let unused = {
                 let mut blocks = blocks.lock();
-                // Who takes a page of the block after this look will make a new backing: that
-                // waits for this lock.
+                // If a page of the block is allocated after this check, `make_backing` waits for this
+                // lock and then makes a new backing.
                 match blocks.get_mut(block) {
                     Some(slot) if chunk.block_is_free(block) => slot.take(),
                     _ => None,
@@ -138,7 +139,7 @@ impl Chunk {
     }
 }
 
-/// Returns whether pages are memory of this device.
+/// Returns whether mapped pages are memory of this device.
 pub(crate) fn is_own(device: &State, pages: &Mapped<'_>) -> bool {
     pages
         .device::<Chunk>()

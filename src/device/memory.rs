@@ -1,10 +1,10 @@
 // SPDX-License-Identifier: GPL-2.0
 
-//! The memory of a device: chunks of 256 MiB, made as they are needed; or one range, used whole.
+//! The memory of a device. Private memory is made in chunks of 256 MiB, as they are needed. Coherent memory is one
+//! chunk of the whole range.
 //!
-//! Chunks are made before a migration collects its pages, never while it holds any: making one waits
-//! for memory hotplug, which may wait for the very pages. The lock of the list is not held while a
-//! chunk goes, which waits for its last page.
+//! A chunk is made before a migration collects its pages, never after: that waits for memory hotplug, which may wait
+//! for these very pages. The lock of the list is not held while a chunk is freed, which waits for its last page.
 
 use super::{
     chunk::{
@@ -36,26 +36,26 @@ use kernel::{
     }, //
 };
 
-/// The most chunks that a device may ever have: 4 GiB.
+/// The number of chunks that a device may have at most; chosen: 4 GiB.
 const MOST: usize = 16;
 
-/// How much private memory a device may have: a number of chunks, one at least.
+/// The private memory that a device may have at most, in chunks. At least one.
 #[derive(Clone, Copy)]
 pub(crate) struct Limit(usize);
 
 impl Limit {
-    /// What there may be at most.
+    /// The largest limit, in MiB.
     pub(crate) const MOST_MIB: u64 = Limit::mib(MOST);
 
     const fn mib(chunks: usize) -> u64 {
         (chunks * (CHUNK_SIZE >> 20)) as u64
     }
 
-    /// From a number of MiB.
+    /// Makes a limit from a number of MiB.
     ///
     /// # Errors
     ///
-    /// `EINVAL` if that is not a number of chunks, none, or too many.
+    /// `EINVAL` if that is no whole number of chunks, no chunk, or too many.
     pub(crate) fn new(mib: u64) -> Result<Self> {
         let chunks = (1..=MOST).find(|chunks| Limit::mib(*chunks) == mib);
         chunks.map(Limit).ok_or(EINVAL)
@@ -67,15 +67,15 @@ impl Limit {
 pub(crate) struct Memory {
     #[pin]
     chunks: Mutex<KVec<Arc<ChunkPagemap>>>,
-    /// One chunk is made at a time.
+    /// Held while a chunk is made, so that only one is made at a time.
     #[pin]
     growing: Mutex<()>,
-    /// For private memory, in chunks.
+    /// The limit of private memory, in chunks.
     limit: Atomic<usize>,
 }
 
 impl Memory {
-    /// None yet.
+    /// Makes a device's memory, without chunks.
     pub(crate) fn new() -> impl PinInit<Self> {
         pin_init!(Memory {
             chunks <- new_mutex!(KVec::new(), "dmirror_chunks"),
@@ -84,17 +84,17 @@ impl Memory {
         })
     }
 
-    /// Makes no more than this from now on. What is there stays until nobody uses it.
+    /// Limits the chunks that are made from now on. Chunks above the limit stay until no page of them is in use.
     pub(crate) fn set_limit(&self, limit: Limit) {
         self.limit.store(limit.0, Relaxed);
     }
 
-    /// The limit, in MiB.
+    /// Returns the limit, in MiB.
     pub(crate) fn limit_mib(&self) -> u64 {
         Limit::mib(self.limit.load(Relaxed))
     }
 
-    /// The chunks of this moment.
+    /// Returns a copy of the list of chunks.
     pub(crate) fn chunks(&self) -> Result<KVec<Arc<ChunkPagemap>>> {
         let mut copies = KVec::with_capacity(MOST, GFP_KERNEL)?;
         for chunk in self.chunks.lock().iter() {
@@ -105,7 +105,7 @@ impl Memory {
         Ok(copies)
     }
 
-    /// Chunks, pages in use, pages in all.
+    /// Returns the number of chunks, of pages in use, and of all pages.
     pub(crate) fn usage(&self) -> (usize, usize, usize) {
         let chunks = self.chunks.lock();
         let (mut used, mut total) = (0, 0);
@@ -117,9 +117,9 @@ impl Memory {
         (chunks.len(), used, total)
     }
 
-    /// Makes a chunk if there is not room for one more folio of the largest kind. Sleeps; no lock may be held.
+    /// Makes a chunk if no chunk has room for one more huge folio. Sleeps; no lock may be held.
     ///
-    /// Failing is no error: allocations will say that there is no memory.
+    /// A failure is only logged: the allocation of a folio will fail.
     pub(crate) fn make_room(&self, state: &Arc<State>) {
         if let Err(error) = self.try_make_room(state) {
             warn_limited!(
@@ -130,7 +130,7 @@ impl Memory {
         }
     }
 
-    /// As [`Memory::make_room`]. A device that has all it may have is no error.
+    /// As [`Memory::make_room`], but returns the error. A device at its limit is no error.
     pub(crate) fn try_make_room(&self, state: &Arc<State>) -> Result {
         let has_room = || self.chunks.lock().iter().any(|chunk| chunk.has_room());
         if has_room() {
@@ -142,7 +142,7 @@ impl Memory {
                 let most = self.limit.load(Relaxed);
                 (pagemap::Memory::Private, CHUNK_SIZE, most)
             }
-            // One range per device, used whole (T17).
+            // Each device has its own range and uses all of it (T17 in docs/defects.md).
             MemoryType::Coherent(range) => (pagemap::Memory::Coherent(range), range.size(), 1),
         };
         if has_room() || self.chunks.lock().len() >= most {
@@ -159,17 +159,17 @@ impl Memory {
             GFP_KERNEL,
         )?;
         let refused = self.chunks.lock().push_within_capacity(chunk);
-        // There is room, but should there be none, the chunk must not go under the lock.
+        // This cannot fail after `reserve`. If it did, the chunk must not be dropped with the lock held.
         refused.map_err(|_| ENOMEM)
     }
 
-    /// What there is at this moment, to allocate from. Not to be dropped with locks held: it may be the
-    /// last to know a chunk that is given up meanwhile.
+    /// Returns the current chunks, to allocate folios from. Must not be dropped with locks held: it may have the last
+    /// reference to a chunk that has been removed from the list.
     pub(crate) fn supply(&self) -> Result<Supply> {
         Ok(Supply::new(self.chunks()?))
     }
 
-    /// Takes the chunks away that have no page in use. Returns how many pages keep others.
+    /// Frees the chunks without a page in use. Returns the number of pages in use that keep the others. Sleeps.
     pub(crate) fn shrink(&self) -> Result<usize> {
         let mut kept = 0;
         let mut empty = KVec::with_capacity(MOST, GFP_KERNEL)?;
@@ -177,7 +177,7 @@ impl Memory {
             let mut chunks = self.chunks.lock();
             let mut at = 0;
             while at < chunks.len() {
-                // Who found it in the list before gets no folio of it any more.
+                // A retired chunk hands out no more folios, also to a task that has copied the list before.
                 match chunks[at].retire() {
                     0 => {
                         let chunk = chunks.remove(at).map_err(|_| EINVAL)?;
@@ -194,13 +194,13 @@ impl Memory {
         Ok(kept)
     }
 
-    /// Returns the number of pages that belong to an owner.
+    /// Returns the number of pages that an owner has on the device.
     pub(crate) fn owned_by(&self, owner: &Arc<Owner>) -> Result<usize> {
         let chunks = self.chunks()?;
         Ok(chunks.iter().map(|chunk| chunk.owned_by(owner)).sum())
     }
 
-    /// Frees the memory behind blocks that nobody uses.
+    /// Frees the backings of blocks that nobody uses. Sleeps.
     pub(crate) fn trim(&self) {
         for chunk in self.chunks.lock().iter() {
             Chunk::trim(chunk);

@@ -1,8 +1,8 @@
 // SPDX-License-Identifier: GPL-2.0
 
-//! A device: its memory, and the state that its pages refer to.
+//! A device: its memory, and its state.
 //!
-//! [`State`] is what pages refer to, [`Device`] what open files refer to.
+//! Open files hold a reference to the [`Device`]. Pages hold one to its [`State`] only, through their chunk.
 
 pub(crate) mod chunk;
 pub(crate) mod memory;
@@ -22,7 +22,7 @@ use state::{
     State, //
 };
 
-/// The most devices.
+/// The number of devices at most: two private, two coherent.
 pub(crate) const MAX: usize = 4;
 
 /// A device.
@@ -51,7 +51,7 @@ impl Device {
         )
     }
 
-    /// Returns the state that its pages refer to.
+    /// Returns the state that the device's pages refer to.
     pub(crate) fn state(&self) -> &Arc<State> {
         &self.state
     }

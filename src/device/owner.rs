@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: GPL-2.0
 
-//! The owner of device pages: what is known of an open file while it has pages on the device.
+//! The owner of device pages: the part of an open file that its pages refer to.
 
 use crate::{
     inject::Points,
@@ -17,22 +17,22 @@ use kernel::{
     }, //
 };
 
-/// An open file, as far as its pages on the device refer to it.
+/// The owner of the pages that an open file has on the device. Outlives the file if pages stay.
 ///
 /// The last reference may be put under a page table lock, so dropping it must not sleep.
 #[pin_data]
 pub(crate) struct Owner {
-    /// The failures that are injected.
+    /// The failures that are injected for this file.
     #[pin]
     pub(crate) inject: Points,
-    /// Whether it ever had a page.
+    /// Whether it ever had a page on the device.
     used: Atomic<bool>,
     /// The pages on which its process is expected to fault next.
     pub(crate) streams: Streams,
 }
 
 impl Owner {
-    /// Makes one that has no page.
+    /// Makes an owner without pages.
     pub(crate) fn new() -> Result<Arc<Self>> {
         Arc::pin_init(
             pin_init!(Owner {
@@ -44,12 +44,12 @@ impl Owner {
         )
     }
 
-    /// Notes that it gets a page.
+    /// Records that it has had a page.
     pub(crate) fn note_use(&self) {
         self.used.store(true, Relaxed);
     }
 
-    /// Returns whether it ever had a page. If not, close can skip the scan for its pages.
+    /// Returns whether it ever had a page on the device. If not, close can skip the scan for its pages.
     pub(crate) fn has_used(&self) -> bool {
         self.used.load(Relaxed)
     }

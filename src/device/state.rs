@@ -1,8 +1,8 @@
 // SPDX-License-Identifier: GPL-2.0
 
-//! The state of a device: what its pages refer to.
+//! The state of a device: the part that its pages refer to.
 //!
-//! Pages hold a reference to it through their chunk, so it may live longer than the device.
+//! Pages hold a reference to it through their chunk, so it may outlive the device.
 
 use crate::{
     inject::Points,
@@ -48,18 +48,18 @@ use kernel::{
 pub(crate) enum MemoryType {
     /// Private: the CPU cannot reach it.
     Private,
-    /// Coherent: this real memory.
+    /// Coherent: this special purpose memory, which the CPU can reach.
     Coherent(SpecialPurpose),
 }
 
 /// Module parameters of a device.
 #[derive(Clone, Copy)]
 pub(crate) struct Settings {
-    /// How many pages a CPU fault may bring back.
+    /// The number of pages that a CPU fault may bring back at most.
     pub(crate) around: FaultAround,
-    /// How many huge folios of system memory are kept ready.
+    /// The number of huge folios of system memory that are kept ready at most.
     pub(crate) ready: MaxReady,
-    /// Whether the core may split what is zapped meanwhile.
+    /// Whether the core may split a folio whose mapping may be zapped at the same time.
     pub(crate) core_splits: CoreSplits,
 }
 
@@ -80,27 +80,27 @@ pub(crate) struct State {
     memory_type: MemoryType,
     /// Counters.
     pub(crate) stats: Stats,
-    /// Failures that are injected for all users of the device.
+    /// Failures that are injected for all files of the device.
     #[pin]
     pub(crate) inject: Points,
     /// The huge folio that is kept for eviction.
     #[pin]
     pub(crate) reserve: Reserve,
-    /// Huge folios that are kept for pages that come back while a process waits.
+    /// Huge folios that are kept ready for migrations back to system memory for which a process waits.
     pub(crate) ready: Ready,
-    /// Arrays for migrations and for looks at a mapping.
+    /// Arrays for migrations and for walks of a mapping.
     #[pin]
     pub(crate) scratch: Pool,
-    /// The most pages that a CPU fault may bring back.
+    /// The number of pages that a CPU fault brings back at most.
     pub(crate) around: FaultAround,
     /// The refusals of CPU faults.
     #[pin]
     pub(crate) patience: Patience,
-    /// Whether the core may split a folio whose mapping may be zapped meanwhile.
+    /// Whether the core may split a folio whose mapping may be zapped at the same time.
     core_may_split: Atomic<bool>,
-    /// The worker for faults without a huge destination, used if the core may not split.
+    /// The worker that splits folios for CPU faults without a huge destination, if the core may not split them.
     pub(crate) splitter: Splitter,
-    /// The counts of folios that the last eviction left, up to a limit.
+    /// The counts of folios that the last eviction could not evict, up to a limit.
     #[pin]
     pub(crate) stuck: Mutex<KVec<Counts>>,
     /// The ledger that reference counts are reported to.
@@ -156,7 +156,7 @@ impl State {
         self.memory_type == MemoryType::Private
     }
 
-    /// Returns whether the core may split a folio whose mapping may be zapped meanwhile.
+    /// Returns whether the core may split a folio whose mapping may be zapped at the same time.
     pub(crate) fn core_splits(&self) -> CoreSplits {
         match self.core_may_split.load(Relaxed) {
             true => CoreSplits::Allowed,
@@ -164,13 +164,13 @@ impl State {
         }
     }
 
-    /// Changes that, for migrations that begin from now on.
+    /// Sets whether the core may split such folios, for migrations that begin from now on.
     pub(crate) fn set_core_splits(&self, splits: CoreSplits) {
         self.core_may_split
             .store(splits == CoreSplits::Allowed, Relaxed);
     }
 
-    /// Returns its `pgmap_owner`.
+    /// Returns the `pgmap_owner` of its memory.
     pub(crate) fn pgmap_owner(&self) -> OwnerId {
         OwnerId::of(self)
     }

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: GPL-2.0
 
-//! Folios of device memory, as a migration takes them: many at a time, from chunks that were listed
-//! before it took any lock.
+//! Allocates folios of device memory for a migration: many at a time, from a list of chunks that was copied before
+//! any lock was taken.
 
 use super::{
     chunk::{
@@ -26,15 +26,15 @@ use kernel::{
     sync::Arc, //
 };
 
-/// Chunks to allocate from, without a look at the list each time.
+/// The chunks to allocate from: a copy of the device's list.
 pub(crate) struct Supply {
     chunks: KVec<Arc<ChunkPagemap>>,
-    /// The one that had something last.
+    /// The index of the chunk that the last allocation came from.
     at: Cell<usize>,
 }
 
 impl Supply {
-    /// What these chunks have.
+    /// Makes a supply of these chunks.
     pub(crate) fn new(chunks: KVec<Arc<ChunkPagemap>>) -> Self {
         Supply {
             chunks,
@@ -42,7 +42,7 @@ impl Supply {
         }
     }
 
-    /// Takes folios for an owner.
+    /// Returns a taker, which allocates folios for an owner.
     pub(crate) fn taker<'a>(&'a self, owner: &'a Arc<Owner>) -> Taker<'a> {
         Taker {
             supply: self,
@@ -65,25 +65,25 @@ impl Supply {
     }
 }
 
-/// Takes folios one by one. Single pages, and what stands behind them, are looked up many at a time:
-/// that is most of the work.
+/// Allocates folios one by one. Single pages are allocated in runs and share a lookup of their backing, which is most
+/// of the cost.
 pub(crate) struct Taker<'a> {
     supply: &'a Supply,
     owner: &'a Arc<Owner>,
-    /// Single pages that nobody took yet, behind `first` in one block.
+    /// The single pages of the current run that are left. They are behind `first`, in the same block.
     run: Option<Run<'a, Chunk>>,
     first: usize,
-    /// What stands behind page `first`.
+    /// Where the data of page `first` is.
     backing: Option<BackingPage>,
 }
 
 impl<'a> Taker<'a> {
-    /// One more, locked and not filled. `wanted` is how many of the kind will be taken, with this one, at
-    /// most. May sleep.
+    /// Allocates a folio, locked and not filled. `wanted` is the number of folios of this size that will be taken at
+    /// most, with this one. May sleep.
     ///
     /// # Errors
     ///
-    /// `ENOMEM` if there is none, or none to stand behind private memory.
+    /// `ENOMEM` if no folio is free, or if there is no kernel memory for its backing.
     #[inline]
     pub(crate) fn next(&mut self, size: Size, wanted: usize) -> Result<NewFolio<'_>> {
         let run = self.run.as_mut().filter(|_| size == Size::Page);
@@ -99,10 +99,10 @@ impl<'a> Taker<'a> {
         })
     }
 
-    // Apart, so that the rest of `next`, which is done for each page, is small enough to be inlined.
+    // Not inlined, so that `next`, which runs for each page, is small enough to be inlined.
     #[inline(never)]
     fn look(&mut self, size: Size, wanted: usize) -> Result<DeviceFolio> {
-        // What is left of the run before goes first: it may be what is found.
+        // Gives the rest of the previous run back first: its pages may be the only free ones.
         self.run = None;
         let owner = self.owner;
         let (folio, run) = match size {
@@ -121,7 +121,7 @@ impl<'a> Taker<'a> {
     }
 }
 
-/// A new folio of device memory that is to be filled, and what stands behind it, if it is private.
+/// A new folio of device memory that must be filled, and the backing of private memory.
 pub(crate) struct NewFolio<'a> {
     folio: DeviceFolio,
     backing: Option<(&'a Backing, usize)>,
