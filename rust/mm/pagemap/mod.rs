@@ -121,8 +121,8 @@ impl<T: Driver> Pagemap<T> {
     ///
     /// - `EINVAL` for a bad size or address.
     /// - For coherent memory: `ENXIO` if the range is not reserved; `ENODEV` if it belongs to a bus or a device;
-    ///   `EBUSY` if it is in use; `EEXIST` if it was tried before and memory was short then, after which the core always
-    ///   fails (K25 in docs/defects.md).
+    ///   `EBUSY` if it is in use; `EEXIST` if it was tried before and memory was short then, after which the core
+    ///   always fails (K25 in docs/defects.md).
     /// - For private memory: `ERANGE` if there is no hole in the physical address space.
     /// - `ENOMEM`.
     ///
