@@ -1,23 +1,23 @@
 // SPDX-License-Identifier: GPL-2.0
 
-//! `/sys/kernel/debug/rust_dmirror`: the ledger, and for each device its counters and what is to fail.
+//! `/sys/kernel/debug/rust_dmirror`: the ledger, and for each device its counters, limits, injected failures and pause.
 //!
-//! - `ledger_enabled`: 0 or 1
-//! - `ledger`: the last records, one a line below a line of headings
-//! - `ledger_totals`: checks, mismatches, and how many of those were too low
-//! - `hmm_dmirrorN/stats`: the device's counters
-//! - `hmm_dmirrorN/stuck`: the folios that the last eviction had to leave, and their counts then
-//! - `hmm_dmirrorN/limit`: the most MiB of private memory; may be written
-//! - `hmm_dmirrorN/huge_ready`: how many huge pages of system memory are kept ready; may be written
-//! - `hmm_dmirrorN/core_splits`: whether the kernel's core splits huge pages while they migrate, 0 or 1; may
-//!   be written. With 1, kernels without the fixes of K19, K20 and K24 leak or crash if somebody zaps them
-//! - `hmm_dmirrorN/inject`: writing `POINT SKIP TIMES` arms a point for all users of the device, with
-//!   the names of the table; reading shows how often each failed. `clear` clears all.
-//! - `hmm_dmirrorN/pause`: writing `STAGE DIRECTION SKIP MS` stops one migration of any user of the device,
-//!   or one eviction, at a stage (`collected`, `filled`, `committed`, `finalize`) of a direction
-//!   (`to-device`, `to-system`, `fault`, `evict`, `any`), after `SKIP` that pass, for `MS` milliseconds at
-//!   most (up to 10000; 0 is 2000); `resume` lets it continue, `clear` disarms it as well. Reading shows
-//!   what is armed, how often it was reached, and how many wait there now.
+//! - `ledger_enabled`: 0 or 1; may be written.
+//! - `ledger`: the last records, one per line, below a line of headings.
+//! - `ledger_totals`: the numbers of checks, of mismatches, and of those with too few references.
+//! - `hmm_dmirrorN/stats`: the device's counters.
+//! - `hmm_dmirrorN/stuck`: the folios that the last eviction could not evict, with their counts at that time.
+//! - `hmm_dmirrorN/limit`: the private memory that the device may have, in MiB; may be written.
+//! - `hmm_dmirrorN/huge_ready`: the number of huge pages of system memory that are kept ready; may be written.
+//! - `hmm_dmirrorN/core_splits`: whether the core splits huge pages while they migrate, 0 or 1; may be written. With 1,
+//!   kernels without the fixes of K19, K20 and K24 (docs/defects.md) leak or crash if such a page is zapped.
+//! - `hmm_dmirrorN/inject`: writing `POINT SKIP TIMES` arms a point for all files of the device. Reading lists the
+//!   points and how often each has failed. Writing `clear` clears all.
+//! - `hmm_dmirrorN/pause`: writing `STAGE DIRECTION SKIP MS` stops one migration or eviction of the device at a stage
+//!   (`collected`, `filled`, `committed`, `finalize`) of a direction (`to-device`, `to-system`, `fault`, `evict`,
+//!   `any`), after `SKIP` others have passed, for up to `MS` milliseconds (at most 10000; 0 means 2000). Writing
+//!   `resume` lets it continue; `clear` also disarms. Reading shows what is armed, how many have been stopped, and how
+//!   many are stopped now.
 
 use crate::{
     device::{
@@ -49,7 +49,7 @@ use kernel::{
     uaccess::UserSliceReader, //
 };
 
-/// The longest line that may be written to a file here.
+/// The size in bytes of the longest text that may be written to a file.
 const LONGEST: usize = 64;
 
 fn words<'a>(reader: &mut UserSliceReader, buffer: &'a mut [u8; LONGEST]) -> Result<&'a str> {
@@ -185,7 +185,7 @@ impl Reader for HugeReadyFile {
         let most = words(reader, &mut [0; LONGEST])?.trim().parse();
         let most = MaxReady::new(most.map_err(|_| EINVAL)?)?;
         let state = self.0.state();
-        // Coherent devices have no use for any.
+        // Coherent devices never allocate huge folios.
         if !state.is_private() && most != MaxReady::NONE {
             return Err(EINVAL);
         }
@@ -308,7 +308,7 @@ impl Reader for PauseFile {
 /// The files of a device.
 #[pin_data]
 pub(crate) struct DeviceFiles {
-    // Files before their directory.
+    // Files are dropped before their directory.
     #[pin]
     stats: File<StatsFile>,
     #[pin]
@@ -327,7 +327,7 @@ pub(crate) struct DeviceFiles {
 }
 
 impl DeviceFiles {
-    /// Makes them.
+    /// Makes the files of a device.
     pub(crate) fn new(files: &Files, name: &CStr, device: &Arc<Device>) -> Result<Pin<KBox<Self>>> {
         let dir = files.dir.subdir(name);
         KBox::pin_init(
@@ -359,7 +359,7 @@ pub(crate) struct Files {
 }
 
 impl Files {
-    /// Makes them.
+    /// Makes the files of the module.
     pub(crate) fn new(ledger: &Arc<Ledger>) -> Result<Pin<KBox<Self>>> {
         let dir = Dir::new(c"rust_dmirror");
         KBox::pin_init(

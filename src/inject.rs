@@ -1,9 +1,9 @@
 // SPDX-License-Identifier: GPL-2.0
 
-//! Failures on demand: counted down, per open file and per device, on any kernel.
+//! Injected failures, armed with a countdown for an open file or for a device. They work on any kernel.
 //!
-//! Where the kernel has `fail_function`, its gates fail the same points. A migration can be stopped as
-//! well, which is in `pause.rs`; what is armed there is kept, and asked for, with these.
+//! On a kernel with `fail_function`, its gates fail at the same points. The pause of a migration (`pause.rs`) is armed
+//! and checked together with these points.
 
 use crate::{
     layer::mm::gate::Gate,
@@ -30,15 +30,15 @@ use kernel::{
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 #[repr(usize)]
 pub(crate) enum Point {
-    /// Somebody takes an extra reference on the source between setup and pages.
+    /// The driver takes an extra reference on the source between setup and pages, as another user might.
     ExtraRef,
-    /// A huge destination cannot be allocated.
+    /// The allocation of a huge destination fails.
     HugeAlloc,
-    /// A small destination cannot be allocated.
+    /// The allocation of a small destination fails.
     SmallAlloc,
     /// The copy fails.
     Copy,
-    /// Somebody holds the source's lock during setup.
+    /// The driver holds the source's lock during setup, as another user might.
     FolioLock,
 }
 
@@ -48,7 +48,7 @@ const POINTS: usize = Point::ALL.len();
 const FAIL_ALLOC: u64 = uapi::FLAG_FAIL_ALLOC as u64;
 
 impl Point {
-    /// All of them.
+    /// All points.
     pub(crate) const ALL: [Point; 5] = [
         Point::ExtraRef,
         Point::HugeAlloc,
@@ -57,7 +57,7 @@ impl Point {
         Point::FolioLock,
     ];
 
-    /// Its name in debugfs.
+    /// Returns its name in debugfs.
     pub(crate) fn name(self) -> &'static str {
         match self {
             Point::ExtraRef => "extra_ref",
@@ -68,7 +68,7 @@ impl Point {
         }
     }
 
-    /// The point with a number of `enum rust_dmirror_inject_point`, if it is one point.
+    /// Returns the point with a number of `enum rust_dmirror_inject_point`, in which 0 means all points.
     pub(crate) fn from_number(number: u32) -> Result<Self> {
         match number {
             uapi::INJECT_EXTRA_REF => Ok(Point::ExtraRef),
@@ -91,14 +91,14 @@ impl Point {
     }
 }
 
-/// The state of a point: `skip` passes succeed, the next `times` fail.
+/// The countdown of a point: the next `skip` passes succeed, the `times` passes after them fail.
 #[derive(Clone, Copy, Default, PartialEq, Eq, Debug)]
 pub(crate) struct Countdown {
-    /// Passes that still succeed.
+    /// Passes that will succeed.
     pub(crate) skip: u64,
-    /// Passes that fail after those.
+    /// Passes after those that will fail.
     pub(crate) times: u64,
-    /// Passes that failed.
+    /// Passes that have failed.
     pub(crate) hits: u64,
 }
 
@@ -120,17 +120,17 @@ impl Countdown {
 /// The points of an open file, or of a device.
 #[pin_data]
 pub(crate) struct Points {
-    /// Whether anything is armed: almost never, and it is asked often.
+    /// Whether a point is armed. Read often, and almost always false.
     armed: Atomic<bool>,
     #[pin]
     state: SpinLock<State>,
-    /// Where a migration is to stop.
+    /// The pause.
     #[pin]
     pub(crate) pause: Pause,
 }
 
 struct State {
-    /// `HMM_DMIRROR_FLAG_FAIL_ALLOC`: the next allocation of a destination, of either order.
+    /// `HMM_DMIRROR_FLAG_FAIL_ALLOC`: the next allocation of a destination fails, of either order.
     fail_alloc: bool,
     points: [Countdown; POINTS],
 }
@@ -156,7 +156,7 @@ impl State {
 }
 
 impl Points {
-    /// None armed.
+    /// Makes the points, none of them armed.
     pub(crate) fn new() -> impl PinInit<Self> {
         pin_init!(Points {
             armed: Atomic::new(false),
@@ -172,7 +172,7 @@ impl Points {
         changed
     }
 
-    /// Arms a point, or clears it where `times` is 0. Gives how often it failed so far.
+    /// Arms a point, or clears it if `times` is 0. Returns how often it has failed.
     pub(crate) fn arm(&self, point: Point, skip: u64, times: u64) -> u64 {
         self.change(|state| {
             let countdown = &mut state.points[point as usize];
@@ -189,12 +189,12 @@ impl Points {
         }
     }
 
-    /// The state of a point.
+    /// Returns the countdown of a point.
     pub(crate) fn state(&self, point: Point) -> Countdown {
         self.state.lock().points[point as usize]
     }
 
-    /// Sets what `HMM_DMIRROR_FLAGS` sets.
+    /// Sets the flags of `HMM_DMIRROR_FLAGS`.
     pub(crate) fn set_flags(&self, flags: u64) -> Result {
         if flags & !FAIL_ALLOC != 0 {
             return Err(EINVAL);
@@ -207,30 +207,28 @@ impl Points {
         self.armed.load(Relaxed)
     }
 
-    /// A point, or the pause.
+    /// Returns whether a point or the pause is armed.
     fn is_any_armed(&self) -> bool {
         self.is_armed() || self.pause.is_armed()
     }
 
-    /// Whether this pass of the point is to fail.
+    /// Counts a pass of the point. Returns whether it must fail.
     pub(crate) fn fires(&self, point: Point) -> bool {
         self.is_armed() && self.change(|state| state.fires(point))
     }
 }
 
-/// The failures that are injected into one attempt at up to a huge page: those of the open file, and those
-/// of its device.
+/// The failures and pauses for one attempt at up to a huge page: those of the open file and those of its device.
 #[derive(Clone, Copy)]
 pub(crate) struct Injection<'a> {
     file: Option<&'a Points>,
     device: &'a Points,
-    /// Whether a point or a pause was armed when the attempt began: almost never, and it is asked for each
-    /// page.
+    /// Whether a point or a pause was armed when the attempt began. Read for each page, and almost always false.
     armed: bool,
 }
 
 impl<'a> Injection<'a> {
-    /// Of a file, if there is one, and of its device.
+    /// Combines those of a file, if there is one, and those of its device.
     pub(crate) fn new(file: Option<&'a Points>, device: &'a Points) -> Self {
         Injection {
             file,
@@ -239,14 +237,14 @@ impl<'a> Injection<'a> {
         }
     }
 
-    /// Whether this pass of the point is to fail.
+    /// Counts a pass of the point. Returns whether it must fail.
     #[inline]
     pub(crate) fn fires(&self, point: Point) -> bool {
         self.armed && self.is_due(point) || point.gate().fails()
     }
 
-    /// Stops here if a pause is armed for this stage of a migration: the file's, then the device's.
-    /// Sleeps then, with whatever the migration holds.
+    /// Stops here if a pause is armed for this stage and direction: first the file's, then the device's. Sleeps
+    /// then, with the locks that the migration holds.
     #[inline]
     pub(crate) fn pause(&self, point: PausePoint, direction: Direction) {
         if self.armed {

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: GPL-2.0
 
-//! Device nodes: their names, and the device of each.
+//! The device nodes: their names, and the device of each.
 
 use crate::device::{
     self,
@@ -21,7 +21,7 @@ pub(crate) const NAMES: [&CStr; device::MAX] = [
 ];
 
 kernel::sync::global_lock! {
-    /// The devices, by the number of their node.
+    /// The devices, indexed by the number of their node.
     // SAFETY: `Dmirror::init` calls `init()` once, before anything else of the module runs.
     pub(crate) unsafe(uninit) static DEVICES: Mutex<[Option<Arc<Device>>; device::MAX]> =
         [const { None }; device::MAX];

@@ -1,11 +1,10 @@
 // SPDX-License-Identifier: GPL-2.0
 
-//! Pause points: stops a migration between two stages, with all the locks that it holds there, until
-//! it is told to continue.
+//! Pause points: stop a migration between two stages, with all locks held that it holds there, until it is resumed.
 //!
-//! A pause is armed for one point and one direction, per open file and per device, and stops one
-//! migration. It ends when it is resumed or cleared, at its time limit, or when the thread that
-//! migrates is killed; then the migration takes the path that it would have taken without the pause.
+//! A pause is armed for one point and for one direction or all, per open file and per device. It stops one
+//! migration. The stop ends when it is resumed or cleared, at its time limit, or when the thread that migrates is
+//! killed. The migration then continues as it would have without the pause.
 
 use crate::{
     layer::mm::lock::fatal_signal_pending,
@@ -46,7 +45,7 @@ pub(crate) enum PausePoint {
 }
 
 impl PausePoint {
-    /// All of them.
+    /// All points.
     pub(crate) const ALL: [PausePoint; 4] = [
         PausePoint::Collected,
         PausePoint::Filled,
@@ -54,7 +53,7 @@ impl PausePoint {
         PausePoint::Finalize,
     ];
 
-    /// Its name in debugfs.
+    /// Returns its name in debugfs.
     pub(crate) fn name(self) -> &'static str {
         match self {
             PausePoint::Collected => "collected",
@@ -84,7 +83,7 @@ impl PausePoint {
     }
 }
 
-/// The directions of the migrations that stop.
+/// The directions of migrations that a pause stops.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub(crate) enum Directions {
     /// All directions.
@@ -102,7 +101,7 @@ impl Directions {
         Directions::Only(Direction::Evict),
     ];
 
-    /// The name in debugfs.
+    /// Returns their name in debugfs.
     pub(crate) fn name(self) -> &'static str {
         match self {
             Directions::Any => "any",
@@ -110,11 +109,11 @@ impl Directions {
         }
     }
 
-    /// From `RUST_DMIRROR_TO_DEVICE` and those behind it, or 0 for any.
+    /// Returns the direction with a number (`RUST_DMIRROR_TO_DEVICE` and the following ones), or any for 0.
     ///
     /// # Errors
     ///
-    /// `EINVAL` if it is none of these.
+    /// `EINVAL` for any other number.
     pub(crate) fn from_number(number: u32) -> Result<Self> {
         match number {
             0 => Ok(Directions::Any),
@@ -126,7 +125,7 @@ impl Directions {
         }
     }
 
-    /// From a name.
+    /// Returns the directions with a name.
     pub(crate) fn from_name(name: &str) -> Option<Self> {
         Directions::ALL
             .into_iter()
@@ -138,7 +137,8 @@ impl Directions {
     }
 }
 
-/// A time in milliseconds, 1 to `RUST_DMIRROR_PAUSE_MOST`: what a test waits for at most.
+/// A time in milliseconds, from 1 to 10000. The limit is enough for a test, and well below the 120 seconds after
+/// which the kernel reports a hung task.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub(crate) struct Timeout(u32);
 
@@ -146,11 +146,11 @@ impl Timeout {
     const DEFAULT: Timeout = Timeout(uapi::PAUSE_DEFAULT);
     const MOST: u64 = uapi::PAUSE_MOST as u64;
 
-    /// From a number of milliseconds; 0 is the default.
+    /// Makes a timeout from a number of milliseconds. 0 means the default, two seconds.
     ///
     /// # Errors
     ///
-    /// `EINVAL` if it is too long.
+    /// `EINVAL` if it is more than 10000.
     pub(crate) fn new(milliseconds: u64) -> Result<Self> {
         match milliseconds {
             0 => Ok(Timeout::DEFAULT),
@@ -159,7 +159,7 @@ impl Timeout {
         }
     }
 
-    /// In milliseconds.
+    /// Returns the milliseconds.
     pub(crate) fn milliseconds(self) -> u32 {
         self.0
     }
@@ -176,37 +176,37 @@ pub(crate) struct Armed {
     pub(crate) point: PausePoint,
     /// The directions of the migrations that stop there.
     pub(crate) directions: Directions,
-    /// How many of those pass first.
+    /// The number of such migrations that pass first.
     pub(crate) skip: u64,
-    /// How long it stops at most.
+    /// The time that it stops at most.
     pub(crate) timeout: Timeout,
 }
 
-/// What a pause has come to.
+/// The state of a pause.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
 pub(crate) struct Status {
-    /// What is armed; `None` once a migration has stopped there.
+    /// The armed pause. `None` once a migration has stopped there.
     pub(crate) armed: Option<Armed>,
-    /// How often migrations have stopped.
+    /// The number of migrations that have stopped so far.
     pub(crate) reached: u64,
-    /// How many are stopped now.
+    /// The number of migrations that are stopped now.
     pub(crate) waiting: u32,
 }
 
-/// What a stopped migration must know.
+/// A stopped migration.
 struct Stop {
     timeout: Timeout,
     /// [`State::resumed`] when it stopped.
     resumed: u64,
 }
 
-/// Pure: neither time nor waiting.
+/// The state of a pause, without time and waiting. Pure.
 #[derive(Default)]
 struct State {
     status: Status,
-    /// How often what was stopped was told to continue.
+    /// How often stopped migrations were resumed.
     resumed: u64,
-    /// Whether a migration has stopped at what was armed last.
+    /// Whether a migration has stopped at the pause that was armed last.
     is_reached: bool,
 }
 
@@ -226,7 +226,7 @@ impl State {
         self.resume();
     }
 
-    /// A migration passes a stage; it must stop if there is an answer.
+    /// Called when a migration reaches a stage. If it must stop, returns for how long.
     fn arrive(&mut self, point: PausePoint, direction: Direction) -> Option<Stop> {
         let armed = self.status.armed.as_mut()?;
         if armed.point != point || !armed.directions.includes(direction) {
@@ -255,7 +255,8 @@ impl State {
         self.status.waiting -= 1;
     }
 
-    /// Whether a migration has stopped at what was armed last; nothing if there is no such thing.
+    /// Returns whether a migration has stopped at the pause that was armed last. `None` if none was armed since
+    /// `clear`.
     fn is_reached(&self) -> Option<bool> {
         (self.is_reached || self.status.armed.is_some()).then_some(self.is_reached)
     }
@@ -264,18 +265,18 @@ impl State {
 /// The pause of an open file, or of a device.
 #[pin_data]
 pub(crate) struct Pause {
-    /// Whether one is armed: almost never, and it is asked often.
+    /// Whether a pause is armed. Read often, and almost always false.
     is_armed: Atomic<bool>,
     #[pin]
     state: SpinLock<State>,
 }
 
-/// How often whoever waits looks again. Only tests wait: a wait queue would save a millisecond, and cost
-/// an order between who wakes and what is freed when a file is closed or the module goes.
+/// The interval at which waiting threads poll. Only tests wait. A wait queue would save a millisecond, but would
+/// have to be ordered against what is freed when a file is closed or the module is unloaded.
 const TICK: Delta = Delta::from_millis(1);
 
 impl Pause {
-    /// None armed.
+    /// Makes a pause that is not armed.
     pub(crate) fn new() -> impl PinInit<Self> {
         pin_init!(Pause {
             is_armed: Atomic::new(false),
@@ -290,37 +291,36 @@ impl Pause {
         changed
     }
 
-    /// Arms it, in place of what was armed. Migrations that begin an attempt from now on stop there.
+    /// Arms it, in place of what was armed. Stops a migration whose attempt begins from now on.
     pub(crate) fn arm(&self, armed: Armed) {
         self.change(|state| state.arm(armed));
     }
 
-    /// Lets the migrations continue that are stopped.
+    /// Lets stopped migrations continue.
     pub(crate) fn resume(&self) {
         self.change(State::resume);
     }
 
-    /// Disarms it, and lets the migrations continue that are stopped.
+    /// Disarms it, and lets stopped migrations continue.
     pub(crate) fn clear(&self) {
         self.change(State::clear);
     }
 
-    /// What it has come to.
+    /// Returns its state.
     pub(crate) fn status(&self) -> Status {
         self.state.lock().status
     }
 
-    /// Whether one is armed.
+    /// Returns whether it is armed.
     pub(crate) fn is_armed(&self) -> bool {
         self.is_armed.load(Relaxed)
     }
 
-    /// Waits until a migration has stopped at what was armed last. Sleeps; no lock may be held.
+    /// Waits until a migration has stopped at the pause that was armed last. Sleeps; no lock may be held.
     ///
     /// # Errors
     ///
-    /// `ENOENT` if nothing was armed since it was cleared; `ETIMEDOUT` at the limit; `EINTR` if a signal
-    /// came first.
+    /// `ENOENT` if none was armed since `clear`; `ETIMEDOUT` at the limit; `EINTR` if a signal arrives first.
     pub(crate) fn wait(&self, timeout: Timeout) -> Result {
         let begin = Instant::now();
         while !self.state.lock().is_reached().ok_or(ENOENT)? {
@@ -335,8 +335,8 @@ impl Pause {
         Ok(())
     }
 
-    /// Stops the migration that is at a stage, if one of its direction is to stop there. Sleeps, with
-    /// whatever the migration holds.
+    /// Stops the migration that is at a stage, if the pause is armed for that. Sleeps then, with the locks that the
+    /// migration holds.
     pub(crate) fn pass(&self, point: PausePoint, direction: Direction) {
         if !self.is_armed() {
             return;
@@ -408,12 +408,12 @@ mod tests {
         let arrive = |state: &mut State| state.arrive(PausePoint::Filled, Direction::ToDevice);
         let first = arrive(&mut state).ok_or(EINVAL)?;
         assert!(!state.may_continue(&first));
-        // A second one does not end the first.
+        // Arming another pause does not resume the first migration.
         state.arm(ARMED);
         assert!(!state.may_continue(&first));
         state.resume();
         assert!(state.may_continue(&first));
-        // What is armed stays armed, and is not resumed before it is reached.
+        // The armed pause stays armed. The resume before it is reached does not count for it.
         let second = arrive(&mut state).ok_or(EINVAL)?;
         assert!(!state.may_continue(&second));
         state.clear();
@@ -429,7 +429,7 @@ mod tests {
         assert_eq!(state.is_reached(), Some(false));
         state.arrive(PausePoint::Filled, Direction::ToDevice);
         assert_eq!(state.is_reached(), Some(true));
-        // Also after its end.
+        // Also after the migration has continued.
         state.leave();
         assert_eq!(state.is_reached(), Some(true));
         state.arm(ARMED);

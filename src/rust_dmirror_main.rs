@@ -1,24 +1,23 @@
 // SPDX-License-Identifier: GPL-2.0
 
-//! A driver for memory of simulated devices, private and coherent, in the manner of
-//! `lib/test_hmm.c` and with its ABI.
+//! A driver for simulated devices with private or coherent memory, modelled on `lib/test_hmm.c` and with its ABI.
 //!
-//! Each device node, `/dev/hmm_dmirror0` and on, mirrors the address space of the process that opens
-//! it, moves pages of it to the device and back, and treats a refused split as an outcome.
+//! An open device node, `/dev/hmm_dmirror0` and on, mirrors the address space of the process that opened it, and
+//! migrates its pages to the device and back. A refused split is an outcome, not an error.
 //!
 //! # Lock order
 //!
-//! 1. with nothing held: `dmirror_growing`, held while a chunk is made, which waits for memory hotplug, and
+//! 1. taken with nothing held: `dmirror_growing`, held while a chunk is made, which waits for memory hotplug, and
 //!    `dmirror_ledger_switch`, held while a static key is switched
-//! 2. the layer's (`rust/mm/mod.rs`): `mmap_lock`, a mirror's table
-//! 3. `dmirror_chunks`: the list of chunks, held to copy it or to change it; no chunk is made or freed below it
-//! 4. leaves, below which nothing is taken but the layer's spinlock: `DEVICES`, `dmirror_reserve`, `dmirror_ready`, `dmirror_stuck`,
-//!    `dmirror_scratch`, and the spinlocks `dmirror_backing`, `dmirror_inject`, `dmirror_pause`, `dmirror_patience`, `dmirror_splitter`,
-//!    `dmirror_ledger`
+//! 2. the locks of the layer (`rust/mm/mod.rs`): `mmap_lock`, the table of a mirror
+//! 3. `dmirror_chunks`: the list of chunks, held to copy or to change it; no chunk is made or freed with it held
+//! 4. leaves, below which only the layer's spinlock is taken: the mutexes `DEVICES`, `dmirror_reserve`,
+//!    `dmirror_ready`, `dmirror_stuck` and `dmirror_scratch`, and the spinlocks `dmirror_backing`, `dmirror_inject`,
+//!    `dmirror_pause`, `dmirror_patience`, `dmirror_splitter` and `dmirror_ledger`
 //!
-//! Of the leaves, `dmirror_ready` is taken by who waits for memory, too: nothing is allocated while it is held.
+//! Reclaim takes `dmirror_ready`: nothing is allocated with it held.
 //!
-//! lockdep watches it in the kernels own and debug.
+//! lockdep checks this order on the kernels *own* and *debug*.
 
 #[path = "../rust/lib.rs"]
 pub mod layer;
@@ -120,7 +119,7 @@ module! {
     },
 }
 
-/// Where the memory of the coherent devices is.
+/// The parameters for the addresses of the coherent devices' memory.
 static SPM_ADDRS: [&ModuleParamAccess<u64>; coherent::DEVICES] = [
     &module_parameters::spm_addr_dev0,
     &module_parameters::spm_addr_dev1,
@@ -128,9 +127,9 @@ static SPM_ADDRS: [&ModuleParamAccess<u64>; coherent::DEVICES] = [
 
 /// A device and its node.
 struct Node {
-    // Before the device, which they show.
+    // Dropped before the device, which they show.
     _files: Pin<KBox<DeviceFiles>>,
-    // Before the device: no file can be opened once the device goes.
+    // Dropped before the device, so that no file can be opened from then on.
     _node: Pin<KBox<MiscDeviceRegistration<File>>>,
     device: Arc<Device>,
 }
@@ -220,7 +219,8 @@ impl kernel::Module for Dmirror {
         if spans.is_some() {
             for start in SPM_ADDRS {
                 let size = &module_parameters::spm_size_mib;
-                // SAFETY: Their defaults are 0, and their descriptions say what else must be true.
+                // SAFETY: The addresses default to 0, and the description of the parameter says what setting it
+                // promises.
                 let range = unsafe { SpecialPurpose::by_parameters(start, size) }?;
                 this.add(MemoryType::Coherent(range))?;
             }

@@ -1,15 +1,14 @@
 // SPDX-License-Identifier: GPL-2.0
 
-//! Splits large device folios for CPU faults that cannot move them whole.
+//! A worker that splits large device folios for CPU faults that cannot migrate them whole.
 //!
-//! Inside a fault nothing good can be done without a huge page of system memory. The fault holds a
-//! reference, so the folio cannot be split (K4). Its mapping can, but that leaves a large folio mapped by
-//! PTEs, on which the next fault crashes an unfixed kernel if the page is zapped meanwhile (K19). So the fault
-//! asks a worker to split the folio by address, returns, and is taken again by the CPU, until it finds a
-//! small folio. A folio that the worker could not split is as one that somebody holds: the fault asks again, for as
-//! long as its patience lasts.
+//! Without a huge page of system memory, a fault cannot split the folio, because it holds a reference (K4). It can
+//! make the core split the mapping. But then a large folio is mapped by PTEs, and a kernel without the fixes
+//! crashes if such a page is zapped during the next fault on it (K19). The fault therefore asks this worker to
+//! split the folio by address, and returns. The CPU faults again until the folio is small. If the worker cannot
+//! split it, the fault counts as refused and asks again, as long as [`crate::policy::patience`] allows.
 //!
-//! Only for kernels without the fixes: see [`crate::policy::plan`].
+//! Used on kernels without the fixes only: see [`crate::policy::plan`]. Ids are explained in docs/defects.md.
 
 use crate::{
     clock::{
@@ -59,21 +58,21 @@ use kernel::{
     }, //
 };
 
-/// Folios that are split at a time. Faults on more of them wait for a place.
+/// The number of folios that are tracked; chosen. Faults on more folios are repeated until a place is free.
 const PLACES: usize = 16;
 
-/// How often the worker tries to split a folio, a millisecond apart: faults that are taken again hold its lock now
-/// and then.
+/// How often the worker tries to split a folio, a millisecond apart; chosen. Repeated faults hold its lock now and
+/// then.
 const TRIES: u32 = 50;
 
-/// How long it is kept that the worker could not split a folio, for the faults on it to find.
+/// The time in milliseconds for which a failure is kept, for the faults on the folio to see; chosen.
 const REMEMBER_MS: u64 = 1000;
 
-/// Pages that the worker collects, from the one that faulted on: if the folio is split, but whoever faulted was
-/// faster and has the first, the others tell.
+/// The number of pages that the worker collects, from the one that faulted on; chosen. After the split, a repeated
+/// fault may lock the first page before the worker collects it. The other pages then show that the folio was split.
 const LOOKED_AT: usize = 16;
 
-/// What is to be split: the folio that is mapped at `address`.
+/// A request to split the folio that is mapped at `address`.
 struct Request {
     mm: ARef<Mm>,
     address: usize,
@@ -82,51 +81,51 @@ struct Request {
     tries: u32,
 }
 
-/// What a fault on a folio is told that cannot move it whole.
+/// The answer to a fault that has asked for a split.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub(crate) enum Asked {
-    /// The worker is about to split it, or busy with others: the fault is to be taken again.
+    /// The worker will split the folio, or is busy with others: the CPU must fault again.
     Pending,
-    /// The worker could not split it, and tries again.
+    /// The worker could not split the folio, and will try again.
     Refused,
 }
 
-/// What an attempt came to.
+/// The result of an attempt to split.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 enum Attempt {
-    /// It is split.
+    /// The folio is split.
     Split,
-    /// Nobody maps it there any more.
+    /// The address space or the mapping no longer exists.
     Gone,
-    /// Somebody holds it, or has moved it away.
+    /// The folio could not be split, or has been migrated away.
     Refused,
-    /// Whoever changes the address space has it locked, and faults wait for that, too.
+    /// `mmap_lock` is held for writing. Faults wait for that as well.
     Busy,
 }
 
 enum State {
-    /// The worker comes to it.
+    /// The worker has not begun yet.
     Asked(Request),
-    /// The worker is at it.
+    /// The worker is splitting the folio.
     Taken,
-    /// The worker could not split it.
+    /// The worker could not split the folio.
     Failed,
 }
 
 struct Place {
-    /// The folio's first page.
+    /// The page frame number of the folio's first page.
     pfn: usize,
     since: Instant<Monotonic>,
     state: State,
 }
 
 impl Place {
-    /// Whether faults on the folio need only be taken again.
+    /// Returns whether a fault on the folio need only be repeated.
     fn is_pending(&self) -> bool {
         !matches!(self.state, State::Failed)
     }
 
-    /// Whether nobody seems to wait for it any more.
+    /// Returns whether the failure is so old that the place can be reused.
     fn is_over(&self) -> bool {
         !self.is_pending() && nanos_since(self.since) / 1_000_000 >= REMEMBER_MS
     }
@@ -136,11 +135,11 @@ type Places = [Option<Place>; PLACES];
 
 #[pin_data]
 struct Shared {
-    /// Whether there is anything in `places`: almost never.
+    /// Whether a place is in use. Almost always false.
     any: Atomic<bool>,
     #[pin]
     places: SpinLock<Places>,
-    /// Folios that were split.
+    /// The number of folios that were split.
     done: Atomic<u64>,
     #[pin]
     work: Work<Shared>,
@@ -160,7 +159,7 @@ impl Shared {
         })
     }
 
-    /// Takes the request in one place, to work on it.
+    /// Takes the request out of a place, to work on it.
     fn take(&self, at: usize) -> Option<Request> {
         let mut places = self.places.lock();
         let place = places.get_mut(at)?.as_mut()?;
@@ -173,13 +172,13 @@ impl Shared {
         }
     }
 
-    /// Records the result of an attempt. True if it is to be tried again.
+    /// Records the result of an attempt. Returns whether there will be another one.
     fn put(&self, at: usize, mut request: Request, attempt: Attempt) -> bool {
-        // Once more would not help a folio that nobody lets go.
+        // Only refusals count: `Busy` passes, but a refused split may be refused for ever.
         request.tries += u32::from(attempt == Attempt::Refused);
         let is_over = request.tries >= TRIES;
         let is_again = matches!(attempt, Attempt::Refused | Attempt::Busy) && !is_over;
-        // What is not put back goes after the lock: it may be the last reference.
+        // A request that is not put back is dropped after the lock is released: it may have the last reference.
         let mut request = Some(request);
         let mut places = self.places.lock();
         if let Some(slot) = places.get_mut(at) {
@@ -206,17 +205,17 @@ impl Shared {
 }
 
 impl Request {
-    /// One attempt: to collect a page alone splits the folio that it is of, in every process that maps it. If that
-    /// is refused, nothing behind the page is collected, either. Sleeps.
+    /// Makes an attempt: collecting without COMPOUND splits the folio, in every process that maps it. If the folio
+    /// cannot be split, nothing is collected. Sleeps.
     fn attempt(&self) -> Attempt {
         let Ok(mut batch) = Batch::for_pages(LOOKED_AT) else {
             return Attempt::Refused;
         };
-        // A process that is gone faults no more.
+        // The process has exited, so there will be no more faults.
         let Some(mm) = self.mm.mmget_not_zero() else {
             return Attempt::Gone;
         };
-        // Others wait behind this one.
+        // Does not wait for the lock, since other requests are behind this one.
         let Some(mmap) = MmapReadLock::try_new(&mm) else {
             return Attempt::Busy;
         };
@@ -229,7 +228,7 @@ impl Request {
             .min(vma.end());
         let range = self.address..end;
         let collected = batch.setup(vma, range, Select::DevicePrivate, false, self.owner);
-        // What was collected is dropped at once, which maps the pages again.
+        // `collected` is dropped at once, which maps the pages again.
         let is_split = collected.is_ok_and(|collected| {
             (0..collected.len()).any(|index| collected.kind(index) != Kind::Skipped)
         });
@@ -243,7 +242,7 @@ impl Request {
 impl WorkItem for Shared {
     type Pointer = Arc<Self>;
 
-    /// All that is asked for in turns: what cannot be split keeps nothing else waiting.
+    /// Makes an attempt at each request in turn, so that a folio that cannot be split does not delay the others.
     fn run(this: Arc<Self>) {
         loop {
             let (mut any, mut is_again) = (false, false);
@@ -264,15 +263,15 @@ impl WorkItem for Shared {
     }
 }
 
-/// Splits folios of a device.
+/// The worker of a device.
 pub(crate) struct Splitter {
-    // First: what is queued is done before the rest goes.
+    // Dropped first, which waits for queued work.
     queue: OwnedQueue,
     shared: Arc<Shared>,
 }
 
 impl Splitter {
-    /// One that has nothing to do.
+    /// Makes a worker without requests.
     ///
     /// # Errors
     ///
@@ -284,7 +283,7 @@ impl Splitter {
         })
     }
 
-    /// Whether the folio that begins at `pfn` is about to be split, so that a fault on it need only be taken again.
+    /// Returns whether the folio at `pfn` is about to be split, so that a fault on it need only be repeated.
     #[inline]
     pub(crate) fn is_at(&self, pfn: usize) -> bool {
         self.shared.any.load(Relaxed) && self.is_pending(pfn)
@@ -299,7 +298,7 @@ impl Splitter {
             .any(|place| place.pfn == pfn && place.is_pending())
     }
 
-    /// Has the folio that begins at `pfn` split, on which `fault` cannot move it whole. Does not sleep.
+    /// Asks the worker to split the folio at `pfn`, which `fault` cannot migrate whole. Does not sleep.
     #[cold]
     pub(crate) fn ask(&self, fault: &Fault<'_>, pfn: usize, owner: OwnerId) -> Asked {
         let request = Request {
@@ -320,13 +319,14 @@ impl Splitter {
             }
             (Some(at), _) => (at, Asked::Refused),
             (None, Some(at)) => (at, Asked::Pending),
-            // The worker gets on with the others meanwhile.
+            // No place is free. The worker continues with the other folios.
             (None, None) => {
                 drop(places);
                 return Asked::Pending;
             }
         };
-        // What was there has no reference to an mm: those go with the lock released.
+        // The replaced place is empty or failed and has no `Request`, whose `mm` must not be dropped with the lock
+        // held.
         places[at] = Some(Place {
             pfn,
             since: now(),
@@ -334,17 +334,17 @@ impl Splitter {
         });
         self.shared.any.store(true, Relaxed);
         drop(places);
-        // If it is queued already, it looks at all places before it ends.
+        // If it is already queued or running, it will see the new request before it ends.
         let _ = self.queue.enqueue(self.shared.clone());
         answer
     }
 
-    /// Folios that were split.
+    /// Returns the number of folios that were split.
     pub(crate) fn done(&self) -> u64 {
         self.shared.done.load(Relaxed)
     }
 
-    /// Waits for what was asked for. Sleeps.
+    /// Waits for all requests. Sleeps.
     #[cfg(CONFIG_KUNIT = "y")]
     pub(crate) fn flush(&self) {
         self.queue.flush();

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: GPL-2.0
 
-//! What a device has done since it was made, in pages unless said otherwise.
+//! The counters of a device since it was made. They count pages unless said otherwise.
 
 use kernel::sync::atomic::{
     Atomic,
@@ -11,19 +11,19 @@ use kernel::sync::atomic::{
 pub(crate) struct Counter(Atomic<u64>);
 
 impl Default for Counter {
-    /// Zero.
+    /// Makes a counter of 0.
     fn default() -> Self {
         Counter(Atomic::new(0))
     }
 }
 
 impl Counter {
-    /// Adds to it.
+    /// Adds a number.
     pub(crate) fn add(&self, by: u64) {
         self.0.fetch_add(by, Relaxed);
     }
 
-    /// Reads it.
+    /// Returns the value.
     pub(crate) fn get(&self) -> u64 {
         self.0.load(Relaxed)
     }
@@ -32,18 +32,18 @@ impl Counter {
 /// The counters of a device.
 #[derive(Default)]
 pub(crate) struct Stats {
-    /// Migrated to the device.
+    /// Pages migrated to the device.
     pub(crate) to_device: Counter,
-    /// Migrated back on request.
+    /// Pages migrated back on request.
     pub(crate) to_system: Counter,
-    /// Migrated back by CPU faults.
+    /// Pages migrated back by CPU faults.
     pub(crate) faulted: Counter,
-    /// Migrated back by eviction.
+    /// Pages migrated back by eviction.
     pub(crate) evicted: Counter,
     /// Huge folios whose split was refused.
     pub(crate) split_refused: Counter,
-    /// Attempts repeated because of a refusal.
+    /// Attempts that were repeated because of a refusal.
     pub(crate) retries: Counter,
-    /// Pages that eviction had to leave.
+    /// Pages that eviction left on the device.
     pub(crate) stuck: Counter,
 }

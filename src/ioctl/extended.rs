@@ -25,7 +25,7 @@ use crate::{
 };
 use kernel::prelude::*;
 
-/// Fails with `EINVAL` if an argument is of another version or has reserved words that are not 0.
+/// Fails with `EINVAL` if an argument has another version, or a reserved word that is not 0.
 fn check(version: u32, reserved: &[u64]) -> Result {
     if version != uapi::ABI_VERSION || reserved.iter().any(|word| *word != 0) {
         return Err(EINVAL);
@@ -47,7 +47,7 @@ impl Argument for uapi::Migrate {
     }
 }
 
-/// Migrates a range, and tells what became of each page.
+/// Migrates a range, and reports how many pages had which outcome.
 pub(super) fn migrate(client: &Client, arg: &mut uapi::Migrate) -> Result {
     check(arg.version, &arg.reserved)?;
     let direction = match arg.direction {
@@ -103,7 +103,7 @@ impl Argument for uapi::Pause {
     }
 }
 
-/// Arms, awaits, ends or reads the pause of the open file.
+/// Arms, waits for, ends or reads the pause of the open file.
 pub(super) fn pause(client: &Client, arg: &mut uapi::Pause) -> Result {
     check(arg.version, &arg.reserved)?;
     let pause = &client.owner().inject.pause;
@@ -151,7 +151,7 @@ impl Argument for uapi::Page {
     }
 }
 
-/// Tells what is mapped at an address.
+/// Reports what is mapped at an address.
 pub(super) fn page(client: &Client, arg: &mut uapi::Page) -> Result {
     check(arg.version, &arg.reserved)?;
     access::page(client, client.range(arg.addr, 1)?, arg)
@@ -199,7 +199,7 @@ impl Argument for uapi::CopyTime {
     }
 }
 
-/// Measures a copy of the kernel's; uses nothing of the open file.
+/// Measures one of the kernel's copy routines. Does not use the open file.
 pub(super) fn copy(arg: &mut uapi::CopyTime) -> Result {
     check(arg.version, &arg.reserved)?;
     arg.ns = copies::time(arg)?;

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: GPL-2.0
 
-//! The commands of an open device node.
+//! The ioctls and the `mmap()` of an open device node.
 
 mod argument;
 mod extended;
@@ -33,7 +33,7 @@ use kernel::{
     sync::Arc, //
 };
 
-/// The most that one `mmap()` may ask for: its pages are all allocated at once.
+/// The size in bytes that one `mmap()` may have at most; chosen, since all its pages are allocated at once.
 const MMAP_MOST: usize = 16 << 20;
 
 /// An open device node.
@@ -53,7 +53,7 @@ impl File {
         )
     }
 
-    /// Returns the process as the device knows it.
+    /// Returns the client.
     pub(crate) fn client(&self) -> &Client {
         &self.client
     }

@@ -49,7 +49,7 @@ pub(super) fn run(client: &Client, number: u32, cmd: &mut uapi::Command) -> Resu
         uapi::MIGRATE_TO_DEV => {
             migrate::migrate(client, pages, Direction::ToDevice, &mut Report::default())?;
             cmd.cpages = access::read_back(client, pages, &user?)? as u64;
-            // The ABI's answer where not all of the range is on the device.
+            // test_hmm's error if not all pages of the range are on the device.
             match cmd.cpages == pages.count() as u64 {
                 true => Ok(()),
                 false => Err(ENOENT),

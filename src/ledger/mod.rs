@@ -2,9 +2,9 @@
 
 //! The ledger of reference counts.
 //!
-//! While a folio is locked and unmapped, its reference count is what the kernel expects plus what is
-//! held, exactly. The driver knows at each stage what it holds, says so, and the ledger checks it. A
-//! mismatch is counted and shown; nothing else happens.
+//! While a folio is locked and unmapped, its reference count is exactly the number that the kernel expects plus the
+//! number of references that are held. At each stage, the driver reports how many it holds, and the ledger checks
+//! the sum. A mismatch is counted and recorded; nothing else happens.
 
 mod record;
 
@@ -33,19 +33,19 @@ use kernel::{
     }, //
 };
 
-/// Records that are kept: a huge page that is split on its way makes about a thousand.
+/// The number of records that are kept; chosen: the migration of a huge page that is split makes about a thousand.
 pub(crate) const KEPT: usize = 4096;
 
-/// Is told of each record while the ledger is on, in the middle of the migration: for tests.
+/// Sees each record during the migration, while the ledger is on. For tests.
 #[cfg(CONFIG_KUNIT = "y")]
 pub(crate) trait Observe: Send + Sync {
-    /// A record was written. Called under a spinlock.
+    /// Called when a record has been written, with a spinlock held.
     fn record(&self, record: &Record);
 }
 
 struct Ring {
     records: KVVec<Option<Record>>,
-    /// Records ever written.
+    /// The number of records ever written.
     written: u64,
     #[cfg(CONFIG_KUNIT = "y")]
     observer: Option<Arc<dyn Observe>>,
@@ -65,7 +65,7 @@ pub(crate) struct Ledger {
 }
 
 impl Ledger {
-    /// An empty one, switched off.
+    /// Makes an empty ledger, switched off.
     pub(crate) fn new() -> Result<Arc<Self>> {
         let ring = Ring {
             records: KVVec::from_elem(None, KEPT, GFP_KERNEL)?,
@@ -88,26 +88,26 @@ impl Ledger {
 
     /// Switches it on or off. Sleeps.
     pub(crate) fn enable(&self, on: bool) {
-        // The static key is a counter: it must be incremented before it is decremented.
+        // The static key counts: an increment must come before its decrement.
         let _switch = self.switch.lock();
         if self.enabled.xchg(on, Relaxed) != on {
             trace::enable_ledger(on);
         }
     }
 
-    /// Whether it keeps records.
+    /// Returns whether it keeps records.
     #[inline(always)]
     pub(crate) fn is_enabled(&self) -> bool {
         trace::is_ledger_enabled() && self.enabled.load(Relaxed)
     }
 
-    /// Whether anybody wants records. Two jumps that are patched out while nobody does.
+    /// Returns whether records are kept or traced. While they are not, this costs two jumps that are patched out.
     #[inline(always)]
     pub(crate) fn wants_records(&self) -> bool {
         self.is_enabled() || trace::is_folio_traced()
     }
 
-    /// Traces a record, and if the ledger is on, checks and keeps it.
+    /// Traces a record. If the ledger is on, also checks and keeps it.
     pub(crate) fn write(&self, record: Record) {
         trace::trace_folio(&record.for_trace());
         if !self.is_enabled() {
@@ -130,27 +130,27 @@ impl Ledger {
         }
     }
 
-    /// Who is told of records from now on.
+    /// Sets the observer, which sees the records from now on.
     #[cfg(CONFIG_KUNIT = "y")]
     pub(crate) fn set_observer(&self, observer: Option<Arc<dyn Observe>>) {
         let before = core::mem::replace(&mut self.ring.lock().observer, observer);
-        // Its last reference may go here: not under the lock.
+        // Dropped after the lock is released, since it may be the last reference.
         drop(before);
     }
 
-    /// Checks made, and mismatches found.
+    /// Returns the number of checks, and of mismatches.
     pub(crate) fn totals(&self) -> (u64, u64) {
         (self.checks.get(), self.mismatches.get())
     }
 
-    /// How many of the mismatches were too few references.
+    /// Returns the number of mismatches with too few references.
     pub(crate) fn too_low(&self) -> u64 {
         self.too_low.get()
     }
 
-    /// Calls `each` for the records kept, the oldest first, with their numbers.
+    /// Calls `each` with the number of each kept record and the record, the oldest first.
     ///
-    /// Takes a copy first: `each` may sleep.
+    /// Copies the records first, so that `each` may sleep.
     pub(crate) fn each(&self, mut each: impl FnMut(u64, &Record) -> Result) -> Result {
         let mut copies = KVVec::with_capacity(KEPT, GFP_KERNEL)?;
         {
@@ -222,7 +222,7 @@ mod tests {
         assert_eq!((ledger.totals(), ledger.too_low()), ((2, 1), 0));
         ledger.write(record(Stage::PagesSource, 0, 0, 1));
         assert_eq!((ledger.totals(), ledger.too_low()), ((3, 2), 1));
-        // What is mapped may have other references.
+        // A mapped folio may have any number of other references.
         ledger.write(record(Stage::Final, 600, 512, 1));
         ledger.write(record(Stage::Final, 500, 512, 1));
         assert_eq!((ledger.totals(), ledger.too_low()), ((5, 2), 1));
@@ -240,7 +240,7 @@ mod tests {
         Ok(())
     }
 
-    /// A writer that expects this text, in any number of parts; anything else is an error.
+    /// A writer that accepts exactly this text, in any number of parts.
     struct Expect(&'static str);
 
     impl fmt::Write for Expect {
@@ -263,7 +263,7 @@ mod tests {
         }
     }
 
-    /// Nanoseconds for a thousand times what a stage of a migration does about the ledger.
+    /// Returns the nanoseconds that a thousand calls of the ledger take, as a migration makes them at each stage.
     fn cost(ledger: &Ledger) -> i64 {
         let begin = Instant::<Monotonic>::now();
         for _ in 0..1000 {
@@ -274,7 +274,7 @@ mod tests {
         begin.elapsed().as_nanos()
     }
 
-    /// The best of some runs, since something else may run in between.
+    /// Compares the fastest of some runs, since others may have been interrupted.
     #[test]
     fn it_costs_next_to_nothing_while_it_is_off() -> Result {
         let ledger = Ledger::new()?;

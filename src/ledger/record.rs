@@ -8,22 +8,22 @@ use crate::{
 };
 use core::fmt;
 
-/// Where pages go, and at whose request. The numbers are those of `show_dmirror_direction()`.
+/// The direction and the cause of a migration. The numbers are those of `show_dmirror_direction()`.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 #[repr(u32)]
 pub(crate) enum Direction {
-    /// To the device.
+    /// To the device, on request.
     ToDevice = 0,
-    /// Back, on request.
+    /// Back to system memory, on request.
     ToSystem = 1,
-    /// Back, by a CPU fault.
+    /// Back to system memory, by a CPU fault.
     Fault = 2,
-    /// Back, by eviction.
+    /// Back to system memory, by eviction.
     Evict = 3,
 }
 
 impl Direction {
-    /// Its name in tables and traces.
+    /// Returns its name in tables and traces.
     pub(crate) fn name(self) -> &'static str {
         match self {
             Direction::ToDevice => "to-device",
@@ -34,24 +34,24 @@ impl Direction {
     }
 }
 
-/// Where in a migration a folio is. The numbers are those of `show_dmirror_stage()`.
+/// The stage of a migration at which a folio is recorded. The numbers are those of `show_dmirror_stage()`.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 #[repr(u32)]
 pub(crate) enum Stage {
-    /// The source, after setup.
+    /// The source, after `migrate_vma_setup()`.
     Setup = 0,
-    /// The destination, filled.
+    /// The destination, when it is filled and given.
     Filled = 1,
-    /// The source, after pages.
+    /// The source, after `migrate_vma_pages()`.
     PagesSource = 2,
-    /// The destination, after pages.
+    /// The destination, after `migrate_vma_pages()`.
     PagesDestination = 3,
-    /// What is mapped after finalize: others may hold it again, so that nothing is exact.
+    /// The folio that is mapped after finalize. Others may hold references, so its counts are not exact.
     Final = 4,
 }
 
 impl Stage {
-    /// Its name in tables and traces.
+    /// Returns its name in tables and traces.
     pub(crate) fn name(self) -> &'static str {
         match self {
             Stage::Setup => "setup",
@@ -62,30 +62,30 @@ impl Stage {
         }
     }
 
-    /// Whether the count of references is known there, to the last one.
+    /// Returns whether the exact number of references is known at this stage.
     pub(crate) fn is_exact(self) -> bool {
         self != Stage::Final
     }
 }
 
-/// What was seen of a folio at a stage.
+/// The counts of a folio at a stage.
 #[derive(Clone, Copy)]
 pub(crate) struct Record {
-    /// Which stage.
+    /// The stage.
     pub(crate) stage: Stage,
     /// The number of the device.
     pub(crate) device: usize,
-    /// Where to.
+    /// The direction.
     pub(crate) direction: Direction,
     /// The folio's counts.
     pub(crate) counts: Counts,
-    /// References that are held beyond those that the kernel expects.
+    /// The references that are held in addition to those that the kernel expects.
     pub(crate) held: i32,
 }
 
 impl Record {
-    /// References beyond those that there should be, as far as that can be known. Below zero are too
-    /// few, which nobody who only looks at the folio can be the cause of.
+    /// Returns the number of references above the right number, or 0 if that is not known at this stage. Negative
+    /// if there are too few, which cannot be caused by another task that holds a reference for a moment.
     pub(crate) fn surplus(&self) -> i32 {
         match self.stage.is_exact() {
             true => self.counts.refs - (self.counts.expected + self.held),
@@ -93,7 +93,7 @@ impl Record {
         }
     }
 
-    /// Whether the count is what it should be.
+    /// Returns whether the number of references is right.
     pub(crate) fn is_right(&self) -> bool {
         self.surplus() == 0
     }

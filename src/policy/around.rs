@@ -1,10 +1,10 @@
 // SPDX-License-Identifier: GPL-2.0
 
-//! How many pages come back with the one that a CPU faults on. Pure.
+//! Decides how many pages a CPU fault brings back. Pure.
 //!
-//! Who reads on will fault on the next page, and a fault costs more than a page. So while a process
-//! faults where the last fault ended, each fault brings twice as many pages, up to a limit; a fault
-//! anywhere else brings its page alone, and costs what it always did.
+//! A fault costs more than the copy of a page. While a process faults on the page where the last fault ended, each
+//! fault brings back twice as many pages as the last, up to a limit. Any other fault brings back its page only, at
+//! no extra cost.
 
 use crate::layer::mm::HUGE_PAGES;
 use kernel::{
@@ -15,12 +15,12 @@ use kernel::{
     }, //
 };
 
-/// How many pages a fault may bring back: a power of two, up to a huge page.
+/// The number of pages that a fault may bring back at most: a power of two, up to a huge page.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub(crate) struct FaultAround(usize);
 
 impl FaultAround {
-    /// One: no page but the one that is needed.
+    /// Only the page that faulted.
     #[cfg(CONFIG_KUNIT = "y")]
     pub(crate) const ONE: FaultAround = FaultAround(1);
 
@@ -28,16 +28,16 @@ impl FaultAround {
     #[cfg(CONFIG_KUNIT = "y")]
     pub(crate) const DEFAULT: FaultAround = FaultAround(64);
 
-    /// The number.
+    /// Returns the number of pages.
     pub(crate) fn pages(self) -> usize {
         self.0
     }
 
-    /// From a number of pages.
+    /// Makes a limit from a number of pages.
     ///
     /// # Errors
     ///
-    /// `EINVAL` if it is no power of two, or more than a huge page has.
+    /// `EINVAL` if it is not a power of two, or more than the pages of a huge page.
     pub(crate) fn new(pages: u64) -> Result<Self> {
         match usize::try_from(pages) {
             Ok(pages) if pages.is_power_of_two() && pages <= HUGE_PAGES => Ok(FaultAround(pages)),
@@ -46,31 +46,32 @@ impl FaultAround {
     }
 }
 
-/// Streams that are followed at a time; more of them, in the same places, cost each other the pace.
+/// The number of streams that are tracked; chosen. Streams that share a place reset each other.
 const STREAMS: usize = 8;
 
-/// Where faults are expected next.
+/// The pages on which a process is expected to fault next.
 ///
-/// A word holds the number of the page that is expected, and the logarithm of how many pages the last
-/// fault brought. Two faults at a time may lose each other's word, which costs pace and nothing else.
+/// A word has the number of the expected page and the binary logarithm of the number of pages that the last fault
+/// brought back. Concurrent faults may overwrite each other's word, after which a stream starts again with one
+/// page.
 pub(crate) struct Streams([Atomic<usize>; STREAMS]);
 
 const PACE_BITS: u32 = 4;
 
 impl Default for Streams {
-    /// None yet.
+    /// Makes streams that expect nothing.
     fn default() -> Self {
         Streams([const { Atomic::new(0) }; STREAMS])
     }
 }
 
 impl Streams {
-    /// Threads mostly work in huge pages of their own.
+    /// Returns the word for a page, chosen by its huge page: threads mostly work in different huge pages.
     fn word(&self, page: usize) -> &Atomic<usize> {
         &self.0[page / HUGE_PAGES % STREAMS]
     }
 
-    /// How many pages a fault on a page, by its number in the address space, is to bring.
+    /// Returns the number of pages that a fault is to bring back. `page` is its page number in the address space.
     pub(crate) fn pages(&self, page: usize, most: FaultAround) -> usize {
         let word = self.word(page).load(Relaxed);
         match word >> PACE_BITS == page {
@@ -79,7 +80,7 @@ impl Streams {
         }
     }
 
-    /// Notes that a fault on a page brought so many, one at least.
+    /// Records that a fault on a page brought back this number of pages, at least one.
     pub(crate) fn brought(&self, page: usize, pages: usize) {
         let next = page + pages;
         let pace = pages.checked_ilog2().unwrap_or(0) as usize;
@@ -114,7 +115,7 @@ mod tests {
             assert_eq!(fault(&streams, page, FaultAround::DEFAULT), pages);
             page += pages;
         }
-        // Somewhere else, and back where it was: both are on their own.
+        // A fault elsewhere, and the next one in the stream, bring back one page each.
         assert_eq!(fault(&streams, page + 3, FaultAround::DEFAULT), 1);
         assert_eq!(fault(&streams, page, FaultAround::DEFAULT), 1);
         assert_eq!(fault(&streams, page + 1, FaultAround::DEFAULT), 2);

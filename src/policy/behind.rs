@@ -1,44 +1,44 @@
 // SPDX-License-Identifier: GPL-2.0
 
-//! What an attempt at a window has left behind, and where another one is to go on. Pure.
+//! The pages that an attempt at a window left behind, and where the next attempt begins. Pure.
 //!
-//! The collector splits large folios that it is not to take whole. At the first that it cannot split,
-//! because somebody holds a reference, it skips the rest of the page table (T28). So after an attempt the
-//! window is gone through again from behind that folio, as often as there is another one; only then
-//! comes a pause, and what was held is tried again.
+//! Without COMPOUND, the collector splits large folios. At the first one that it cannot split, because of an extra
+//! reference, it skips the rest of the page table (T28 in docs/defects.md). The next attempt therefore begins
+//! behind that folio, and so on until the end of the window. Only then comes a pause, after which the folios that
+//! could not be split are retried.
 
 use kernel::prelude::kunit_tests;
 
-/// Pages that could go and are still there.
+/// The pages that can be migrated but were left behind.
 #[derive(Default)]
 pub(crate) struct Behind {
-    /// The folio at which the collector may have stopped, and the page behind it.
+    /// The PFN of the folio at which the collector may have stopped, and the page behind that folio.
     held: Option<(usize, usize)>,
     next: Option<usize>,
     is_any: bool,
 }
 
 impl Behind {
-    /// Takes note of `nr` pages from page `at` on: of the folio that begins at page frame `folio`, which is
-    /// large or not. Pages must be told in order.
+    /// Records `nr` pages from page `at` on, of the folio whose first page frame is `folio`. Must be called in the
+    /// order of pages.
     pub(crate) fn see(&mut self, at: usize, nr: usize, folio: usize, is_large: bool) {
         self.is_any = true;
         match &mut self.held {
             None if is_large => self.held = Some((folio, at + nr)),
             Some((held, end)) if *held == folio && *end == at => *end = at + nr,
             Some(_) if self.next.is_none() => self.next = Some(at),
-            // What is no large folio was refused by itself.
+            // The collector does not stop at a small folio.
             _ => {}
         }
     }
 
-    /// Whether there are any.
+    /// Returns whether there are any.
     pub(crate) fn is_any(&self) -> bool {
         self.is_any
     }
 
-    /// The first behind the first large folio: later than any page from which an attempt began that left
-    /// these, so that going on from there comes to an end.
+    /// Returns the first such page behind the first large folio, where the next attempt begins. It is behind the
+    /// begin of the attempt that left these pages, so that attempts come to an end.
     pub(crate) fn next(&self) -> Option<usize> {
         self.next
     }
@@ -48,7 +48,7 @@ impl Behind {
 mod tests {
     use super::*;
 
-    /// Folios by their first page and pages, of which each is of a folio of its own.
+    /// Records folios, given by their first page and their number of pages.
     fn seen(folios: &[(usize, usize)]) -> Behind {
         let mut behind = Behind::default();
         for (first, pages) in folios {
@@ -86,7 +86,7 @@ mod tests {
     #[test]
     fn it_goes_on_with_what_is_left_behind_the_first() {
         assert_eq!(seen(&[(0, 16), (16, 16)]).next(), Some(16));
-        // What lies between is there already.
+        // The pages in between have been migrated.
         assert_eq!(seen(&[(0, 16), (64, 16)]).next(), Some(64));
         assert_eq!(seen(&[(2, 1), (16, 4), (40, 1)]).next(), Some(40));
     }

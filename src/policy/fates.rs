@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: GPL-2.0
 
-//! What became of each page of a window, over all attempts at it. Pure.
+//! The outcome of each page of a window, over all attempts at it. Pure.
 
 use crate::{
     layer::mm::{
@@ -11,56 +11,56 @@ use crate::{
 };
 use kernel::prelude::*;
 
-/// What became of a page.
+/// The outcome of a page.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub(crate) enum Fate {
-    /// It was never offered.
+    /// It was never collected.
     NotCollected,
-    /// It moved as part of a huge folio.
+    /// It migrated as a part of a huge folio.
     Whole,
-    /// It moved out of a huge folio that was split for it.
+    /// It migrated as a single page, after its huge folio was split.
     Split,
-    /// It moved, and was collected as a single page.
+    /// It was collected and migrated as a single page.
     Small,
-    /// It is part of a huge folio whose split was refused.
+    /// It is a part of a huge folio that could not be split.
     SplitRefused,
-    /// There was no destination.
+    /// No destination could be allocated.
     NoMemory,
     /// The copy failed.
     CopyFailed,
-    /// The core withdrew it.
+    /// The core refused to migrate it.
     Core,
-    /// There was nothing.
+    /// It is a hole, with nothing to migrate.
     Empty,
 }
 
 impl Fate {
-    /// Whether it moved.
+    /// Returns whether the page has migrated.
     pub(crate) fn is_migrated(self) -> bool {
         matches!(self, Fate::Whole | Fate::Split | Fate::Small)
     }
 }
 
-/// A destination, or the fate of the page that gets none. To have none is an outcome, not an error.
+/// A destination, or the fate of the page that gets none, which is an outcome and not an error.
 pub(crate) type Made<T> = core::result::Result<T, Fate>;
 
-/// The pages of a window.
+/// The fates of the pages of a window.
 ///
-/// Mostly, all have one fate, that of their huge page: then it is kept once.
+/// Mostly, all pages have the same fate, that of their huge page, which then is stored only once.
 pub(crate) struct Fates {
     nr: usize,
     all: Option<State>,
-    /// Of each page, where they differ.
+    /// The state of each page, if they differ.
     pages: KVVec<State>,
 }
 
-/// What became of a page, and whether it was ever offered.
+/// The fate of a page, and whether it was ever collected.
 type State = (Fate, bool);
 
 const UNTOUCHED: State = (Fate::NotCollected, false);
 
 impl Fates {
-    /// For windows of up to a huge page.
+    /// Makes fates for windows of up to a huge page.
     pub(crate) fn new() -> Result<Self> {
         Ok(Fates {
             nr: 0,
@@ -69,14 +69,14 @@ impl Fates {
         })
     }
 
-    /// Begins anew, with `nr` pages, of which nothing is known.
+    /// Begins another window of `nr` pages, of which nothing is known.
     pub(crate) fn reset(&mut self, nr: usize) {
         self.nr = nr.min(HUGE_PAGES);
         self.all = Some(UNTOUCHED);
     }
 
-    /// Takes note of an outcome. `reason` is why entries have no destination; `splitting` says that
-    /// this attempt had the core split huge folios before.
+    /// Records the outcome of `nr` pages from `index` on. `reason` is why entries without a destination have none.
+    /// `splitting` says that in this attempt the collector split huge folios.
     pub(crate) fn note(
         &mut self,
         index: usize,
@@ -99,12 +99,12 @@ impl Fates {
         self.pages.iter_mut().skip(index).take(nr).for_each(change);
     }
 
-    /// Forgets the pages from the `nr`-th on.
+    /// Removes the pages from index `nr` on.
     pub(crate) fn truncate(&mut self, nr: usize) {
         self.nr = self.nr.min(nr);
     }
 
-    /// The states there are; if all are the same, one.
+    /// Returns the states of the pages; only one if all are the same.
     fn states(&self) -> &[State] {
         match &self.all {
             Some(_) if self.nr == 0 => &[],
@@ -113,7 +113,7 @@ impl Fates {
         }
     }
 
-    /// Whether a page was never offered, or is part of a large folio that could not be split.
+    /// Returns whether a page was never collected, or is a part of a huge folio that could not be split.
     pub(crate) fn stays(&self, index: usize) -> bool {
         let state = match &self.all {
             Some(all) => Some(all).filter(|_| index < self.nr),
@@ -122,14 +122,14 @@ impl Fates {
         matches!(state, Some((Fate::NotCollected | Fate::SplitRefused, _)))
     }
 
-    /// Whether any page was never offered.
+    /// Returns whether any page was never collected.
     pub(crate) fn has_uncollected(&self) -> bool {
         self.states()
             .iter()
             .any(|state| state.0 == Fate::NotCollected)
     }
 
-    /// Whether a split was refused, and its pages have not moved since.
+    /// Returns whether any page is a part of a huge folio that could not be split, and has not migrated since.
     pub(crate) fn has_refused_split(&self) -> bool {
         self.states()
             .iter()
@@ -160,16 +160,16 @@ fn next(before: Fate, outcome: Outcome, reason: Fate, splitting: bool) -> Fate {
         Outcome::Refused => Fate::Core,
         Outcome::NotGiven => reason,
         Outcome::Empty => Fate::Empty,
-        // Not to be offered is how the collector says that it could not split.
+        // If the collector cannot split a folio, it does not collect its pages.
         Outcome::NotCollected if was_split => Fate::SplitRefused,
         Outcome::NotCollected => before,
     }
 }
 
-/// Exact counts, in pages.
+/// The number of pages with each fate.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
 pub(crate) struct FateCounts {
-    /// Offered by setup.
+    /// Pages that were collected.
     pub(crate) collected: u64,
     /// See [`Fate::Whole`].
     pub(crate) whole: u64,
@@ -200,7 +200,7 @@ impl FateCounts {
         }
     }
 
-    /// Pages that moved.
+    /// Returns the number of pages that migrated.
     pub(crate) fn migrated(&self) -> u64 {
         self.whole + self.split + self.small
     }
@@ -212,7 +212,7 @@ mod tests {
 
     fn fates(nr: usize) -> Result<Fates> {
         let mut fates = Fates::new()?;
-        // What was there before is forgotten.
+        // An earlier window, which must be forgotten.
         fates.reset(HUGE_PAGES);
         fates.note(1, 5, Outcome::Refused, Fate::NoMemory, true);
         fates.reset(nr);

@@ -1,8 +1,8 @@
 // SPDX-License-Identifier: GPL-2.0
 
-//! Decisions of a migration, apart from what carries them out: nothing here touches a page.
+//! The decisions of a migration, without the code that carries them out: nothing here accesses a page.
 //!
-//! tests/logic compiles this directory for the host and tests it against models.
+//! tests/logic compiles this directory for the host, and tests it against models.
 
 pub(crate) mod around;
 pub(crate) mod behind;

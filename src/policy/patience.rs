@@ -1,12 +1,14 @@
 // SPDX-License-Identifier: GPL-2.0
 
-//! How long CPU faults are refused a folio before somebody gets a signal.
+//! Decides how long CPU faults on a folio with extra references are repeated, before the process gets SIGBUS.
 //!
-//! A fault must not wait for a folio until it is free: the core has taken the folio's lock and a
-//! reference for it, and whoever holds another reference may need that very lock, as a collector does that
-//! splits the folio. A fault that is refused returns, which gives up both, and the CPU repeats the access.
-//! Before it returns it pauses for at most [`LONGEST_PAUSE_MS`], still with lock and reference: a driver has
-//! no say after `migrate_to_ram()`. This file bounds the repetitions: by folio, since when and how often.
+//! A fault must not wait for the extra references to be put. The core has taken the folio's lock and a reference
+//! for the fault, and the holder of another reference may need that lock, for example a collector that splits the
+//! folio. A refused fault therefore returns, so that the core drops both, and the CPU faults again. Before it
+//! returns, it pauses for at most [`LONGEST_PAUSE_MS`], with lock and reference held: after `migrate_to_ram()`
+//! returns, the driver cannot act.
+//!
+//! This file limits the repetitions. For each folio it records since when and how often faults were refused.
 
 use crate::clock::{
     nanos_since,
@@ -28,19 +30,19 @@ use kernel::{
     }, //
 };
 
-/// A folio is given up when it was refused for so many milliseconds.
+/// The time in milliseconds for which faults on a folio must have been refused, before it is given up; chosen.
 const LIMIT_MS: u64 = 500;
 
-/// And so often: on a machine that stands still for a while, time alone says nothing.
+/// The number of refusals that it also takes: time alone means nothing on a machine that stands still for a while.
 const LIMIT_TIMES: u32 = 10;
 
-/// After so many milliseconds without a refusal all is forgotten.
+/// The time in milliseconds without a refusal after which a folio is forgotten; chosen.
 const FORGET_MS: u64 = 1000;
 
-/// The longest pause in a fault, in milliseconds.
+/// The longest pause in a fault, in milliseconds; chosen.
 const LONGEST_PAUSE_MS: u32 = 32;
 
-/// Folios that are kept. With more of them at a time, the one that was refused longest ago begins anew.
+/// The number of folios that are tracked; chosen. If there are more, the one whose last refusal is oldest is dropped.
 const PLACES: usize = 64;
 
 #[derive(Clone, Copy)]
@@ -54,9 +56,9 @@ struct Refusal {
 /// What a refused fault does.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub(crate) enum Verdict {
-    /// Let so many milliseconds pass, and be taken again.
+    /// Pause for this number of milliseconds, and let the CPU fault again.
     Again(u32),
-    /// Give up.
+    /// Give up, with SIGBUS.
     Over,
 }
 
@@ -65,7 +67,7 @@ struct Refusals {
 }
 
 impl Refusals {
-    /// None yet. They are more than a stack should hold.
+    /// Makes an empty list, initialised in place: it is too large for the stack.
     fn new() -> impl pin_init::Init<Self> {
         init!(Refusals {
             places <- pin_init::init_array_from_fn(|_| None),
@@ -79,7 +81,7 @@ impl Refusals {
         let at = match self.places.iter().position(is_known) {
             Some(at) => at,
             None => {
-                // An empty place, or the one that was not asked for longest.
+                // An empty place, or the one whose last refusal is oldest.
                 let age = |slot: &Option<Refusal>| slot.map_or(0, |one| one.last + 1);
                 let oldest = (0..PLACES)
                     .min_by_key(|at| age(&self.places[*at]))
@@ -114,18 +116,18 @@ impl Refusals {
     }
 }
 
-/// The refusals of a device.
+/// The refusals of a device's CPU faults.
 #[pin_data]
 pub(crate) struct Patience {
     begin: Instant<Monotonic>,
-    /// Whether there are any: almost never.
+    /// Whether any folio is tracked. Almost always false.
     any: Atomic<bool>,
     #[pin]
     refusals: SpinLock<Refusals>,
 }
 
 impl Patience {
-    /// None yet.
+    /// Makes it, without refusals.
     pub(crate) fn new() -> impl PinInit<Self> {
         pin_init!(Patience {
             begin: now(),
@@ -134,7 +136,7 @@ impl Patience {
         })
     }
 
-    /// A fault was refused this folio.
+    /// Records that a fault on a folio was refused. Returns what the fault does.
     pub(crate) fn refused(&self, pfn: usize) -> Verdict {
         let mut refusals = self.refusals.lock();
         let verdict = refusals.refused(pfn, nanos_since(self.begin) / 1_000_000);
@@ -142,7 +144,7 @@ impl Patience {
         verdict
     }
 
-    /// A fault has got what it wanted of this folio.
+    /// Records that a fault on a folio succeeded.
     #[inline]
     pub(crate) fn settled(&self, pfn: usize) {
         if self.any.load(Relaxed) {
@@ -166,7 +168,7 @@ mod tests {
         places: [None; PLACES],
     };
 
-    /// When a folio that is refused every so many milliseconds is given up, if ever.
+    /// Returns when a folio is given up, if ever, that is refused each `every` milliseconds.
     fn end(every: u64) -> Option<u64> {
         let mut refusals = NONE;
         (0..1000)
@@ -179,7 +181,7 @@ mod tests {
     fn it_ends_after_time_and_tries() {
         assert_eq!(end(1), Some(LIMIT_MS));
         assert_eq!(end(100), Some(900));
-        // Each by itself is no refusal that lasts.
+        // Refusals so far apart are not counted together.
         assert_eq!(end(FORGET_MS), None);
     }
 
@@ -218,7 +220,7 @@ mod tests {
             assert_eq!(refusals.refused(pfn, pfn as u64), Verdict::Again(1));
         }
         assert_eq!(refusals.refused(PLACES, 100), Verdict::Again(1));
-        // The oldest went for it, no other.
+        // Only the oldest was dropped for it.
         assert_eq!(refusals.refused(1, 101), Verdict::Again(2));
         assert_eq!(refusals.refused(0, 102), Verdict::Again(1));
     }

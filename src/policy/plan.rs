@@ -1,43 +1,43 @@
 // SPDX-License-Identifier: GPL-2.0
 
-//! Decides what to do when a huge folio cannot move whole: by an ioctl, in either direction, and in a CPU
-//! fault. Eviction has one answer, which is in the table for completeness. Pure.
+//! Decides what to do when a huge folio cannot be migrated whole: by an ioctl, in either direction, and in a CPU fault.
+//! Eviction has only one plan, which is in the table for completeness. Pure.
 //!
-//! | who asks | huge destination | source | plan |
+//! | path | huge destination | source | plan |
 //! | --- | --- | --- | --- |
-//! | anybody | there is one | any | move it whole |
-//! | an ioctl | none | a hole | small destinations: there is nothing to split |
-//! | an ioctl | none | mapped by one process | small destinations, the core splits while it migrates; without the fixes as if it were shared |
-//! | an ioctl | none | shared | leave it, collect again without COMPOUND: that split reaches every mapping (K3) |
-//! | a CPU fault | none | any | have the mapping split; the next faults are of single pages (K4, K5); without the fixes have a worker split the folio by address |
-//! | eviction | none | any | leave it, try again later: nothing can split without an address (K6) |
+//! | any | allocated | any | migrate it whole |
+//! | ioctl | none | a hole | small destinations: there is nothing to split |
+//! | ioctl | none | mapped by one process | small destinations: the core splits while it migrates; without the fixes, as if it was shared |
+//! | ioctl | none | shared | give up and collect again without COMPOUND: that split reaches every mapping (K3) |
+//! | CPU fault | none | any | make the core split the mapping, so that the next faults are on single pages (K4, K5); without the fixes, let a worker split the folio by address |
+//! | eviction | none | any | leave it and retry later: the core cannot split without an address (K6) |
 //!
-//! "The fixes" are those of K19, K20 and K24 (`tests/kernel/patches/0013` to `0016`). A kernel without them leaks
-//! a folio, or frees one too often, if the PMD is zapped while the core splits it in the middle of a
-//! migration, and crashes if a page is zapped while a fault on it splits a large folio that is mapped by PTEs.
+//! "The fixes" are those of K19, K20 and K24 (`tests/kernel/patches/0013` to `0016`; ids: docs/defects.md). A kernel
+//! without them leaks a folio, or puts one once too often, if the PMD is zapped while the core splits it during a
+//! migration. It crashes if a page is zapped while a fault on it splits a large folio that is mapped by PTEs.
 //!
-//! What is refused, because somebody holds a reference, is tried again a few times with a pause, then
-//! left where it is, and reported. `patience.rs` says how often a CPU fault is refused.
+//! A migration that is refused because of extra references is retried a few times with a pause. Then the pages
+//! stay, and are reported. `patience.rs` limits the refusals of a CPU fault.
 
 use kernel::prelude::*;
 
-/// Whether the core may split a folio whose mapping may be zapped meanwhile.
+/// Whether the core may split a folio whose mapping may be zapped at the same time.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub(crate) enum CoreSplits {
-    /// It has the fixes, or somebody wants to see what happens without.
+    /// It may: the kernel has the fixes, or the user wants to see what happens without them.
     Allowed,
-    /// There is another way, which is taken.
+    /// It must not: the driver takes another way.
     Avoided,
 }
 
 impl CoreSplits {
-    /// What the kernel allows that the module was built for: Kbuild looks for a line of each fix.
+    /// The default: allowed if Kbuild has found a line of each fix in the source that the module was built for.
     pub(crate) const DEFAULT: CoreSplits = match cfg!(dmirror_core_splits) {
         true => CoreSplits::Allowed,
         false => CoreSplits::Avoided,
     };
 
-    /// From the module's parameter: 0 avoids, 1 allows, 2 is the default.
+    /// Converts the module parameter: 0 avoids, 1 allows, 2 is the default.
     ///
     /// # Errors
     ///
@@ -52,46 +52,46 @@ impl CoreSplits {
     }
 }
 
-/// Who migrates.
+/// The path on which a folio is migrated.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub(crate) enum Path {
     /// An ioctl, by address.
     Address,
     /// A CPU fault.
     Fault,
-    /// Eviction, by device page. It leaves the folio without asking for a plan.
+    /// Eviction, by device page. It does not ask for a plan: the folio stays.
     #[cfg_attr(not(CONFIG_KUNIT = "y"), expect(dead_code))]
     Eviction,
 }
 
-/// A huge source.
+/// What a huge source is.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub(crate) enum Source {
-    /// A folio that one process maps.
+    /// A folio that is mapped by one process only.
     Exclusive,
-    /// A folio that others may map as well.
+    /// A folio that other processes may map as well.
     Shared,
-    /// Nothing, or the huge zero page.
+    /// A hole, or the huge zero page.
     Hole,
 }
 
-/// What to do with a huge source for which there is no huge destination.
+/// What to do with a huge source without a huge destination.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub(crate) enum Plan {
-    /// Give small destinations: the core splits a folio while it migrates.
+    /// Give small destinations: the core splits the folio while it migrates.
     SmallDestinations,
-    /// Give none, and collect again without COMPOUND.
+    /// Give no destination, and collect again without COMPOUND.
     SplitBefore,
-    /// Have the mapping split.
+    /// Make the core split the mapping.
     SplitMapping,
-    /// Give none, and have a worker split the folio.
+    /// Give no destination, and let a worker split the folio.
     SplitByWorker,
-    /// Give none.
+    /// Give no destination: the folio stays.
     Leave,
 }
 
 impl Plan {
-    /// The plan for a source.
+    /// Returns the plan for a source.
     pub(crate) fn without_huge_destination(path: Path, source: Source, core: CoreSplits) -> Self {
         match (path, source, core) {
             (Path::Address, Source::Hole, _) => Plan::SmallDestinations,
@@ -107,29 +107,29 @@ impl Plan {
 /// The result of an attempt.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
 pub(crate) struct AttemptResult {
-    /// It was given up to collect again without COMPOUND.
+    /// Whether it was given up, to collect again without COMPOUND.
     pub(crate) split_before: bool,
-    /// A split was refused, or pages that were to be split were not offered.
+    /// Whether a split was refused, by the collector or later.
     pub(crate) split_refused: bool,
-    /// The core withdrew anonymous pages that had a destination.
+    /// Whether the core refused anonymous pages that had a destination.
     pub(crate) refused: bool,
 }
 
 /// What comes after an attempt.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub(crate) enum Next {
-    /// That was it.
+    /// No other attempt.
     Done,
-    /// Again at once: nothing was refused.
+    /// Another attempt at once: nothing was refused.
     Again,
-    /// Again after so many milliseconds.
+    /// Another attempt after this number of milliseconds.
     Pause(u32),
 }
 
-/// How often what was refused is tried again: 15 ms in all.
+/// The number of retries after a refusal; chosen: they pause for 15 ms in all.
 pub(crate) const RETRIES: u32 = 4;
 
-/// How often where pages must go, and nobody waits for a single one: half a second in all.
+/// The number of retries of eviction, for which no access waits; chosen: they pause for half a second in all.
 pub(crate) const PATIENT_RETRIES: u32 = 9;
 
 /// The attempts at one window.
@@ -140,7 +140,7 @@ pub(crate) struct Attempts {
 }
 
 impl Attempts {
-    /// The first is to collect huge folios whole, or not.
+    /// `compound` says whether the first attempt collects huge folios whole.
     pub(crate) fn new(compound: bool) -> Self {
         Attempts {
             compound,
@@ -149,7 +149,7 @@ impl Attempts {
         }
     }
 
-    /// For eviction.
+    /// Makes the attempts of an eviction.
     pub(crate) fn patient() -> Self {
         Attempts {
             compound: true,
@@ -158,17 +158,17 @@ impl Attempts {
         }
     }
 
-    /// Whether the next attempt collects huge folios whole.
+    /// Returns whether the next attempt collects huge folios whole.
     pub(crate) fn compound(&self) -> bool {
         self.compound
     }
 
-    /// Refusals that were followed by another attempt.
+    /// Returns the number of refusals that were followed by another attempt.
     pub(crate) fn retries(&self) -> u32 {
         self.refusals.min(self.most)
     }
 
-    /// Takes note of an attempt.
+    /// Records the result of an attempt. Returns what comes next.
     pub(crate) fn after(&mut self, result: AttemptResult) -> Next {
         if result.split_before && self.compound {
             self.compound = false;

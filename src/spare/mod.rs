@@ -2,7 +2,7 @@
 
 //! Huge folios of system memory that are allocated before they are needed.
 //!
-//! [`reserve`] holds one for eviction, [`ready`] a few for what comes back while a process waits.
+//! [`reserve`] holds one for eviction, [`ready`] a few for migrations back for which a process waits.
 
 pub(crate) mod ready;
 pub(crate) mod reserve;

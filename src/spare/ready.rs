@@ -1,14 +1,13 @@
 // SPDX-License-Identifier: GPL-2.0
 
-//! Huge folios of system memory that are there before anybody waits for one.
+//! Huge folios of system memory that are allocated before a process waits for one.
 //!
-//! What comes back from the device is copied into a new folio. The page allocator may clear that first
-//! (`init_on_alloc`, on by default in many kernels), which takes a huge one about as long as the copy
-//! does, while a process waits. So a worker gets a few beforehand, and others when they are taken: on
-//! another CPU, if there is one that has nothing better to do. When memory is short they go back.
+//! The page allocator may clear a new folio (`init_on_alloc`, on by default in many kernels). For a huge one, that
+//! takes about as long as the copy from the device. A worker therefore allocates a few in advance, and others when
+//! some are taken, on another CPU if one is idle. A shrinker frees them when memory is short.
 //!
-//! Nobody can move what is kept, so it comes from memory that is not to be moved, and stays there when a
-//! process gets it: that is the price, which a machine with a zone for movable memory does not pay.
+//! Kept folios cannot be migrated, so they are allocated as unmovable memory, and stay that when a process gets
+//! them. If a node has a zone for movable memory, none are kept for it.
 
 use crate::layer::{
     mm::{
@@ -44,7 +43,7 @@ use kernel::{
     }, //
 };
 
-/// The most folios that a device keeps ready.
+/// The number of folios that a device keeps ready at most.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub(crate) struct MaxReady(usize);
 
@@ -58,7 +57,7 @@ impl MaxReady {
 
     const LARGEST: usize = 64;
 
-    /// From a number.
+    /// Makes a limit from a number of folios.
     ///
     /// # Errors
     ///
@@ -70,17 +69,17 @@ impl MaxReady {
         }
     }
 
-    /// The number.
+    /// Returns the number.
     pub(crate) fn get(self) -> usize {
         self.0
     }
 }
 
-/// Where they are kept.
+/// The kept folios.
 #[pin_data]
 struct Shelf {
     most: Atomic<usize>,
-    /// Nothing is allocated while it is locked: who waits for memory locks it, too.
+    /// Nothing is allocated with it locked: reclaim locks it.
     #[pin]
     folios: Mutex<KVec<Blank>>,
     #[pin]
@@ -112,19 +111,19 @@ impl Shelf {
         self.folios.lock().len()
     }
 
-    /// Gets as many as there is room for, if they are at hand. May sleep.
+    /// Allocates folios up to the limit, as long as free huge pages are available. May sleep.
     fn fill(&self) {
         for _ in self.len()..self.most() {
             let Ok(folio) = Blank::to_keep(Effort::AtHand) else {
                 return;
             };
-            // Room is never short by the bounds of `MaxReady`; what does not fit is freed, after the lock.
+            // The capacity is enough for any `MaxReady`. A folio that did not fit would be freed without the lock.
             let _refused = self.folios.lock().push_within_capacity(folio);
         }
     }
 
-    /// Takes one that is fit. If none is, and there is no room for others, one goes: they would be in
-    /// the way for ever.
+    /// Takes a folio that is fit. If none is, and the limit is reached, frees one: otherwise unfit folios would take up
+    /// the places for ever.
     fn take(&self, is_fit: impl Fn(&Blank) -> bool) -> Option<Blank> {
         let mut folios = self.folios.lock();
         if let Some(at) = folios.iter().position(is_fit) {
@@ -134,13 +133,13 @@ impl Shelf {
             true => folios.remove(0).ok(),
             false => None,
         };
-        // Freed after the lock.
+        // Freed after the lock is released.
         drop(folios);
         drop(useless);
         None
     }
 
-    /// Frees so many, each after the lock; gives how many they were.
+    /// Frees up to `nr` folios, each after the lock is released. Returns their number.
     fn free(&self, nr: usize) -> usize {
         (0..nr).map_while(|_| self.take(|_| true)).count()
     }
@@ -166,13 +165,13 @@ impl Shrink for Shelf {
 
 /// Huge folios that a device keeps ready.
 pub(crate) struct Ready {
-    // First: what is queued is done before the shelf goes.
+    // Dropped first, which waits for queued work.
     queue: OwnedQueue,
     shrinker: Shrinker<Shelf>,
 }
 
 impl Ready {
-    /// None yet: the first are made when one is wanted.
+    /// Makes an empty one. The first folios are allocated after the first `take`.
     pub(crate) fn new(most: MaxReady) -> Result<Self> {
         Ok(Ready {
             queue: OwnedQueue::new(c"rust_dmirror")?,
@@ -184,29 +183,29 @@ impl Ready {
         self.shrinker.kept()
     }
 
-    /// One that may be used in `vma`, if there is one; others are on their way then.
+    /// Takes a folio for `vma`, if one may be used there, and has the worker allocate others.
     pub(crate) fn take(&self, vma: Beneficiary<'_>) -> Option<Blank> {
         let shelf = self.shelf();
         if shelf.most() == 0 || !Blank::may_be_kept_for(vma) {
             return None;
         }
         let folio = shelf.take(Blank::is_fit);
-        // If it is queued already, it is not queued twice.
+        // Fails if the work is already queued, which is as good.
         let _ = self.queue.enqueue(shelf.clone());
         folio
     }
 
-    /// How many there are.
+    /// Returns the number of kept folios.
     pub(crate) fn count(&self) -> usize {
         self.shelf().len()
     }
 
-    /// How many there may be.
+    /// Returns the limit.
     pub(crate) fn most(&self) -> MaxReady {
         MaxReady(self.shelf().most())
     }
 
-    /// Changes that. Sleeps: when it returns, there are not more.
+    /// Sets the limit, and frees the folios above it. Sleeps.
     pub(crate) fn set_most(&self, most: MaxReady) {
         let shelf = self.shelf();
         shelf.most.store(most.0, Relaxed);
@@ -227,7 +226,7 @@ mod tests {
         assert_eq!(MaxReady::new(u64::MAX), Err(EINVAL));
     }
 
-    /// Two of them, if they are at hand, which nobody promises.
+    /// Makes a shelf with two folios. `None` if no huge pages are free.
     fn two() -> Result<Option<Arc<Shelf>>> {
         let shelf = Shelf::new(MaxReady::new(2)?)?;
         assert_eq!(shelf.len(), 0);
@@ -249,7 +248,7 @@ mod tests {
         assert_eq!((shelf.len(), shelf.count()), (2, 2 * HUGE_PAGES));
         assert!(shelf.take(|_| true).is_some());
         assert_eq!(shelf.len(), 1);
-        // There is room, so nothing goes.
+        // The limit is not reached, so nothing is freed.
         assert!(shelf.take(|_| false).is_none());
         assert_eq!(shelf.len(), 1);
         assert_eq!(shelf.give_back(1), HUGE_PAGES);

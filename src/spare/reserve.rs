@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: GPL-2.0
 
-//! A huge folio of system memory kept for eviction, which cannot split what it moves (K6).
+//! A huge folio of system memory that is kept for eviction, which cannot split huge folios (K6 in docs/defects.md).
 
 use crate::layer::mm::system::{
     Blank,
@@ -12,7 +12,7 @@ use kernel::{
     sync::Mutex, //
 };
 
-/// Room for one huge folio.
+/// A place for one huge folio.
 #[pin_data]
 pub(crate) struct Reserve {
     #[pin]
@@ -20,25 +20,25 @@ pub(crate) struct Reserve {
 }
 
 impl Reserve {
-    /// Empty.
+    /// Makes an empty reserve.
     pub(crate) fn new() -> impl PinInit<Self> {
         pin_init!(Reserve {
             folio <- new_mutex!(None, "dmirror_reserve"),
         })
     }
 
-    /// Fills it if it is empty and there is memory. May sleep.
+    /// Allocates a folio if the reserve is empty and there is memory. May sleep.
     pub(crate) fn fill(&self) {
         if self.folio.lock().is_some() {
             return;
         }
         if let Ok(folio) = Blank::to_keep(Effort::Compact) {
-            // If somebody was faster, what was there goes, after the lock.
+            // If another thread was faster, the folio of that thread is freed, after the lock is released.
             let _unused = self.folio.lock().replace(folio);
         }
     }
 
-    /// Takes what is there.
+    /// Takes the folio, if there is one.
     pub(crate) fn take(&self) -> Option<Blank> {
         self.folio.lock().take()
     }
