@@ -1,31 +1,31 @@
 # SPDX-License-Identifier: GPL-2.0
 # shellcheck shell=bash
 #
-# The cache as a directory: whether it is ours, what in it no run needs any more,
-# and whether there is room for more.
+# The directory of the cache: whether it is ours, which entries are no longer needed,
+# and whether the disk has room for more.
 
-# https://bford.info/cachedir: backups leave out a directory with this file.
-# Its second line is what make clean-cache looks for before it removes one.
+# https://bford.info/cachedir: backups skip a directory with this file. make
+# clean-cache removes a directory only if its tag has this second line.
 CACHE_TAG='Signature: 8a477f597d28d172789f06886806bc55
 # The cache of rust_dmirror; its "make clean-cache" removes all of this directory.'
 
-# The names that this project gives to what it keeps there.
+# The names of this project's entries.
 HEX='[0-9a-f]{12}'
 CACHE_NAMES="^(CACHEDIR\.TAG|lock|home|kernel-release|own-src(\.new|\.lock)?|accel-$HEX|debian-[0-9][^/]*|(root|stock|own|hmm-tests|mm-selftests|test_hmm|brd|cargo)-$HEX(\.new)?)$"
 
 cache_entries() { find "$CACHE" -mindepth 1 -maxdepth 1 -printf '%f\n' 2>/dev/null; }
 
-# The first entry that is not ours.
+# Prints the first entry that is not ours.
 foreign_entry() { cache_entries | grep -m 1 -vE "$CACHE_NAMES" || true; }
 
 marked() { [ "$(cat "$CACHE/CACHEDIR.TAG" 2>/dev/null)" = "$CACHE_TAG" ]; }
 
-# Whether a run of this project, maybe of an older version, made something there.
+# Whether a run of this project, perhaps of an older version, has made an entry.
 plainly_ours() {
 	grep -qsE '^[0-9.]+ [^ ]+ [^ ]+$' "$CACHE/kernel-release" || cache_entries | grep -E "^root-$HEX(\.new)?$" >/dev/null
 }
 
-# What is there may be somebody's home directory.
+# Ends the run if the directory is none of ours: it might be a home directory.
 check_cache() {
 	local foreign
 	marked || plainly_ours || foreign=$(cache_entries | grep -m 1 -vxE 'lock|CACHEDIR\.TAG') || true
@@ -33,7 +33,7 @@ check_cache() {
 		die "$CACHE is no cache of this project: it has $foreign" "DMIRROR_CACHE=DIRECTORY that is new or empty"
 }
 
-# A cache that is new or has nothing but ours is marked as one.
+# Marks a directory as our cache, if it has no foreign entries.
 mark_cache() {
 	local foreign
 	! marked || return 0
@@ -55,14 +55,14 @@ remove_cache() {
 		"if it is one: make update, then this again; if not, remove by hand what you want to be rid of"
 	lock_cache
 	say "removing $CACHE"
-	# Not all of the build root's files belong to a user without root.
+	# Without root, some of the build root's files belong to subordinate ids.
 	as_root_ids rm -rf --one-file-system "$CACHE"
 }
 
-# How long what this version does not use is kept: another checkout may.
+# Days for which unused entries are kept: another checkout may use them.
 KEEP_DAYS=14
 
-# current_entries: what this version uses, or would, if it was made.
+# current_entries: the entries that this version uses, whether or not they exist.
 current_entries() {
 	local name kernels=()
 	echo "$ROOT_KEY"
@@ -77,15 +77,15 @@ current_entries() {
 	done
 }
 
-# Of another checkout than this one, which is there and has the same compilers.
+# Whether a cargo entry belongs to another checkout that still exists and has the same compilers.
 cargo_of_others() {
 	local key checkout
 	{ read -r key && read -r checkout; } 2>/dev/null <"$CACHE/$1/made-for" || return
 	[ "$key" = "$ROOT_KEY" ] && [ -d "$checkout" ]
 }
 
-# prune_cache DAYS: removes what carries our names, is not this version's, and was not used for so long.
-# What this version uses is marked as used. Before the kernel is known, only roots and cargo's are looked at.
+# prune_cache DAYS: removes our entries that this version does not use and that nothing has used for DAYS. Marks
+# the entries that this version uses. Before the kernel is known, only checks roots and cargo's directories.
 prune_cache() {
 	local days=$1 entry current old=() kinds='root|cargo'
 	[ -z "${KVERSION:-}" ] || kinds+='|stock|own|hmm-tests|mm-selftests|test_hmm|brd'
@@ -107,7 +107,7 @@ prune_cache() {
 	done
 }
 
-# Once in a run, when the kernel is known.
+# Prunes the cache once in a run, when the kernel is known.
 prune_once() {
 	[ -z "${DMIRROR_PRUNED:-}" ] || return 0
 	prune_cache "$KEEP_DAYS"
@@ -116,7 +116,7 @@ prune_once() {
 
 free_mib() { df --output=avail -BM "$CACHE" | tail -n 1 | tr -dc 0-9; }
 
-# need_space MIB WHAT: ends where so much, as measured or more, is not free even without what is old.
+# need_space MIB WHAT: ends the run if less is free, even without old entries. MIB is at least what was measured.
 need_space() {
 	local free
 	[ "$(free_mib)" -lt "$1" ] || return 0

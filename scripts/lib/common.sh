@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: GPL-2.0
 # shellcheck shell=bash
 #
-# What every script here shares: where things live, how a person is told what
-# happens, and how a step that was done once is recognised the next time.
+# Shared by all scripts: paths, messages, background jobs, the keys of the cache,
+# and locks.
 
 TOP=$(cd "$(dirname "${BASH_SOURCE[0]}")/../.." && pwd)
 # Debian has chroot in /usr/sbin, which is not in an ordinary user's PATH.
@@ -12,7 +12,7 @@ BUILD=$TOP/build
 LOGS=$BUILD/logs
 JOBS=${JOBS:-$(nproc)}
 CACHE=$(realpath -m "$CACHE")
-# What a run that waits for this one is told of it.
+# Shown to a run that waits for this one.
 COMMAND=$(tr -s '[:space:]' ' ' <<<"$0 $*")
 
 if [ -t 1 ]; then
@@ -25,7 +25,7 @@ say() { printf '%s\n' "${BOLD}==>${PLAIN} $*"; }
 note() { printf '%s\n' "    $*"; }
 cached() { printf '%s\n' "${DIM}==> $* (cached)${PLAIN}"; }
 
-# die MESSAGE REMEDY: ends with what went wrong and what to do about it.
+# die MESSAGE REMEDY: ends the run with an error, and says what to do about it.
 die() {
 	printf '%s\n' "${RED}error:${PLAIN} $1" >&2
 	[ $# -lt 2 ] || printf '%s\n' "  try: $2" >&2
@@ -34,7 +34,7 @@ die() {
 
 [[ $JOBS =~ ^[1-9][0-9]*$ ]] || die "JOBS is '$JOBS'" "a number: how many compilers at a time"
 
-# remedy LOG: what to do about a command that failed, by what it said.
+# remedy LOG: prints what to do about a command that failed, from what its log says.
 remedy() {
 	local log=$1
 	if grep -qi 'no space left on device' "$log"; then
@@ -48,14 +48,14 @@ remedy() {
 	fi
 }
 
-# One line is all that a person needs of a number of seconds.
+# human_time SECONDS: prints them as minutes and seconds.
 human_time() { printf '%dm%02ds' $(($1 / 60)) $(($1 % 60)); }
 
-# What start started and finish has not seen the end of: "PID SECONDS LOG".
+# Jobs that start has started and finish has not reaped: "PID SECONDS LOG".
 RUNNING=()
 
-# Whatever ends this script takes with it what it started: background jobs of a
-# script do not get the terminal's Ctrl-C, so each has a process group of its own.
+# Kills all jobs when the script ends. Background jobs of a script do not get the
+# terminal's Ctrl-C, so each has its own process group to be killed by.
 stop_running() {
 	local job
 	for job in "${RUNNING[@]}"; do
@@ -70,8 +70,8 @@ trap 'exit 129' HUP
 trap 'exit 130' INT
 trap 'exit 143' TERM
 
-# start TITLE LOG COMMAND...: runs the command in the background, its output in
-# build/logs/LOG.log.
+# start TITLE LOG COMMAND...: runs the command in the background, with its output
+# in build/logs/LOG.log.
 start() {
 	local title=$1 log=$LOGS/$2.log
 	shift 2
@@ -83,7 +83,7 @@ start() {
 	RUNNING+=("$! $SECONDS $log")
 }
 
-# One line about every job: the time, and the last line of its log.
+# progress WIDTH: prints the time of each job and the last line of its log, in one line.
 progress() {
 	local job pid began log line=''
 	for job in "${RUNNING[@]}"; do
@@ -93,9 +93,9 @@ progress() {
 	printf '%s' "$line"
 }
 
-# finish [PID]: waits for that job, or for everything that was started, shows
-# that time passes, and shows the end of the log of what failed. Returns 1 if
-# what it waited for failed. With LEAVE=N it is content when no more than N run.
+# finish [PID]: waits for that job, or for all jobs, and shows progress. If a job
+# fails, shows the end of its log. Returns 1 if a job that it waited for failed.
+# With LEAVE=N, returns when no more than N are running.
 finish() {
 	local only=${1:-} job pid began log rc failed=0 beat=$SECONDS left found=1
 	while [ "$found" = 1 ]; do
@@ -133,8 +133,8 @@ finish() {
 	return "$failed"
 }
 
-# step TITLE LOG COMMAND...: one command, waited for; what was started before
-# goes on meanwhile.
+# step TITLE LOG COMMAND...: runs one command and waits for it. Jobs that were
+# started before continue.
 step() {
 	local last
 	start "$@"
@@ -142,8 +142,8 @@ step() {
 	finish "${last%% *}"
 }
 
-# digest FILE-OR-STRING...: 12 hex digits over the contents of the files and
-# over the strings, the key of everything in the cache.
+# digest FILE-OR-STRING...: prints 12 hex digits, a hash of the contents of the
+# files and of the strings. Keys of the cache are made by it.
 digest() {
 	local arg
 	for arg in "$@"; do
@@ -151,26 +151,26 @@ digest() {
 	done | sha256sum | cut -c1-12
 }
 
-# tree_digest DIR: the names and contents of every file of a git checkout that
-# git does not ignore, staged or not. Fails if DIR is none: a tree that was
-# unpacked inside another checkout is none, either.
+# tree_digest DIR: prints a hash of the names and contents of all files of a git
+# checkout that git does not ignore, staged or not. Fails if DIR is not the top of
+# a checkout, for example a tree that was unpacked inside another one.
 tree_digest() {
 	local prefix
 	prefix=$(git -C "$1" rev-parse --show-prefix) && [ -z "$prefix" ] || return 1
 	(
 		cd "$1" || exit
-		# A file that was deleted is known to git until that is staged.
+		# git lists a deleted file until the deletion is staged.
 		git ls-files -co --exclude-standard -z |
 			while IFS= read -r -d '' file; do [ ! -f "$file" ] || printf '%s\0' "$file"; done |
 			xargs -0r sha256sum | sha256sum | cut -d ' ' -f 1
 	)
 }
 
-# The locks, and the file descriptors that have them: of build/ (6), of the source of the kernels of our own
-# (8), of the cache (9). A job that outlives its script must not keep them: start and in_root close them.
-# A script that another one calls, such as experiment.sh, does keep them: it is a run itself.
+# The locks and their file descriptors: of build/ (6), of the source of the kernels that are built here (8), of the
+# cache (9). start and in_root close them, so that a job that outlives its script does not keep a lock. A script that
+# is called by another one, such as experiment.sh, keeps them, since it is part of that run.
 
-# holder FILE: who holds a lock, as it wrote into the file.
+# holder FILE: prints who holds a lock, as the holder wrote into the file.
 holder() {
 	local text pid
 	text=$(head -n 1 "$1" 2>/dev/null) || true
@@ -185,7 +185,7 @@ holder() {
 	fi
 }
 
-# take DESCRIPTOR FILE WHAT: waits for the lock, and says for whom.
+# take DESCRIPTOR FILE WHAT: takes a lock. While it waits, it says for whom.
 take() {
 	local fd=$1 file=$2 what=$3
 	while true; do
@@ -195,13 +195,13 @@ take() {
 			say "$what is in use; waiting for $(holder "$file")"
 			until flock -w 60 "$fd"; do note "… still waiting for $(holder "$file")"; done
 		fi
-		# make clean and make clean-cache remove the file with everything else.
+		# make clean and make clean-cache may have removed the file: then the lock must be taken again.
 		[ ! "$file" -ef "/proc/self/fd/$fd" ] || break
 	done
 	echo "pid $$, $COMMAND(in $TOP), since $(date '+%F %T')" >"$file"
 }
 
-# Everything that writes to build/ takes turns, with whatever cache.
+# Scripts that write to build/ run one after the other, whichever cache they use.
 lock_build() {
 	[ "${DMIRROR_BUILD_LOCK:-}" != "$BUILD" ] || return 0
 	take 6 "$BUILD/lock" "$BUILD"
@@ -209,8 +209,8 @@ lock_build() {
 	export DMIRROR_BUILD_LOCK=$BUILD
 }
 
-# Two runs that share a cache take turns, and so do two in one checkout; the locks go with the process.
-# A script started by one that holds them must not wait for its own parent.
+# Runs that share a cache or a checkout run one after the other. The locks are released when the process ends. A
+# script that was started by the holder of the locks does not wait for its parent.
 lock_cache() {
 	if [ "${DMIRROR_LOCK:-}" != "$CACHE" ]; then
 		check_cache
@@ -221,7 +221,7 @@ lock_cache() {
 	lock_build
 }
 
-# For what a person does as long as they like: the next run may begin.
+# For interactive use, which may take any time: releases the locks, so that another run can begin.
 unlock_cache() {
 	: >"$CACHE/lock"
 	: >"$BUILD/lock"

@@ -1,16 +1,16 @@
 # SPDX-License-Identifier: GPL-2.0
 # shellcheck shell=bash
 #
-# The kernels: Debian's own, unpatched (stock), and those built from the same
-# source package (own, plain, debug, coverage). Each is made once and kept in the cache, keyed
-# by what it is made from.
+# The kernels: Debian's, unpatched (stock), and those built from the same source
+# package (own, plain, debug, coverage). Each is built once and kept in the cache;
+# its key is a hash of what it is built from.
 
-# The newest packaged series first; of each, guests.sh must know how many of the selftest's cases pass.
+# The newest packaged series first. PRIVATE_TESTS in guests.sh must have an entry for each.
 KERNEL_SERIES=(7.3)
 
 # Sets KSERIES (7.3), KVERSION (the package's version) and KRELEASE (uname -r)
-# to the newest kernel whose image, headers and source the archive has. The
-# answer is kept until `make update`, so that a warm run needs no network.
+# to the newest kernel of which the archive has image, headers and source. The
+# answer is kept until `make update`, so that later runs need no network.
 resolve_kernel() {
 	local file=$CACHE/kernel-release
 	if [ ! -s "$file" ]; then
@@ -25,7 +25,7 @@ resolve_kernel() {
 
 known_series() { printf '%s\n' "${KERNEL_SERIES[@]}" | grep -xF -- "$1" >/dev/null; }
 
-# Only what newest-kernel.sh itself says is the archive's fault.
+# The archive is to blame only if newest-kernel.sh itself says so.
 die_of_lookup() {
 	! grep -q '^none of: ' "$1" ||
 		die "the archive has no kernel ${KERNEL_SERIES[*]} with image, headers and source of one version" "once more tomorrow: a new version comes in parts"
@@ -68,8 +68,9 @@ provide_packages() {
 	prune_once
 }
 
-# The header package ships no Rust metadata. The same compilers, source and
-# configuration make it again, with the names that the stock kernel exports.
+# The header package has no Rust metadata. Built by the same compilers from the
+# same source and configuration, it has the symbol names that the stock kernel
+# exports.
 prepare_stock() {
 	in_root sh -e -c '
 		pkg=$1 release=$2 out=$3
@@ -85,9 +86,9 @@ prepare_stock() {
 
 stock_entry() { echo "stock-$(digest "$KVERSION" "$ROOT_KEY" "$KPKG/usr/src/linux-headers-$KRELEASE/.config")"; }
 
-# Sets what a kernel is to those who build for it and boot it: KNAME, KOUT (the
-# configured tree that a module builds against), KIMAGE, KMAKE, the make
-# arguments that its modules need, and KAPPEND, its own kernel arguments.
+# Sets KNAME, KOUT (the configured tree to build modules against), KIMAGE (the image
+# to boot), KMAKE (the make arguments for its modules) and KAPPEND (arguments for
+# its command line).
 provide_stock() {
 	provide_packages
 	KOUT=$CACHE/$(stock_entry)
@@ -104,9 +105,9 @@ provide_stock() {
 		die "the metadata could not be built" "look at $LOGS/stock.log"
 }
 
-# The source of the kernels of our own: the package's, with our patches. It
-# stays at one path and a file that did not change keeps its time, so that a
-# changed patch costs a rebuild of what it touches and not of a whole kernel.
+# Makes the source of the kernels that are built here: the package's, with our
+# patches. The path stays the same, and unchanged files keep their times, so that
+# after a change of a patch only the files that it touches are rebuilt.
 make_own_source() {
 	in_root sh -e -c '
 		pristine=$1 out=$2 stamp=$3
@@ -138,9 +139,9 @@ provide_own_source() {
 		die "the patched source could not be made" "look at $LOGS/own-source.log; does a patch not apply?"
 }
 
-# build_own OUT SOURCE STAMP FRAGMENT...: a kernel from tinyconfig and
-# fragments, by LLVM. merge_config.sh only warns of a symbol that did not take;
-# here that ends the build.
+# build_own OUT SOURCE STAMP FRAGMENT...: builds a kernel from tinyconfig and the
+# fragments, with LLVM. merge_config.sh only warns of a symbol that did not take
+# effect; here that is an error.
 build_own() {
 	local out=$1 source=$2 stamp=$3
 	shift 3
@@ -176,7 +177,7 @@ build_own() {
 	' sh "$out" "$source" "$JOBS" "$stamp" "$@"
 }
 
-# The kernels of our own: files in tests/kernel.
+# The kernels that are built here, and their fragments in tests/kernel.
 declare -A OWN_KERNELS=(
 	[own]='own.config debug.config'
 	[plain]='own.config'
@@ -184,17 +185,17 @@ declare -A OWN_KERNELS=(
 	[coverage]='own.config debug.config coverage.config'
 )
 
-# own_entry NAME: where such a kernel is in the cache.
+# own_entry NAME: prints the name of its entry in the cache.
 own_entry() {
 	local fragments
 	read -ra fragments <<<"${OWN_KERNELS[$1]}"
 	echo "own-$(digest "$KVERSION" "$ROOT_KEY" "${fragments[@]/#/$TOP/tests/kernel/}")"
 }
 
-# provide_own NAME: one of them; sets what provide_stock sets.
+# provide_own NAME: provides one of them, and sets the variables that provide_stock sets.
 provide_own() {
 	provide_packages
-	# Whoever else uses this cache must not patch the source under a build.
+	# Another run with this cache must not patch the source during a build.
 	take 8 "$CACHE/own-src.lock" "the kernel source"
 	provide_own_source
 	build_own_if_needed "$1"
@@ -219,7 +220,7 @@ build_own_if_needed() {
 		die "the kernel $name could not be built" "$(remedy "$LOGS/kernel-$name.log")"
 }
 
-# The kernels that the runs are made on, by name.
+# provide_kernel NAME: provides any kernel by its name.
 provide_kernel() {
 	case $1 in
 	stock) provide_stock ;;
@@ -230,13 +231,13 @@ provide_kernel() {
 		;;
 	coverage)
 		provide_own coverage
-		# What LLVM's passes do to a module leaves half of its lines without an instruction of their own, those above all
-		# that return an error. (Not opt-level 0: temporaries that do not share their place fill the stack.)
+		# After LLVM's passes, half of the module's lines have no instruction of their own, above all those that
+		# return an error. (opt-level 0 is no alternative: without shared stack slots, the stack overflows.)
 		KMAKE+=('KRUSTFLAGS=-Copt-level=1 -Cno-prepopulate-passes')
 		;;
 	*) die "there is no kernel '$1'" "stock, own, plain, debug or coverage" ;;
 	esac
 }
 
-# kernel_has SYMBOL: whether the chosen kernel has it built in.
+# kernel_has SYMBOL: whether the symbol is =y in the configuration of the chosen kernel.
 kernel_has() { grep -qx "CONFIG_$1=y" "$KOUT/.config"; }
