@@ -23,6 +23,9 @@ make bench        both drivers in one boot, in turns, and what the kernel's copi
 make shell        a shell in the guest with the module loaded (DRIVER=c, KERNEL=own)
 make module       the module alone, for Debian's kernel: build/stock/module
 make KDIR=TREE    the module alone, for a configured tree of one's own: build/module
+make doc          rustdoc of rust/ and src/, as built for the kernel own; a warning is an error: build/doc
+                  KERNEL=stock, or KDIR=TREE
+make rust-analyzer  rust-project.json, by which rust-analyzer finds the module and the kernel's crates: KERNEL=stock, KDIR=TREE
 make format       rustfmt for every Rust file, with the kernel's settings
 make update       look for a newer packaged kernel the next time
 make clean        remove build/; what took long to make stays in the cache

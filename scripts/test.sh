@@ -76,6 +76,7 @@ test_everything() {
 	check "ABI: C99 and C++ programs" uapi-programs uapi_programs
 	check "ABI: test_hmm's, against the kernel's source" uapi-kernel uapi_of_kernel
 	check "clippy, module" clippy-module clippy_module
+	check "rustdoc, module" rustdoc document_module
 	check "clippy, companion" clippy-companion clippy_companion
 	check "clippy, pure logic" clippy-logic clippy_logic
 	check "clippy, coverage" clippy-coverage coverage_cargo clippy --locked --all-targets --target x86_64-unknown-linux-gnu -- -D warnings

@@ -18,6 +18,7 @@
     unused_imports
 )]
 
+#[doc(no_inline)]
 pub(super) use kernel::bindings::*;
 use kernel::ffi;
 
