@@ -224,7 +224,6 @@ build_own_if_needed() {
 provide_kernel() {
 	case $1 in
 	stock) provide_stock ;;
-	own | plain) provide_own "$1" ;;
 	debug)
 		provide_own debug
 		KAPPEND='page_owner=on page_poison=1'
@@ -235,7 +234,10 @@ provide_kernel() {
 		# return an error. (opt-level 0 is no alternative: without shared stack slots, the stack overflows.)
 		KMAKE+=('KRUSTFLAGS=-Copt-level=1 -Cno-prepopulate-passes')
 		;;
-	*) die "there is no kernel '$1'" "stock, own, plain, debug or coverage" ;;
+	*)
+		[ -n "${OWN_KERNELS[$1]:-}" ] || die "there is no kernel '$1'" "stock, ${!OWN_KERNELS[*]}"
+		provide_own "$1"
+		;;
 	esac
 }
 
