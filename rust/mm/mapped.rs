@@ -376,12 +376,12 @@ pub enum Place {
     Zero,
     /// In private memory of a device.
     Private {
-    /// Whether it is this device.
+        /// Whether it is this device.
         is_own: bool,
     },
     /// In coherent memory of a device.
     Coherent {
-    /// Whether it is this device.
+        /// Whether it is this device.
         is_own: bool,
     },
 }

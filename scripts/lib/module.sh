@@ -24,6 +24,7 @@ crate_flags() {
 	shift
 	mkdir -p "$TOP/$mo"
 	rm -f "$TOP/$mo/src/rust_dmirror_main.o"
+	# shellcheck disable=SC2153 # set by provide_kernel
 	in_root make -C "/cache/${KOUT##*/}" M=/repo MO="/repo/$mo" "${KMAKE[@]}" RUSTC_OR_CLIPPY='sh /repo/scripts/lib/rustc-too.sh' \
 		DMIRROR_OUTSIDE="/cache=$CACHE /repo=$TOP /=$ROOT" "$@" src/rust_dmirror_main.o
 }

@@ -38,6 +38,7 @@ rm -rf "$DMIRROR_DOC"
 
 # A link to srctree/FILE is one to the kernel's source, as in the kernel's own rustdoc.
 links=$(grep -Ehro '<a href="srctree/[^"]+"' "$DMIRROR_DOC" | cut -d '"' -f 2 | sort -u)
+# shellcheck disable=SC2154 # srctree is exported by kbuild
 for link in $links; do
 	[ -e "$srctree/${link#srctree/}" ] || {
 		echo "error: a link to $link, but the kernel has no such file" >&2
