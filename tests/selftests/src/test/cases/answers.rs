@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: GPL-2.0
 
-//! The new ioctls: what they say fits together, and fits what was done.
+//! The ioctls of rust_dmirror: their answers are consistent, and match what was done.
 
 use anyhow::{ensure, Context, Result};
 use nix::sys::mman::ProtFlags;

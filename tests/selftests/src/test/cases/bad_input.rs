@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: GPL-2.0
 
-//! What a driver must refuse in the ten old ioctls, and how.
+//! The ten ioctls of test_hmm: invalid arguments, and the errors for them.
 
 use anyhow::{ensure, Context, Result};
 use nix::{

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: GPL-2.0
 
-//! The new ioctls: what they refuse.
+//! The ioctls of rust_dmirror: invalid arguments.
 
 use anyhow::{ensure, Result};
 use nix::{errno::Errno, sys::mman::ProtFlags};

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: GPL-2.0
 
-//! Ranges that are not simply full: holes, zero pages, halves, read-only memory.
+//! Ranges that are only partly populated: holes, zero pages, halves; and read-only memory.
 
 use anyhow::{ensure, Context, Result};
 use nix::sys::mman::ProtFlags;

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: GPL-2.0
 
-//! The pause itself: what it refuses, whom it stops, and how its stop ends.
+//! The pause: invalid arguments, which migrations it stops, and how the stop ends.
 
 use std::{
     fs,

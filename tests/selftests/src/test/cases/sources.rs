@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: GPL-2.0
 
-//! Memory that must not go to a device, because it is not anonymous, or not meant to: it is not
-//! offered, not read, and nothing is allocated for it.
+//! Memory that must not be migrated to a device, because it is not anonymous or because a rule forbids it. It is not
+//! collected, not read, and nothing is allocated for it.
 
 use std::{
     fs::File,
@@ -142,7 +142,7 @@ pub fn secret(npages: usize) -> Result<Area> {
     Area::file(npages, secretmem()?, MapFlags::MAP_SHARED)
 }
 
-/// Nothing of it is offered, both directions, and by the old ioctl.
+/// None of it is collected, in both directions, and by the ioctl of test_hmm.
 fn stays(ctx: &Ctx, area: Area) -> Result<()> {
     area.fill(400);
     not_offered(ctx, &area)?;
@@ -232,7 +232,7 @@ fn other_device(ctx: &Ctx) -> Result<()> {
     area.verify(406)
 }
 
-/// More than what is refused at once takes, on a slow machine.
+/// More time than an immediate refusal takes, on a slow machine.
 const AT_ONCE: Duration = Duration::from_secs(5);
 
 fn refused<T: std::fmt::Debug>(
