@@ -1,8 +1,8 @@
 #!/bin/bash
 # SPDX-License-Identifier: GPL-2.0
 #
-# clean.sh build|update|cache: forget what this checkout built, which kernel is
-# the newest, or everything. What is in the cache is keyed by what it is made from.
+# clean.sh build|update|cache: removes build/, the record of the newest kernel, or
+# the whole cache.
 set -euo pipefail
 # shellcheck source=scripts/lib/all.sh
 . "$(dirname "${BASH_SOURCE[0]}")/lib/all.sh"
@@ -14,7 +14,7 @@ build)
 	rm -rf "$BUILD"
 	;;
 update)
-	# A run that is under way must not have the kernel changed.
+	# The kernel must not change during a run.
 	lock_cache
 	rm -f "$CACHE/kernel-release"
 	say "the next run looks for the newest packaged kernel"

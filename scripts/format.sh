@@ -1,8 +1,8 @@
 #!/bin/bash
 # SPDX-License-Identifier: GPL-2.0
 #
-# make format: every Rust file in the kernel's own format; with --check, only
-# says which are not.
+# make format: formats all Rust files with the kernel's settings. With --check, only
+# lists those that would change.
 set -euo pipefail
 # shellcheck source=scripts/lib/all.sh
 . "$(dirname "${BASH_SOURCE[0]}")/lib/all.sh"

@@ -1,17 +1,17 @@
 #!/bin/bash
 # SPDX-License-Identifier: GPL-2.0
 #
-# What an ordinary user's first run does, up to commands in the build root, when root runs the tests: as
-# somebody who has no privilege, no sbin in PATH, a home, a checkout and a cache of their own, and
-# subordinate ids. The build root is the one that is there, read-only. The system is not changed: what
-# /etc says of this user, it says in a mount namespace. A line "skip: WHY" says what is missing for that.
+# Runs the first steps of an ordinary user, up to commands in the build root, when root runs the tests. The user
+# has no privileges, no sbin in PATH, a home, a checkout and a cache of their own, and subordinate ids. The build
+# root is the existing one, read-only. The system is not changed: the entries for the user in /etc exist in a mount
+# namespace only. A line "skip: WHY" says what this system lacks for it.
 set -euo pipefail
 # shellcheck source=scripts/lib/all.sh
 . "$(dirname "${BASH_SOURCE[0]}")/lib/all.sh"
 
 USER_NAME=dmirror-user
 USER_ID=61357
-# Beyond what anybody gives to users and containers.
+# Ids that are not given to users or containers.
 FIRST_SUBORDINATE=3000000000
 
 skip() {
@@ -26,13 +26,13 @@ done
 for file in /etc/subuid /etc/subgid; do
 	[ -f "$file" ] || skip "there are no subordinate ids: no $file"
 done
-# A container has some of the ids only.
+# In a container, only some ids may exist.
 awk -v last=$((FIRST_SUBORDINATE + 65536)) '$1 <= 0 && $1 + $3 >= last { found = 1 } END { exit !found }' /proc/self/uid_map ||
 	skip "this container has not enough user ids"
 
 remove_work() { rm -rf --one-file-system "$work"; }
 
-# newest OF: what the archive's lists, as they are, say of the newest kernel.
+# newest OF: prints the newest kernel by the archive's lists, without updating them.
 newest() {
 	in_root sh -c 'scripts/lib/newest-kernel.sh "$@" 2>&1 || true' sh /cache/newest "${KERNEL_SERIES[@]}"
 	rm -f "$CACHE/newest"
@@ -40,7 +40,7 @@ newest() {
 
 lock_cache
 provide_root
-# Root may have had no use for these yet.
+# Root may not have needed these packages yet.
 need_packages
 resolve_kernel
 expected=$(newest)
@@ -50,7 +50,7 @@ work=$(mktemp -d /tmp/dmirror-user.XXXXXX)
 chmod 755 "$work"
 user_cache=$work/home/.cache/rust-dmirror
 mkdir -p "$user_cache" "$work/checkout" "$work/etc" "$work/root"
-# Not mounted below the cache: what a user may not unmount would be bound with it.
+# Not mounted below the cache: binding the cache would bind this mount too, which the user may not unmount.
 ln -s "$work/root" "$user_cache/$ROOT_KEY"
 tar -C "$TOP" -c --exclude=./build --exclude=./.git . | tar -C "$work/checkout" -x
 cp "$CACHE/kernel-release" "$user_cache/"
@@ -60,7 +60,7 @@ echo "$USER_NAME:x:$USER_ID:$USER_ID::$work/home:/bin/sh" >>"$work/etc/passwd"
 echo "$USER_NAME:x:$USER_ID:" >>"$work/etc/group"
 echo "$USER_NAME:$FIRST_SUBORDINATE:65536" | tee -a "$work/etc/subuid" >>"$work/etc/subgid"
 
-# The rest is that user's.
+# The rest runs as that user.
 unshare --mount bash -e -c '
 	work=$1 root=$2 id=$3
 	shift 3

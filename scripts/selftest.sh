@@ -1,8 +1,8 @@
 #!/bin/bash
 # SPDX-License-Identifier: GPL-2.0
 #
-# The runner's own test: does it turn red? Each planted fault must fail the
-# run for its own reason, and a guest without one must pass.
+# Tests the test runner: each planted fault must fail the run for its own reason, and
+# a guest without a fault must pass.
 set -euo pipefail
 # shellcheck source=scripts/lib/all.sh
 . "$(dirname "${BASH_SOURCE[0]}")/lib/all.sh"
@@ -26,7 +26,7 @@ expect() {
 	fi
 }
 
-# says TEXT COMMAND...: whether the command fails, and says that.
+# says TEXT COMMAND...: whether the command fails with this text.
 says() {
 	local text=$1
 	shift
@@ -35,7 +35,7 @@ says() {
 	grep -qF -- "$text" "$WORK/said"
 }
 
-# every_line_red FILE: each line alone, below a clean log.
+# every_line_red FILE: whether each line alone, below a clean log, fails the run.
 every_line_red() {
 	local line bad=0
 	while read -r line; do
@@ -45,7 +45,7 @@ every_line_red() {
 	return "$bad"
 }
 
-# each_has_example FILE: each report that fails a run.
+# each_has_example FILE: whether there is an example for each report that fails a run.
 each_has_example() {
 	local pattern bad=0
 	[ "${#GATE_REPORTS[@]}" -gt 40 ] || { echo "the list has ${#GATE_REPORTS[@]}"; return 1; }
@@ -55,13 +55,13 @@ each_has_example() {
 	return "$bad"
 }
 
-# ktap LINE...: a file of results, parsed.
+# ktap LINE...: parses these lines as a file of results.
 ktap() {
 	printf '%s\n' "KTAP version 1" "$@" >"$WORK/results.ktap"
 	parse_ktap "$WORK/results.ktap" planted
 }
 
-# selftest_of PASSED [SKIP-REASON [STEP]]: what a run of hmm-tests is judged by.
+# selftest_of PASSED [SKIP-REASON [STEP]]: judges a run of hmm-tests with these results.
 selftest_of() {
 	local number
 	{
@@ -74,7 +74,7 @@ selftest_of() {
 	[ ! -s "$WORK/results.hmm" ]
 }
 
-# companion_skips KERNEL REASON [STEP]: whether the companion may skip a case there for that.
+# companion_skips KERNEL REASON [STEP]: whether the companion may skip a case on that kernel for that reason.
 companion_skips() {
 	echo "ok 1 t # SKIP $2" >"$WORK/companion.ktap"
 	: >"$WORK/results.companion"
@@ -90,7 +90,7 @@ companion_skips() {
 judged_red() {
 	awk -F '\t' -v pattern="$2" '$3 > 0 && $1 ~ pattern { found = 1 } { print } END { exit !found }' "$WORK/results.$1"
 }
-# Each failure that was counted for a planted guest, and nothing else, is a failed case in JUnit.
+# Whether exactly the failures that were counted for a planted guest are failed cases in JUnit.
 judged_in_junit() {
 	local rows cases file
 	rows=$(awk -F '\t' '$3 { rows++ } END { print rows + 0 }' "$WORK/results.$1")
@@ -105,8 +105,8 @@ judged_in_junit() {
 }
 judged_green() { awk -F '\t' '{ print; bad += $3; good += $2 } END { exit bad || !good }' "$WORK/results.$1"; }
 
-# stepped STATUS LINE...: a step that printed these results and ended so, or did
-# not end; judged as one of the guest planted-step.
+# stepped STATUS LINE...: judges a step of the guest planted-step that printed these
+# results and ended with this status, or did not end.
 stepped() {
 	local status=$1 dir=$WORK/vm/planted-step
 	shift
@@ -140,7 +140,7 @@ plant() {
 
 lock_cache
 open_results
-# What the planted runs count must not be counted as ours.
+# The results of planted runs must not be in our tally.
 JUNIT=$WORK/junit
 mkdir -p "$JUNIT"
 provide_root
@@ -262,7 +262,7 @@ step "building the planted modules" planted-modules in_root sh -e -c '
 	mkdir -p "$2" && exec make -C "$1" M=/repo/tests/runner MO="$2" LLVM=1 modules' \
 	sh "/cache/${KOUT##*/}" "/repo/build/$KNAME/runner" || die "the planted modules could not be built" "look at $LOGS/planted-modules.log"
 plant good 60 "good"
-# On a busy machine a boot takes its time.
+# On a busy machine, a boot is slow.
 plant hang 30 "good hang"
 finish 2>"$WORK/finish.log" || true
 plant early 60 "early good"

@@ -1,14 +1,14 @@
 #!/bin/bash
 # SPDX-License-Identifier: GPL-2.0
 #
-# make test: everything that checks the project and is fast enough to be run
-# before each commit. make test-all (--all) adds the slow rest, and make
-# mm-selftests (--mm) is only the comparison of other mm selftests.
+# make test: all checks that are fast enough to be run before each commit. make
+# test-all (--all) adds the slow ones. make mm-selftests (--mm) only compares the
+# results of other mm selftests.
 set -euo pipefail
 # shellcheck source=scripts/lib/all.sh
 . "$(dirname "${BASH_SOURCE[0]}")/lib/all.sh"
 
-# The kernel's lints (they are in its Makefile); a warning ends the build.
+# Runs clippy with the kernel's lints, which are in its Makefile. A warning is an error.
 clippy_module() {
 	build_module "/cache/${KOUT##*/}" "/repo/build/$KNAME/clippy" "${KMAKE[@]}" CLIPPY=1 KRUSTFLAGS=-Dwarnings
 }
@@ -17,7 +17,7 @@ clippy_companion() {
 	companion_cargo clippy --release --locked --all-targets --target x86_64-unknown-linux-gnu -- -D warnings
 }
 
-# tests/logic with and without loom. It includes the module's pure files, which so are linted twice.
+# Runs clippy for tests/logic, with and without loom.
 clippy_logic() {
 	local loom
 	for loom in '' yes; do
@@ -25,8 +25,8 @@ clippy_logic() {
 	done
 }
 
-# cargo_tests TITLE ROW COMMAND...: counts the tests as cargo does; counts one failure if
-# none ran, or if cargo failed before them.
+# cargo_tests TITLE ROW COMMAND...: counts the tests as cargo does. Counts one failure if
+# no test ran, or if cargo failed for another reason.
 cargo_tests() {
 	local row=$2 bad=0 passed failed ignored
 	step "$@" --locked --target x86_64-unknown-linux-gnu || bad=1
@@ -87,7 +87,7 @@ test_everything() {
 	run_guests "$STRESS_FAST" "${GUESTS_TEST[@]}"
 }
 
-# A script that counts into the same tally, as what it counted or as one failure.
+# Runs another script, which counts in the same tally. If it failed without counting a failure, counts one.
 other_script() {
 	local name=$1 rows
 	say "make $name"
