@@ -7,10 +7,11 @@
 //!
 //! # Lock order
 //!
-//! 1. `mmap_lock` for reading 2. the lock of a [`mirror::Mirror`]'s table (taken by invalidation below `mmap_lock`)
+//! 1. `mmap_lock` for reading
+//! 2. the lock of a [`mirror::Mirror`]'s table (taken by invalidation below `mmap_lock`)
 //! 3. folio locks, which are only *tried* while 2 is held: the core invalidates with a folio locked, so that 2 may
-//! also be taken below them 4. the spinlock of a [`pagemap::Pagemap`] (taken below page table locks, interrupts
-//! off)
+//!    also be taken below them
+//! 4. the spinlock of a [`pagemap::Pagemap`] (taken below page table locks, interrupts off)
 
 pub mod backing;
 mod bounds;
