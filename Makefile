@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: GPL-2.0
 #
-# Doors to scripts/, no more. Kbuild, beside this file, builds the module.
+# Each target calls a script of scripts/. Kbuild, beside this file, builds the module.
 
-.PHONY: module run test test-all experiment defects mm-selftests interleavings races coverage mutants stress bench shell format update clean clean-cache help
+.PHONY: module run test test-all experiment defects mm-selftests interleavings races coverage mutants stress bench shell doc rust-analyzer format update clean clean-cache help
 
 module:
 	@scripts/module.sh
@@ -45,6 +45,12 @@ bench:
 
 shell:
 	@scripts/shell.sh
+
+doc:
+	@scripts/doc.sh
+
+rust-analyzer:
+	@scripts/rust-analyzer.sh
 
 format:
 	@scripts/format.sh

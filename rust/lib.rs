@@ -2,10 +2,11 @@
 
 //! A safe layer over the kernel's interfaces for device memory.
 //!
-//! Everything here could live in `rust/kernel/mm`: it knows nothing of the driver that uses it, and
-//! it is the only place that sees raw bindings.
+//! It knows nothing of the driver that uses it and could be a part of `rust/kernel/mm`. Raw bindings are used only
+//! here.
 
 mod bindings;
 pub mod mm;
+pub mod plain;
 pub mod queue;
 pub mod ratelimit;

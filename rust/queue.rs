@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: GPL-2.0
 
-//! A workqueue of one's own, which ends with its owner: no work of a module outlives it.
+//! A workqueue that is destroyed with its owner, so that no work outlives the module.
 //!
 //! C header: [`include/linux/workqueue.h`](srctree/include/linux/workqueue.h)
 
@@ -15,44 +15,44 @@ use kernel::{
     }, //
 };
 
-/// A workqueue that runs one work item at a time, on any CPU. Dropping it waits for what is queued, so
-/// it must not be dropped by that.
+/// A workqueue that runs one work item at a time, on any CPU. Dropping it waits for queued work, so a work item
+/// must not drop it.
 ///
-/// It is no [`Queue`] to its users: what is queued with a delay would be waited for by nobody.
+/// It does not deref to [`Queue`], which can queue work with a delay: dropping would not wait for that.
 ///
 /// # Invariants
 ///
 /// It points to a workqueue that this value owns.
 pub struct OwnedQueue(NonNull<bindings::workqueue_struct>);
 
-// SAFETY: A workqueue may be used and destroyed by any thread.
+// SAFETY: Any thread may use and destroy a workqueue.
 unsafe impl Send for OwnedQueue {}
-// SAFETY: As above; by reference, it can only be queued to.
+// SAFETY: As above. A shared reference only allows queueing and flushing, which any thread may do at any time.
 unsafe impl Sync for OwnedQueue {}
 
 impl OwnedQueue {
-    /// Makes one. Sleeps. C: `alloc_workqueue()`.
+    /// Makes a workqueue. Sleeps. C: `alloc_workqueue()`.
     ///
     /// # Errors
     ///
     /// `ENOMEM` if there is no memory.
     pub fn new(name: &'static CStr) -> Result<Self> {
-        // SAFETY: It is a C string.
+        // SAFETY: `name` is a C string.
         let raw = unsafe { bindings::rust_dmirror_queue_alloc(name.as_char_ptr()) };
-        // INVARIANT: It was just made, for us.
+        // INVARIANT: It was just made, and is ours.
         Ok(OwnedQueue(NonNull::new(raw).ok_or(ENOMEM)?))
     }
 
-    /// Queues a work item, unless it is queued already. C: `queue_work()`.
+    /// Queues a work item, unless it is already queued. C: `queue_work()`.
     pub fn enqueue<W, const ID: u64>(&self, work: W) -> W::EnqueueOutput
     where
         W: RawWorkItem<ID> + Send + 'static,
     {
-        // SAFETY: By the type invariants, it is valid for as long as `self` is.
+        // SAFETY: By the type invariants, the workqueue is valid while `self` is.
         unsafe { Queue::from_raw(self.0.as_ptr()) }.enqueue(work)
     }
 
-    /// Waits for what is queued. Sleeps. C: `flush_workqueue()`.
+    /// Waits for queued work. Sleeps. C: `flush_workqueue()`.
     pub fn flush(&self) {
         // SAFETY: By the type invariants, it is valid.
         unsafe { bindings::rust_dmirror_queue_flush(self.0.as_ptr()) };
@@ -61,8 +61,7 @@ impl OwnedQueue {
 
 impl Drop for OwnedQueue {
     fn drop(&mut self) {
-        // SAFETY: By the type invariants, it is ours. Nobody can queue to it any more; what is queued is
-        // run first.
+        // SAFETY: By the type invariants, it is ours. Nothing can be queued any more; queued work is run first.
         unsafe { bindings::destroy_workqueue(self.0.as_ptr()) };
     }
 }
@@ -128,7 +127,7 @@ mod tests {
             queue.flush();
             (is_new, slow.runs.load(Relaxed))
         });
-        // What a failed assertion holds is never let go.
+        // A failed assertion ends the thread without dropping values, so the queue is dropped first.
         drop(queue);
         assert_eq!(seen, [(true, 1), (true, 2)]);
         Ok(())

@@ -1,19 +1,19 @@
 // SPDX-License-Identifier: GPL-2.0
 
-//! Messages that user space can cause, kept from filling the log.
+//! Rate limit for messages that user space can cause.
 //!
 //! C header: [`include/linux/ratelimit.h`](srctree/include/linux/ratelimit.h)
 
 use super::bindings;
 use kernel::prelude::*;
 
-/// Whether a message may be printed now. C: `__ratelimit()`. May be called in any context.
+/// Returns whether a message may be printed now. C: `__ratelimit()`. May be called in any context.
 pub fn allows() -> bool {
-    // SAFETY: It has no requirements.
+    // SAFETY: The function has no requirements.
     unsafe { bindings::rust_dmirror_ratelimit() }
 }
 
-/// [`pr_warn!`](kernel::pr_warn), as often as [`allows`] lets it.
+/// [`pr_warn!`](kernel::pr_warn), limited by [`allows`].
 macro_rules! warn_limited {
     ($($arg:tt)*) => {
         if $crate::layer::ratelimit::allows() {

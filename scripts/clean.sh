@@ -1,22 +1,23 @@
 #!/bin/bash
 # SPDX-License-Identifier: GPL-2.0
 #
-# clean.sh build|update|cache: forget what this checkout built, which kernel is
-# the newest, or everything. What is in the cache is keyed by what it is made from.
+# clean.sh build|update|cache: removes build/, the record of the newest kernel, or
+# the whole cache.
 set -euo pipefail
 # shellcheck source=scripts/lib/all.sh
 . "$(dirname "${BASH_SOURCE[0]}")/lib/all.sh"
 
 case $1 in
-build) rm -rf "$BUILD" ;;
+build)
+	[ -d "$BUILD" ] || exit 0
+	lock_build
+	rm -rf "$BUILD"
+	;;
 update)
+	# The kernel must not change during a run.
+	lock_cache
 	rm -f "$CACHE/kernel-release"
 	say "the next run looks for the newest packaged kernel"
 	;;
-cache)
-	lock_cache
-	say "removing $CACHE"
-	# Not all of the build root's files belong to a user without root.
-	as_root_ids rm -rf "$CACHE"
-	;;
+cache) remove_cache ;;
 esac

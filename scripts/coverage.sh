@@ -2,10 +2,10 @@
 # SPDX-License-Identifier: GPL-2.0
 #
 # make coverage: boots the guests of make test and make test-all that run our driver under a QEMU plugin that
-# records what they execute, and reports which lines of rust/, src/ and the core no guest executed. The kernel
-# coverage, which has debug information, takes the place of own. Debian's kernel has none, but the module has.
-# Left out: the kernel debug, which runs the same cases; benchmarks, also the selftest's, which has a time limit; the
-# guests with all interleavings, of which "own" runs a third.
+# records what they execute, and reports which lines of rust/, src/ and the core no guest has executed. The kernel
+# coverage, which has debug information, replaces own. Debian's kernel has none, but the module built for it has.
+# Left out are the kernel debug, which runs the same cases; benchmarks, including that of the selftest, which has a
+# time limit; and the guests with all interleavings, of which "own" runs a third.
 set -euo pipefail
 # shellcheck source=scripts/lib/all.sh
 . "$(dirname "${BASH_SOURCE[0]}")/lib/all.sh"
@@ -13,7 +13,7 @@ set -euo pipefail
 WORK=$BUILD/coverage
 LEFT_OUT=' bench-smoke bench-memory-smoke kmemleak interleave interleave-rest '
 
-# The guests of this run: entries as in suites.sh, those that take long first, with twice their time.
+# Prints the guests of this run: entries as in suites.sh, the slow ones first, with twice their time limit.
 coverage_guests() {
 	local entry name kernel driver steps allowed coherent limit rest step kept short=()
 	for entry in "${GUESTS_TEST[@]}" "${GUESTS_ALL[@]}"; do
@@ -31,7 +31,7 @@ coverage_guests() {
 	printf '%s\n' "${short[@]}"
 }
 
-# report_arguments GUEST...: one argument of the report a line.
+# report_arguments GUEST...: prints the arguments of the report, one per line.
 report_arguments() {
 	local entry name kernel rest
 	for entry; do
@@ -41,12 +41,12 @@ report_arguments() {
 	done
 }
 
-# lcov is not among ROOT_PACKAGES: those are the key of everything in the cache.
+# lcov is not in ROOT_PACKAGES, since a change of those changes the key of everything in the cache.
 provide_lcov() {
 	in_root sh -c 'command -v genhtml' >/dev/null ||
 		step "installing lcov in the build root" lcov \
 			in_root sh -c 'apt-get update && apt-get install -y --no-install-recommends lcov' ||
-		die "lcov could not be installed" "look at $LOGS/lcov.log; is the package archive reachable?"
+		die "lcov could not be installed" "$(remedy "$LOGS/lcov.log")"
 }
 
 pages() {
@@ -56,7 +56,7 @@ pages() {
 
 # Plugins need TCG.
 export DMIRROR_ACCEL=tcg
-# As make test-all takes them.
+# As in make test-all.
 export RACES=${RACES:-15} RACE_SECONDS=${RACE_SECONDS:-4}
 lock_cache
 open_results

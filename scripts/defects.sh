@@ -1,9 +1,9 @@
 #!/bin/bash
 # SPDX-License-Identifier: GPL-2.0
 #
-# make defects: runs what is known to be wrong with the C driver on both drivers, and
-# bugs of the core on kernels with and without our patches. A case that breaks its
-# kernel has a guest of its own.
+# make defects: runs cases for the known defects of the C driver with both drivers, and
+# for bugs of the core on kernels with and without our patches. A case that crashes its
+# kernel has its own guest.
 #
 # The C driver, and the unpatched kernel, must fail exactly as recorded with the case
 # (tests/selftests/src/test: cases/defects, core_bug.rs). Our driver, and the patched
@@ -17,11 +17,11 @@ TABLE=$BUILD/defects.md
 KNOWN=$TOP/tests/defects.md
 ALL='t?.*,t??.*,k?.*,k??.*'
 
-# broken_guest NAME DRIVER KERNEL COHERENT OOPS CASES ARGUMENTS: nothing of it is
-# judged but its cases, by the table.
+# broken_guest NAME DRIVER KERNEL COHERENT OOPS CASES ARGUMENTS: a guest of which only
+# the cases are judged, by the table.
 broken_guest() {
 	local name=$1 driver=$2 kernel=$3 coherent=$4 oops=$5 cases=$6 append="$7 CASES=$6 kunit.enable=0" limit=75
-	# After an oops there is nothing more to be learnt, and no end is certain.
+	# After an oops, nothing more can be learnt, and the guest may not end by itself.
 	[ "$oops" = no ] || append+=' oops=panic'
 	[[ $cases != *,* ]] || limit=240
 	[ "$coherent" = yes ] || coherent=''
@@ -48,10 +48,10 @@ for kernel in stock own; do
 	provide_c_driver
 done
 
-# Ours, all cases in one guest, on the kernel that looks hardest.
+# Our driver: all cases in one guest, on the kernel with the most checks.
 COHERENT=yes APPEND="CASES=$ALL" LIMIT=400 guest defects-rust own rust "load defects unload"
 APPEND="CORE_BUGS=$CORE_BUGS kunit.enable=0" LIMIT=300 guest defects-mended own rust "load core-bugs unload"
-# Two guests at a time: the machine may have no more CPUs, and the races want two.
+# Two guests at a time: the machine may have two CPUs only, and races need both.
 while IFS=$'\t' read -r name driver kernel coherent oops cases append <&3; do
 	broken_guest "$name" "$driver" "$kernel" "$coherent" "$oops" "$cases" "$append"
 	LEAVE=1 finish || true
@@ -59,10 +59,9 @@ done 3<"$WORK/plan"
 finish || true
 judge_guests
 
-say "what the drivers do"
+say "what the drivers do, on Linux $KVERSION"
 : >"$WORK/verdicts"
-"$COMPANION" defects --core-bugs "$CORE_BUGS" table --vm "$VM" --rust defects-rust --mended defects-mended --table "$TABLE" --verdicts "$WORK/verdicts" \
-	--kernels "Linux $KVERSION. The kernel \`stock\` is Debian's $KRELEASE, \`own\` our build of it with DEBUG_VM and fault injection." || true
+"$COMPANION" defects --core-bugs "$CORE_BUGS" table --vm "$VM" --rust defects-rust --mended defects-mended --table "$TABLE" --verdicts "$WORK/verdicts" || true
 [ -s "$WORK/verdicts" ] || failed "defects: table" "was not made"
 while IFS=$'\t' read -r what ok seen; do
 	if [ "$ok" = 1 ]; then passed "defects: $what" "$seen"; else failed "defects: $what" "$seen"; fi

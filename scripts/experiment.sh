@@ -1,11 +1,10 @@
 #!/bin/bash
 # SPDX-License-Identifier: GPL-2.0
 #
-# make experiment: is a reference leaked when the core refuses to split a huge
-# folio in the middle of a migration? Watched stage by stage on a kernel that
-# traces it, with both drivers, with and without DEBUG_VM; where the PMD was
-# zapped before, with and without our fix; then with the put that was proposed
-# for it, on kernels that this is expected to break.
+# make experiment: does the core leak a reference when it refuses to split a huge
+# folio during a migration? Traces the counts stage by stage, with both drivers, with
+# and without DEBUG_VM; if the PMD was zapped before, with and without our fix; and
+# with the proposed folio_put(), which is expected to crash the kernel.
 set -euo pipefail
 # shellcheck source=scripts/lib/all.sh
 . "$(dirname "${BASH_SOURCE[0]}")/lib/all.sh"
@@ -17,10 +16,10 @@ DRIVERS=(c rust)
 PROGRAMS=(hmm-tests dmirror)
 CONDITIONS=(clean refused put zapped fixed)
 
-# What the kernel has to say under the rejected put: COUNT:REGEX for the gate,
-# each exactly so often, and in short for the table, a regex as well. Under the
-# other conditions it has to say nothing. How many of the 512 freed pages are
-# counted as the wrong kind depends on what they are by then.
+# The kernel reports that are expected with the rejected put: COUNT:REGEX for the
+# gate, with the exact count, and a short form for the table, also a regex. In the
+# other conditions there must be no report. How many of the 512 freed pages are
+# counted as the wrong type depends on what they are used for by then.
 declare -A BREAKS=(
 	[own]='1:BUG: Bad page state in process
 1:page dumped because: PAGE_FLAGS_CHECK_AT_FREE
@@ -34,21 +33,20 @@ declare -A BREAKS_SHORT=(
 	[own]='Bad page state; kernel BUG; Oops'
 	[plain]='Bad rss-counter; FILEPAGES -5..; ANONPAGES 5..'
 )
-# On plain nothing stops the kernel. Something may trip over the page that is in
-# two lists before the program ends and its counters are checked: hmm-tests goes
-# on, and it is one time in three; dmirror ends at once, and it was seen only once,
-# when the close of the device freed memory.
+# The kernel plain has no checks that stop it. It may crash on the page that is in
+# two lists before the program ends and its counters are checked. With hmm-tests,
+# which continues, that happens one time in three. With dmirror, which ends at once,
+# it was seen only once, when closing the device freed memory.
 TRIPS='NULL pointer|Oops|CPU stall'
 may_trip() { [[ $1 == *-plain-*-put-* ]]; }
-# Pages that were freed under their owner's feet are soon another process's, and
-# one time in thirty its counters are off too: by a few, which no rule foresees.
-# The program's own are off by a huge page.
+# The freed pages are soon used by another process. One time in thirty its counters
+# are wrong as well, by a few pages. Those of the program are wrong by a huge page.
 SPREAD='Bad rss-counter state .*val:-?[0-9]{1,2} '
 
 # can CONDITION PROGRAM: hmm-tests zaps nothing beside a migration.
 can() { [ "$2" = dmirror ] || [[ $1 != zapped && $1 != fixed ]]; }
 
-# steps_of GUEST: a kernel that is broken on purpose gets nothing more to do.
+# steps_of GUEST: prints its steps. On a kernel that is crashed on purpose, nothing else runs.
 steps_of() {
 	local program condition steps=load
 	case $1 in
@@ -81,15 +79,15 @@ run_guests() {
 			die "the initramfs of $name could not be made" "is the disk full?"
 		# KUnit has its own run; here it would only take time.
 		append=kunit.enable=0
-		# With memory cgroups, plain spins in folio_lruvec_lock() on the page that
-		# belongs to none any more, and never comes to what the mail saw.
+		# With memory cgroups, plain spins in folio_lruvec_lock() on the page that no
+		# longer belongs to one, and never gets to what the mail saw.
 		[[ $name != *-plain-*-put-* ]] || append+=' cgroup_disable=memory'
 		start "booting $name: $(steps_of "$name"), $ACCEL" "vm-$name" boot "$name" 60 "$append"
 	done
 	finish || true
 }
 
-# What the kernel complained of during one step of a guest, in short.
+# Prints the kernel reports during one step of a guest, in short form.
 complaints() {
 	during "$2" "$VM/$1/console.log" |
 		sed -nE 's/.*BUG: (Bad page state) .*/\1/p
@@ -101,7 +99,7 @@ complaints() {
 		awk '!seen[$0]++' | paste -sd ';' | sed 's/;/; /g'
 }
 
-# during STEP LOG: what the kernel said from the step's begin to its end.
+# during STEP LOG: prints the kernel log from the begin of the step to its end.
 during() {
 	awk -v step="$1" '
 		/dmirror-guest: begin / { on = ($NF == step) }
@@ -109,9 +107,9 @@ during() {
 		on' "$2"
 }
 
-# judge_log KERNEL GUEST: the kernel's log by the gate, and that the guest came
-# to its end. plain, when it is broken on purpose, need not: there the report has
-# to come, and what else comes is told.
+# judge_log KERNEL GUEST: judges the kernel log by the gate, and checks that the guest
+# ran to its end. If plain is crashed on purpose, it need not: there the expected
+# report must be in the log, and others are printed.
 judge_log() {
 	local kernel=$1 name=$2 log=$VM/$2/console.log text said allowed=()
 	[[ $name != *-put-* ]] || mapfile -t allowed <<<"${BREAKS[$kernel]}"
@@ -123,7 +121,7 @@ judge_log() {
 		failed "$name: end of run" "$text"
 	fi
 	if [[ $name == *-put-* ]]; then
-		# An oops makes the console print the line again that it cut short.
+		# After an oops, the console prints the interrupted line again.
 		awk '/\*\* replaying previous printk message/ { held = 0; next }
 			held { print line }
 			{ line = $0; held = 1 }
@@ -148,8 +146,8 @@ judge_log() {
 	[ ! -f "$VM/$name/retried" ] || note "$name: $(cat "$VM/$name/retried")"
 }
 
-# as_wanted SAID WANTED: each of the reports came, in whatever order, or the crash
-# that may come instead.
+# as_wanted SAID WANTED: whether each of the expected reports is there, in any order,
+# or the crash that may happen instead.
 as_wanted() {
 	local said=$1 wanted=$2 report reports
 	[ "$said" != "$wanted" ] || return 0
@@ -161,7 +159,7 @@ as_wanted() {
 	done
 }
 
-# One line for each run, for the table.
+# Prints one line for each run, for the table.
 list_runs() {
 	local kernel driver program condition name step said wanted
 	for kernel in "${KERNELS[@]}"; do
@@ -230,10 +228,17 @@ rm -rf "$WORK"
 mkdir -p "$WORK/steps"
 cp "$TOP/scripts/guest/steps/load" "$EXPERIMENT/under.sh" "$EXPERIMENT/steps"/* "$WORK/steps/"
 
+<<<<<<< HEAD
 # The module must work on this kernel when nothing is switched on. `make test`
 # says so with its guests "own" and "own-hmm", which boot this very kernel.
 if ! counted own.companion own-hmm.hmm-tests-quick; then
 	LIMIT=420 guest experiment-check own rust "load companion hmm-tests-quick unload"
+=======
+# That the module works on this kernel without these switches is tested by the guests
+# "own" and "own-hmm" of `make test`.
+if ! counted own.companion own-hmm.hmm-tests; then
+	LIMIT=420 guest experiment-check own rust "load companion hmm-tests unload"
+>>>>>>> ee0a06a (scripts: say what each script does in fewer words)
 	finish || true
 	judge_guests
 fi

@@ -1,34 +1,39 @@
 #!/bin/sh
 # SPDX-License-Identifier: GPL-2.0
 cat <<'TEXT'
-make run          from nothing to Debian's own kernel in QEMU with the module loaded: a huge
-                  page moved to the device and back, the kernel's unmodified selftest passed
+make run          boots Debian's kernel in QEMU with the module loaded, migrates a huge page to the device
+                  and back, and runs the kernel's unmodified selftest; fetches and builds everything
 make run DRIVER=c the same with the kernel's C driver, test_hmm
-make test         everything that checks the project before a commit
-make test-all     that, and what takes longer
-make experiment   the refused split, stage by stage, with both drivers
-make defects      known bugs of the C driver and of the core, shown, and shown to be absent here: tests/defects.md
-                  CORE_BUGS=all (all cases about the core; without it a sample)
-make mm-selftests other mm selftests of the kernel, without the driver and with it busy: the same results
-make stress       everything races, all data compared with a model: STRESS_SECONDS=7200
+make test         all checks to be run before a commit
+make test-all     these, and slower ones
+make experiment   reference counts of a refused split, stage by stage, with both drivers
+make defects      shows the known bugs of the C driver and of the core, and that they are absent here: tests/defects.md
+                  CORE_BUGS=all (all cases about the core; default: a sample)
+make mm-selftests compares other mm selftests of the kernel, without the driver and with it busy
+make stress       runs all operations against each other and compares all data with a model: STRESS_SECONDS=7200
                   STRESS_SEED=N STRESS_OPTIONS="--without fork" KERNEL=stock
-make interleavings  all of tests/interleavings.md on one kernel: KERNEL=own|stock|debug
-make races        threads on one huge page that is zapped, in every combination, 75 minutes: RACES=20
+make interleavings  runs all of tests/interleavings.md on one kernel: KERNEL=own|stock|debug
+make races        runs threads on one huge page that is zapped, in all combinations, 75 minutes: RACES=20
                   RACE_SECONDS=15 RACE_SEED=N KERNEL=own
-make coverage     which lines of rust/, src/ and the core the suites execute: build/coverage
-make mutants      small changes of src/ and rust/, one at a time, and whether KUnit, the companion or stress
-                  notices: MUTANTS=300 SEED=N|random MUTANT_GUESTS=2 (guests side by side)
-make bench        both drivers in one boot, in turns, and what the kernel's copies alone take: build/bench
+make coverage     reports which lines of rust/, src/ and the core the suites execute: build/coverage
+make mutants      makes small changes of src/ and rust/, one at a time, and reports whether KUnit, the companion or
+                  stress notices: MUTANTS=300 SEED=N|random MUTANT_GUESTS=2 (guests side by side)
+make bench        measures both drivers in one boot, in turns, and the kernel's copies alone: build/bench
                   BENCH_SECONDS=720 BENCH=time|cpus|nopti|memory|icount|unzeroed|unobserved BENCH_OPTIONS="--filter exclusive"
-make shell        a shell in the guest with the module loaded (DRIVER=c, KERNEL=own)
-make module       the module alone, for Debian's kernel: build/stock/module
-make KDIR=TREE    the module alone, for a configured tree of one's own: build/module
-make format       rustfmt for every Rust file, with the kernel's settings
-make update       look for a newer packaged kernel the next time
-make clean        remove build/; what took long to make stays in the cache
-make clean-cache  remove that as well
+make shell        boots a guest with a shell and the module loaded (DRIVER=c, KERNEL=own)
+make module       builds the module for Debian's kernel: build/stock/module
+make KDIR=TREE    builds the module for a configured tree of your own: build/module
+make doc          builds the rustdoc of rust/ and src/ for the kernel own; a warning is an error: build/doc
+                  KERNEL=stock, or KDIR=TREE
+make rust-analyzer  writes rust-project.json, which describes the module and the kernel's crates to an editor
+                  KERNEL=stock, or KDIR=TREE
+make format       formats all Rust files with the kernel's settings
+make update       makes the next run look for a newer packaged kernel
+make clean        removes build/, but not the cache
+make clean-cache  removes the cache as well, if it is marked as one of this project (CACHEDIR.TAG)
 
-DMIRROR_CACHE=DIRECTORY  where that is (now: ~/.cache/rust-dmirror, about 10 GB)
-DMIRROR_ACCEL=tcg|kvm    instead of trying KVM and believing only what boots
-JOBS=N                   compilers at a time (now: one per CPU)
+DMIRROR_CACHE=DIRECTORY  the cache (default: ~/.cache/rust-dmirror, about 10 GB); entries that no
+                         checkout has used for two weeks are removed
+DMIRROR_ACCEL=tcg|kvm    the accelerator (default: KVM if a trial boot works, otherwise TCG)
+JOBS=N                   compilers at a time, of make and of cargo (default: one per CPU)
 TEXT

@@ -1,11 +1,13 @@
 #!/bin/bash
 # SPDX-License-Identifier: GPL-2.0
 #
-# kdir.sh TREE: builds the module against a configured kernel tree with the
-# person's own tools; the output directory of an O= build does as well. Looks
-# at everything that could be missing before make fails half-way through.
+# kdir.sh TREE [module|doc|rust-analyzer]: builds the module against a configured
+# kernel tree with the user's own tools, or makes its documentation or
+# rust-project.json. TREE may be the output directory of an O= build. Checks for
+# everything that could be missing before make fails half-way through.
 set -euo pipefail
-top=$(cd "$(dirname "${BASH_SOURCE[0]}")/.." && pwd)
+# shellcheck source=scripts/lib/common.sh
+. "$(dirname "${BASH_SOURCE[0]}")/lib/common.sh"
 kdir=$(cd "$1" 2>/dev/null && pwd) || {
 	echo "error: KDIR=$1 is not a directory" >&2
 	exit 1
@@ -73,7 +75,37 @@ fi
 	missing "no Module.symvers: the kernel's exported symbols are not known" "make -C $kdir ${llvm:+LLVM=$llvm }, or copy it from the kernel's build"
 give_up
 
+lock_build
 # A kernel's Makefile sets its tools itself; only what stands on the command line wins.
-make -C "$kdir" M="$top" MO="$top/build/module" ${llvm:+LLVM="$llvm"} \
-	${RUSTC:+RUSTC="$RUSTC"} ${BINDGEN:+BINDGEN="$BINDGEN"} ${CC:+CC="$CC"} -j"${JOBS:-$(nproc)}" modules
-echo "build/module/rust_dmirror.ko"
+kdir_make() {
+	local mo=$BUILD/$1
+	shift
+	mkdir -p "$mo"
+	make -C "$kdir" M="$TOP" MO="$mo" ${llvm:+LLVM="$llvm"} \
+		${RUSTC:+RUSTC="$RUSTC"} ${RUSTDOC:+RUSTDOC="$RUSTDOC"} ${BINDGEN:+BINDGEN="$BINDGEN"} ${CC:+CC="$CC"} \
+		-j"$JOBS" "$@" 6>&-
+}
+
+# As crate_flags of lib/module.sh.
+kdir_crate_flags() {
+	rm -f "$BUILD/$1/src/rust_dmirror_main.o"
+	kdir_make "$@" RUSTC_OR_CLIPPY="sh $TOP/scripts/lib/rustc-too.sh" src/rust_dmirror_main.o
+}
+
+case ${2:-module} in
+module)
+	kdir_make module modules
+	echo "build/module/rust_dmirror.ko"
+	;;
+doc)
+	kdir_crate_flags kdir/doc DMIRROR_DOC="$BUILD/doc"
+	echo "build/doc/rust_dmirror/index.html"
+	;;
+rust-analyzer)
+	project=kdir/rust-analyzer/rust-project.json
+	kdir_make kdir/rust-analyzer rust-analyzer
+	kdir_crate_flags kdir/rust-analyzer DMIRROR_PROJECT="$BUILD/$project"
+	mv "$BUILD/$project" "$TOP/rust-project.json"
+	echo "rust-project.json"
+	;;
+esac

@@ -1,8 +1,8 @@
 #!/bin/bash
 # SPDX-License-Identifier: GPL-2.0
 #
-# make: the module and nothing else, for a tree of one's own (KDIR) or for
-# Debian's kernel.
+# make module: builds only the module, for Debian's kernel or for a tree of one's own
+# (KDIR).
 set -euo pipefail
 here=$(dirname "${BASH_SOURCE[0]}")
 [ -z "${KDIR:-}" ] || exec "$here/kdir.sh" "$KDIR"

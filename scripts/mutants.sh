@@ -7,12 +7,12 @@
 # mutant after the other: by a minute of the suites and cases that reach it, and in the end what survived
 # and has no reason in tests/mutants/equivalent.toml by all the other cases.
 #
-# What is in build/mutants stays there: with the same seed, and nothing changed, a run goes on where the
-# last one ended. If only tests have changed, noticed mutants stay noticed, survivors are tried again, and a
-# case that keeps its name is taken to reach what it did (make clean begins anew).
-# MUTANT_SECONDS=N is another time than a minute. MUTANT_IDS=ID,ID tries those only, and for them alone.
-# MUTANT_GLANCE=yes is for a few: cases are run for some time only to see what they reach, and each mutant
-# is tried for some time and no more. Survivors are no failure of this script.
+# build/mutants keeps the state: with the same seed and no changes, a run continues where the last one ended. If
+# only tests have changed, noticed mutants stay noticed, survivors are tried again, and a case that keeps its name
+# is assumed to reach the same mutants (make clean starts again).
+# MUTANT_SECONDS=N replaces the minute. MUTANT_IDS=ID,ID tries only these.
+# MUTANT_GLANCE=yes is for few mutants: finding out what cases reach, and trying a mutant, have a time limit.
+# Survivors are no failure of this script.
 set -euo pipefail
 LIB=$(dirname "${BASH_SOURCE[0]}")/lib
 # shellcheck source=scripts/lib/all.sh
@@ -21,7 +21,7 @@ LIB=$(dirname "${BASH_SOURCE[0]}")/lib
 MUTANTS=${MUTANTS:-300}
 IDS=${MUTANT_IDS:-}
 GLANCE=${MUTANT_GLANCE:-}
-# Seconds that cases are run to see what they reach, and that a mutant is tried.
+# Seconds for finding out what cases reach, and for trying a mutant.
 REACH_SECONDS=${GLANCE:+90}
 TRY_SECONDS=${MUTANT_SECONDS:-${GLANCE:+20}}
 GUESTS_AT_A_TIME=${MUTANT_GUESTS:-2}
@@ -45,7 +45,7 @@ build_woven() {
 		'KRUSTFLAGS=--cap-lints=allow --error-format=json'
 }
 
-# The tests of the pure logic, to be run by themselves.
+# Builds the tests of the pure logic, to be run without cargo.
 build_woven_logic() {
 	in_root CARGO_TARGET_DIR="/cache/$CARGO_TARGET/logic-mutants" RUSTFLAGS=-Awarnings CARGO_TERM_COLOR=never \
 		sh -e -c 'cd "$1" && exec cargo test --locked --no-run --message-format=json --target x86_64-unknown-linux-gnu' \
@@ -70,23 +70,23 @@ weave() {
 	return 1
 }
 
-# without_tests FILE...: the text of Rust files without their KUnit suites.
+# without_tests FILE...: prints Rust files without their KUnit suites.
 without_tests() { awk 'FNR == 1 { on = 1; print FILENAME } /^#\[kunit_tests\(/ { on = 0 } on' "$@"; }
 
 provide_woven() {
 	local tool stamp
 	step "building the tool that weaves mutants" mutants-tool mutants_cargo build --release --locked ||
-		die "tests/mutants could not be built" "look at $LOGS/mutants-tool.log; is the crate registry reachable?"
+		die "tests/mutants could not be built" "$(remedy "$LOGS/mutants-tool.log")"
 	tool=$(find "$TOP"/tests/mutants/{src,templates,Cargo.lock} -type f | sort | xargs cat | sha256sum | cut -c1-12)
 	[ "$(cat "$WORK/tool.stamp" 2>/dev/null)" = "$tool" ] || rm -rf "$WORK"
 	mkdir -p "$WORK"
 	echo "$tool" >"$WORK/tool.stamp"
 	# shellcheck disable=SC2153 # of provide_own
-	stamp=$(digest "$(find "$TOP"/{Kbuild,include,rust,src,tests/kunit} -type f | sort | xargs sha256sum)" "$tool" "$KOUT" "$OWN_STAMP")
+	stamp=$(digest "$(find "$TOP"/{Kbuild,include,rust,scripts/uapi-bindings.sh,src,tests/kunit} -type f | sort | xargs sha256sum)" "$tool" "$KOUT" "$OWN_STAMP")
 	WOVEN_STAMP=$stamp
-	# What of this is no test.
+	# The parts of this that are no tests.
 	CODE_STAMP=$(digest "$(cd "$TOP" && find rust src -name '*.rs' | sort | xargs bash -c "$(declare -f without_tests)"$'\nwithout_tests "$@"' bash)" \
-		"$(cd "$TOP" && find Kbuild include rust src -type f ! -name '*.rs' | sort | xargs sha256sum)" "$tool" "$KOUT" "$OWN_STAMP")
+		"$(cd "$TOP" && find Kbuild include rust scripts/uapi-bindings.sh src -type f ! -name '*.rs' | sort | xargs sha256sum)" "$tool" "$KOUT" "$OWN_STAMP")
 	if [ "$(cat "$WORK/woven.stamp" 2>/dev/null)" = "$stamp" ]; then
 		cached "the module with its mutants"
 	else
@@ -109,7 +109,7 @@ provide_woven() {
 boot_mutants() {
 	local name=$1 limit=$2
 	MODULE=$WORK/module/rust_dmirror.ko
-	# Not only modules: what is to be in /lib.
+	# Extra files for /lib, which need not be modules.
 	EXTRA_MODULES=("$WORK/module/dmirror_mutant.ko" "$3")
 	# shellcheck disable=SC2086 # parameters are words
 	make_initramfs "$name" rust mutants $COHERENT_PARAMETERS
@@ -136,7 +136,7 @@ provide_reach() {
 	echo "$stamp" >"$WORK/reach.stamp"
 }
 
-# tests_of_logic: what of the sample they notice.
+# tests_of_logic: tries the sample with the tests of the pure logic.
 tests_of_logic() {
 	local program
 	program=$(sed -n 's/.*"executable":"\([^"]*\)".*/\1/p' "$WORK/logic/build.log" | tail -n 1)
@@ -144,14 +144,14 @@ tests_of_logic() {
 		"/cache/$CARGO_TARGET/release/mutants" --work "/repo/$work" --results "$file" logic "${SAMPLE[@]}" --woven "/repo/$work/logic" "$program"
 }
 
-# Milliseconds for some work of the shell's.
+# Prints the milliseconds that a fixed piece of work takes.
 spin() {
 	local start=${EPOCHREALTIME/./} n
 	for ((n = 0; n < 200000; n++)); do :; done
 	echo $(((${EPOCHREALTIME/./} - start) / 1000))
 }
 
-# Waits until others leave some time of the processors: a guest that stands still has no verdicts.
+# Waits while the CPUs are busy with other work: a guest that does not get on has no verdicts.
 await_calm() {
 	local usual now
 	usual=$(cat "$WORK/spin" 2>/dev/null || echo 100000)
@@ -162,7 +162,7 @@ await_calm() {
 	[ "$now" -ge "$usual" ] || echo "$now" >"$WORK/spin"
 }
 
-# worker NUMBER: one guest after the other, until its share of the sample has been tried.
+# worker NUMBER: boots guests until its share of the sample has been tried.
 worker() {
 	local number=$1 name=mutants-$1 plan=guest-$1/plan.json text empty=0 rest=''
 	mkdir -p "$WORK/guest-$number"
@@ -176,7 +176,7 @@ worker() {
 		fi
 		await_calm
 		boot_mutants "$name" 3600 "$WORK/$plan" || true
-		text=$(mutants collect --reports "$(printf '%s\n' "${GATE_REPORTS[@]}")" "$work/$plan" "build/vm/$name/output.log" "build/vm/$name/console.log") || return
+		text=$(mutants collect "$work/$plan" "build/vm/$name/output.log" "build/vm/$name/console.log") || return
 		printf '%s\n' "$text"
 		if [ "$(tail -n 1 <<<"$text")" -gt 0 ]; then
 			empty=0
@@ -209,7 +209,7 @@ HMM_TESTS='' MM_TESTS=()
 provide_woven
 provide_reach
 if [ "$(cat "$WORK/run.stamp" 2>/dev/null)" != "$RUN_STAMP" ]; then
-	# Verdicts on what was noticed stay while the code is the same.
+	# While the code is the same, verdicts on noticed mutants stay valid.
 	if [ -e "$WORK/run.stamp" ] && [ -e "$WORK/results.jsonl" ]; then
 		sed -i '/"noticed":true/!d' "$WORK/results.jsonl"
 	else
@@ -225,7 +225,7 @@ else
 	say "$MUTANTS mutants, seed $SEED"
 fi
 rm -f "${VERDICTS[@]}"
-show_verdicts &
+show_verdicts 6>&- 8>&- 9>&- &
 shown=$!
 step "trying them by the tests of the pure logic" mutants-logic tests_of_logic ||
 	die "the tests of the pure logic fail, or could not be run" "look at $LOGS/mutants-logic.log"

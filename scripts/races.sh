@@ -1,8 +1,8 @@
 #!/bin/bash
 # SPDX-License-Identifier: GPL-2.0
 #
-# make races: lists of threads that do one thing each to one huge page, RACES of them, for
-# RACE_SECONDS each; the module is loaded anew for each, and must unload at once.
+# make races: runs RACES lists of threads for RACE_SECONDS each. Each thread repeats one operation on the same huge
+# page. The module is loaded for each list, and must unload at once.
 set -euo pipefail
 LIB=$(dirname "${BASH_SOURCE[0]}")/lib
 # shellcheck source=scripts/lib/all.sh
@@ -12,7 +12,7 @@ export RACES=${RACES:-1000} RACE_SECONDS=${RACE_SECONDS:-15} RACE_SEED=${RACE_SE
 lock_cache
 open_results
 provide_root
-# There are less than three hundred lists, and loading and unloading takes its time.
+# There are fewer than three hundred lists. The limit includes loading and unloading.
 most=$((RACES < 300 ? RACES : 300))
 APPEND=kunit.enable=0 LIMIT=$((300 + most * (RACE_SECONDS + 15))) guest races "${KERNEL:-own}" rust races
 finish || true

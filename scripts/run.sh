@@ -1,8 +1,8 @@
 #!/bin/bash
 # SPDX-License-Identifier: GPL-2.0
 #
-# make run: from nothing to Debian's own unpatched kernel with the module in
-# it, a huge page moved both ways, the unmodified selftest passed, and a summary.
+# make run: from a fresh machine to Debian's unpatched kernel with the module loaded, a
+# huge page migrated both ways, the unmodified selftest passed, and a summary.
 set -euo pipefail
 LIB=$(dirname "${BASH_SOURCE[0]}")/lib
 # shellcheck source=scripts/lib/all.sh

@@ -1,8 +1,8 @@
 #!/bin/bash
 # SPDX-License-Identifier: GPL-2.0
 #
-# The runner's own test: does it turn red? Each planted fault must fail the
-# run for its own reason, and a guest without one must pass.
+# Tests the test runner: each planted fault must fail the run for its own reason, and
+# a guest without a fault must pass.
 set -euo pipefail
 # shellcheck source=scripts/lib/all.sh
 . "$(dirname "${BASH_SOURCE[0]}")/lib/all.sh"
@@ -26,7 +26,16 @@ expect() {
 	fi
 }
 
-# every_line_red FILE: each line alone, below a clean log.
+# says TEXT COMMAND...: whether the command fails with this text.
+says() {
+	local text=$1
+	shift
+	! ("$@") >"$WORK/said" 2>&1 || { cat "$WORK/said"; echo "it succeeded"; return 1; }
+	cat "$WORK/said"
+	grep -qF -- "$text" "$WORK/said"
+}
+
+# every_line_red FILE: whether each line alone, below a clean log, fails the run.
 every_line_red() {
 	local line bad=0
 	while read -r line; do
@@ -36,13 +45,23 @@ every_line_red() {
 	return "$bad"
 }
 
-# ktap LINE...: a file of results, parsed.
+# each_has_example FILE: whether there is an example for each report that fails a run.
+each_has_example() {
+	local pattern bad=0
+	[ "${#GATE_REPORTS[@]}" -gt 40 ] || { echo "the list has ${#GATE_REPORTS[@]}"; return 1; }
+	for pattern in "${GATE_REPORTS[@]}"; do
+		grep -qE -- "$pattern" "$1" || { echo "no example: $pattern"; bad=1; }
+	done
+	return "$bad"
+}
+
+# ktap LINE...: parses these lines as a file of results.
 ktap() {
 	printf '%s\n' "KTAP version 1" "$@" >"$WORK/results.ktap"
 	parse_ktap "$WORK/results.ktap" planted
 }
 
-# selftest_of PASSED [SKIP-REASON [STEP]]: what a run of hmm-tests is judged by.
+# selftest_of PASSED [SKIP-REASON [STEP]]: judges a run of hmm-tests with these results.
 selftest_of() {
 	local number
 	{
@@ -50,12 +69,12 @@ selftest_of() {
 		[ -z "${2:-}" ] || echo "ok $(($1 + 1)) t # SKIP $2"
 	} >"$WORK/hmm.ktap"
 	: >"$WORK/results.hmm"
-	RESULTS=$WORK/results.hmm KSERIES=7.3 judge_hmm_tests planted "${3:-hmm-tests}" "$WORK/hmm.ktap" "$1"
+	RESULTS=$WORK/results.hmm KSERIES=${SERIES:-7.3} judge_hmm_tests planted "${3:-hmm-tests}" "$WORK/hmm.ktap" "$1"
 	cat "$WORK/results.hmm"
 	[ ! -s "$WORK/results.hmm" ]
 }
 
-# companion_skips KERNEL REASON [STEP]: whether the companion may skip a case there for that.
+# companion_skips KERNEL REASON [STEP]: whether the companion may skip a case on that kernel for that reason.
 companion_skips() {
 	echo "ok 1 t # SKIP $2" >"$WORK/companion.ktap"
 	: >"$WORK/results.companion"
@@ -71,7 +90,7 @@ companion_skips() {
 judged_red() {
 	awk -F '\t' -v pattern="$2" '$3 > 0 && $1 ~ pattern { found = 1 } { print } END { exit !found }' "$WORK/results.$1"
 }
-# Each failure that was counted for a planted guest, and nothing else, is a failed case in JUnit.
+# Whether exactly the failures that were counted for a planted guest are failed cases in JUnit.
 judged_in_junit() {
 	local rows cases file
 	rows=$(awk -F '\t' '$3 { rows++ } END { print rows + 0 }' "$WORK/results.$1")
@@ -86,8 +105,8 @@ judged_in_junit() {
 }
 judged_green() { awk -F '\t' '{ print; bad += $3; good += $2 } END { exit bad || !good }' "$WORK/results.$1"; }
 
-# stepped STATUS LINE...: a step that printed these results and ended so, or did
-# not end; judged as one of the guest planted-step.
+# stepped STATUS LINE...: judges a step of the guest planted-step that printed these
+# results and ended with this status, or did not end.
 stepped() {
 	local status=$1 dir=$WORK/vm/planted-step
 	shift
@@ -121,7 +140,7 @@ plant() {
 
 lock_cache
 open_results
-# What the planted runs count must not be counted as ours.
+# The results of planted runs must not be in our tally.
 JUNIT=$WORK/junit
 mkdir -p "$JUNIT"
 provide_root
@@ -132,7 +151,8 @@ MODULE='' HMM_TESTS='' COMPANION=''
 say "the runner's own test: planted logs"
 cp "$RUNNER/clean.txt" "$WORK/clean.log"
 expect green "a clean kernel log passes" gate_console "$WORK/clean.log"
-expect green "each kind of kernel report fails" every_line_red "$RUNNER/reports.txt"
+expect green "there is an example of each kernel report" each_has_example "$RUNNER/reports.txt"
+expect green "each example of a kernel report fails" every_line_red "$RUNNER/reports.txt"
 : >"$WORK/empty.log"
 expect red "an empty kernel log fails" gate_console "$WORK/empty.log"
 { cat "$RUNNER/clean.txt"; grep 'Bad rss-counter' "$RUNNER/reports.txt"; } >"$WORK/one.log"
@@ -170,6 +190,11 @@ expect green "76 pass" selftest_of 76 '' hmm-tests-quick
 GUEST_GUP["planted"]=
 expect green "76 of all pass where both variants have no gup_test" selftest_of 76 'Skipping test, could not find gup_test driver'
 expect red "75 fail there" selftest_of 75 'Skipping test, could not find gup_test driver'
+
+SERIES=7.9 expect red "no number is enough on a kernel series that is not known" selftest_of 78
+for series in "${KERNEL_SERIES[@]}"; do
+	expect green "it is known how many must pass on Linux $series" test -n "${PRIVATE_TESTS[$series]:-}"
+done
 
 expect green "the companion may skip on stock what needs fault injection" companion_skips stock 'this kernel has no fail-nth'
 expect red "not on own" companion_skips own 'this kernel has no fail-nth'
@@ -230,12 +255,14 @@ expect green "a case that is missing beside the driver fails" mm_compared "3 1 1
 
 # shellcheck source=tests/runner/checkout.sh
 . "$RUNNER/checkout.sh"
+# shellcheck source=tests/runner/system.sh
+. "$RUNNER/system.sh"
 
 step "building the planted modules" planted-modules in_root sh -e -c '
 	mkdir -p "$2" && exec make -C "$1" M=/repo/tests/runner MO="$2" LLVM=1 modules' \
 	sh "/cache/${KOUT##*/}" "/repo/build/$KNAME/runner" || die "the planted modules could not be built" "look at $LOGS/planted-modules.log"
 plant good 60 "good"
-# On a busy machine a boot takes its time.
+# On a busy machine, a boot is slow.
 plant hang 30 "good hang"
 finish 2>"$WORK/finish.log" || true
 plant early 60 "early good"

@@ -1,7 +1,7 @@
 #!/bin/bash
 # SPDX-License-Identifier: GPL-2.0
 #
-# make stress: the stress alone, as long as wanted, in one guest.
+# make stress: runs only the stress, for any time, in one guest.
 set -euo pipefail
 LIB=$(dirname "${BASH_SOURCE[0]}")/lib
 # shellcheck source=scripts/lib/all.sh

@@ -1,14 +1,14 @@
 #!/bin/bash
 # SPDX-License-Identifier: GPL-2.0
 #
-# make test: everything that checks the project and is fast enough to be run
-# before each commit. make test-all (--all) adds the slow rest, and make
-# mm-selftests (--mm) is only the comparison of other mm selftests.
+# make test: all checks that are fast enough to be run before each commit. make
+# test-all (--all) adds the slow ones. make mm-selftests (--mm) only compares the
+# results of other mm selftests.
 set -euo pipefail
 # shellcheck source=scripts/lib/all.sh
 . "$(dirname "${BASH_SOURCE[0]}")/lib/all.sh"
 
-# The kernel's lints (they are in its Makefile); a warning ends the build.
+# Runs clippy with the kernel's lints, which are in its Makefile. A warning is an error.
 clippy_module() {
 	build_module "/cache/${KOUT##*/}" "/repo/build/$KNAME/clippy" "${KMAKE[@]}" CLIPPY=1 KRUSTFLAGS=-Dwarnings
 }
@@ -17,7 +17,7 @@ clippy_companion() {
 	companion_cargo clippy --release --locked --all-targets --target x86_64-unknown-linux-gnu -- -D warnings
 }
 
-# tests/logic with and without loom. It includes the module's pure files, which so are linted twice.
+# Runs clippy for tests/logic, with and without loom.
 clippy_logic() {
 	local loom
 	for loom in '' yes; do
@@ -25,8 +25,8 @@ clippy_logic() {
 	done
 }
 
-# cargo_tests TITLE ROW COMMAND...: counts the tests as cargo does; counts one failure if
-# none ran, or if cargo failed before them.
+# cargo_tests TITLE ROW COMMAND...: counts the tests as cargo does. Counts one failure if
+# no test ran, or if cargo failed for another reason.
 cargo_tests() {
 	local row=$2 bad=0 passed failed ignored
 	step "$@" --locked --target x86_64-unknown-linux-gnu || bad=1
@@ -41,7 +41,26 @@ unit_tests() {
 	cargo_tests "pure logic against models" logic logic_cargo test
 	LOOM=yes cargo_tests "races in the pure logic" logic-loom logic_cargo test
 	cargo_tests "report of make coverage" coverage-unit coverage_cargo test
+	cargo_tests "no circle between files" layers layers_cargo test
 	cargo_tests "finding and weaving of mutants" mutants-unit mutants_cargo test --release
+}
+
+# The header as programs include it. The build root has no C++ of gcc's.
+uapi_programs() {
+	in_root sh -e -c '
+		flags="-Iinclude/uapi -Wall -Wextra -Wpedantic -Werror -fsyntax-only"
+		gcc -std=c99 $flags tests/uapi/program.c
+		clang -std=c99 $flags tests/uapi/program.c
+		clang++ -std=c++11 $flags tests/uapi/program.cc'
+}
+
+# Names, numbers and layouts of test_hmm in our copy of its header, and in the source of the tested kernels.
+uapi_of_kernel() {
+	in_root sh -e -c '
+		mkdir -p build/uapi
+		scripts/uapi-bindings.sh "$1" build/uapi/kernel.rs
+		scripts/uapi-bindings.sh include/uapi/test_hmm_uapi.h build/uapi/copy.rs
+		diff -u build/uapi/kernel.rs build/uapi/copy.rs' sh "/cache/${KPKG##*/}/source/lib/test_hmm_uapi.h"
 }
 
 shellcheck_all() {
@@ -54,17 +73,21 @@ test_everything() {
 	provide_kernel own
 	check "format of the Rust files" rustfmt "$TOP/scripts/format.sh" --check
 	check "shellcheck" shellcheck shellcheck_all
+	check "ABI: C99 and C++ programs" uapi-programs uapi_programs
+	check "ABI: test_hmm's, against the kernel's source" uapi-kernel uapi_of_kernel
 	check "clippy, module" clippy-module clippy_module
+	check "rustdoc, module" rustdoc document_module
 	check "clippy, companion" clippy-companion clippy_companion
 	check "clippy, pure logic" clippy-logic clippy_logic
 	check "clippy, coverage" clippy-coverage coverage_cargo clippy --locked --all-targets --target x86_64-unknown-linux-gnu -- -D warnings
 	check "clippy, mutants" clippy-mutants mutants_cargo clippy --release --locked --all-targets --target x86_64-unknown-linux-gnu -- -D warnings
+	check "clippy, layers" clippy-layers layers_cargo clippy --locked --all-targets --target x86_64-unknown-linux-gnu -- -D warnings
 	unit_tests
 	"$TOP/scripts/selftest.sh" || failed "runner: its own test" "ended before its end"
 	run_guests "$STRESS_FAST" "${GUESTS_TEST[@]}"
 }
 
-# A script that counts into the same tally, as what it counted or as one failure.
+# Runs another script, which counts in the same tally. If it failed without counting a failure, counts one.
 other_script() {
 	local name=$1 rows
 	say "make $name"
@@ -77,7 +100,20 @@ other_script() {
 	fi
 }
 
+# The script says what it cannot do here.
+ordinary_user() {
+	local skip
+	if ! step "the first steps of an ordinary user" ordinary-user "$TOP/scripts/ordinary-user.sh"; then
+		failed ordinary-user "$LOGS/ordinary-user.log"
+	elif skip=$(grep -m 1 '^skip: ' "$LOGS/ordinary-user.log"); then
+		count ordinary-user 0 0 1 "${skip#skip: }"
+	else
+		passed ordinary-user
+	fi
+}
+
 test_slow_rest() {
+	ordinary_user
 	# make races has all of them.
 	export RACES=${RACES:-15} RACE_SECONDS=${RACE_SECONDS:-4}
 	[ -z "${KASAN_BENCHMARK:-}" ] || run_guests 0 "${GUESTS_ALONE[@]}"

@@ -1,28 +1,28 @@
 // SPDX-License-Identifier: GPL-2.0
 
-//! Where the memory of the coherent devices is: the parameters of the module, judged.
+//! Checks the module parameters that say where the memory of the coherent devices is. Pure.
 
 use crate::layer::mm::HUGE_SIZE;
 use kernel::prelude::*;
 
-/// The most devices that have coherent memory.
-pub const DEVICES: usize = 2;
+/// The number of coherent devices.
+pub(crate) const DEVICES: usize = 2;
 
 /// A range of special purpose memory.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub struct Span {
+pub(crate) struct Span {
     /// Its first physical address.
-    pub start: u64,
+    pub(crate) start: u64,
     /// Its size in bytes.
-    pub size: usize,
+    pub(crate) size: usize,
 }
 
-/// The ranges that the parameters name, in the order of the devices; `None` if they name none.
+/// Returns the ranges that the parameters give, in the order of the devices. `None` if they give none.
 ///
 /// # Errors
 ///
-/// What a person has to be told: nothing of it can be made to work.
-pub fn spans(
+/// A message for the user who loads the module.
+pub(crate) fn spans(
     starts: [u64; DEVICES],
     mib: u64,
 ) -> core::result::Result<Option<[Span; DEVICES]>, &'static str> {
@@ -34,7 +34,7 @@ pub fn spans(
     }
     let huge = HUGE_SIZE as u64;
     let size = mib.saturating_mul(1 << 20);
-    // What is too much is told below.
+    // A size that is too large is reported below.
     if size == 0 || mib % (huge >> 20) != 0 {
         return Err("spm_size_mib must be a multiple of 2, and not 0");
     }
@@ -56,8 +56,8 @@ pub fn spans(
     })))
 }
 
-/// Why the memory of a range could not be had, in words.
-pub fn reason(error: Error) -> &'static str {
+/// Returns a message that says why no device memory could be made of a range.
+pub(crate) fn reason(error: Error) -> &'static str {
     match error {
         error if error == ENXIO => {
             "not all of it is reserved; give the kernel memmap=SIZE$ADDRESS, see /proc/iomem"
@@ -85,7 +85,7 @@ mod tests {
     #[test]
     fn no_address_is_no_device() {
         assert_eq!(spans([0, 0], 256), Ok(None));
-        // The size says nothing then.
+        // The size does not matter then.
         assert_eq!(spans([0, 0], 3), Ok(None));
     }
 

@@ -1,24 +1,24 @@
 // SPDX-License-Identifier: GPL-2.0
 
-//! How long the kernel's own copy routines take: the limit that a benchmark holds a migration against.
+//! Measures the kernel's own copy routines: the limit with which the benchmark compares migrations.
 //!
-//! Buffers are made before the clock starts and were just cleared, so they are as near to the CPU as
-//! they can be: no migration finds its pages nearer. Source and destination lie one page apart within
-//! their 2 MiB: under QEMU, a copy between pages at the same place in theirs was seen to take up to
-//! fifteen times as long, probably since they share an entry of its TLB.
+//! Buffers are allocated and cleared before the clock starts, so that they are in the CPU's caches as far as
+//! possible. A migration cannot have better conditions. Source and destination are one page apart within their 2
+//! MiB: under QEMU, a copy between pages at the same offset was seen to take up to fifteen times as long, probably
+//! because they share an entry of its TLB.
 //!
-//! A migration has to unmap pages before it copies them, and where that empties a TLB, to fill it again is
-//! a part of the copy: hence copies that begin with one that was emptied.
+//! A migration unmaps pages before it copies them. If that flushes a TLB, refilling it is a part of the copy. A
+//! cold copy therefore begins with a flushed TLB.
 
 use crate::{
+    clock,
     layer::mm::{
         backing::Backing,
         tlb,
         user::UserPages, //
     },
-    migrate,
     uapi::{
-        copy,
+        self,
         CopyTime, //
     }, //
 };
@@ -30,36 +30,36 @@ use kernel::{
     }, //
 };
 
-/// Copies what is asked for, and gives the nanoseconds that it took.
+/// Makes the requested copy, and returns the nanoseconds that it took.
 ///
 /// # Errors
 ///
-/// `EINVAL` if there is no such copy, `EFAULT` if there is no such user memory, `ENOMEM` if there is
-/// no memory to copy, or to begin cold.
-pub fn time(arg: &CopyTime) -> Result<u64> {
-    if arg.npages == 0 || arg.npages > copy::MOST {
+/// `EINVAL` if there is no such copy; `EFAULT` if user memory cannot be faulted in; `ENOMEM` if there is no memory for
+/// the buffers or for the flush.
+pub(crate) fn time(arg: &CopyTime) -> Result<u64> {
+    if arg.npages == 0 || arg.npages > u64::from(uapi::COPY_MOST) {
         return Err(EINVAL);
     }
     let nr = arg.npages as usize;
-    let begin = match arg.kind & copy::COLD {
+    let begin = match arg.kind & uapi::COPY_COLD {
         0 => warm,
         _ => cold,
     };
-    let ns = match arg.kind & !copy::COLD {
-        copy::PAGES if arg.ptr == 0 => pages(nr, begin)?,
-        copy::TO_USER => to_user(arg.ptr, nr, begin)?,
-        copy::FROM_USER => from_user(arg.ptr, nr, begin)?,
+    let ns = match arg.kind & !uapi::COPY_COLD {
+        uapi::COPY_PAGES if arg.ptr == 0 => pages(nr, begin)?,
+        uapi::COPY_TO_USER => to_user(arg.ptr, nr, begin)?,
+        uapi::COPY_FROM_USER => from_user(arg.ptr, nr, begin)?,
         _ => return Err(EINVAL),
     };
-    // A clock may be coarse; no answer says that it took no time.
+    // The clock may be coarse. 0 would look like a copy that was not measured.
     Ok(ns.max(1))
 }
 
-/// The moment at which a copy begins.
+/// Prepares a copy and returns its start time.
 type Begin = fn() -> Result<Instant<Monotonic>>;
 
 fn warm() -> Result<Instant<Monotonic>> {
-    Ok(migrate::now())
+    Ok(clock::now())
 }
 
 fn cold() -> Result<Instant<Monotonic>> {
@@ -67,7 +67,7 @@ fn cold() -> Result<Instant<Monotonic>> {
     warm()
 }
 
-/// Calls `copy` for pages of the source and of the destination, one page apart.
+/// Calls `copy` with the first source page, the first destination page and the number of pages, one page apart.
 fn apart(nr: usize, copy: impl Fn(usize, usize, usize) -> Result) -> Result {
     if nr == 1 {
         return copy(0, 0, 1);
@@ -80,7 +80,7 @@ fn pages(nr: usize, begin: Begin) -> Result<u64> {
     let (from, to) = (Backing::new()?, Backing::new()?);
     let begin = begin()?;
     apart(nr, |first, at, nr| to.fill_from(at, &from, first, nr))?;
-    Ok(migrate::nanos_since(begin))
+    Ok(clock::nanos_since(begin))
 }
 
 fn to_user(ptr: u64, nr: usize, begin: Begin) -> Result<u64> {
@@ -88,7 +88,7 @@ fn to_user(ptr: u64, nr: usize, begin: Begin) -> Result<u64> {
     to.fault_in_writeable(0, nr)?;
     let begin = begin()?;
     apart(nr, |first, at, nr| from.copy_to_user(first, nr, &to, at))?;
-    Ok(migrate::nanos_since(begin))
+    Ok(clock::nanos_since(begin))
 }
 
 fn from_user(ptr: u64, nr: usize, begin: Begin) -> Result<u64> {
@@ -96,5 +96,5 @@ fn from_user(ptr: u64, nr: usize, begin: Begin) -> Result<u64> {
     from.fault_in_readable(0, nr)?;
     let begin = begin()?;
     apart(nr, |first, at, nr| to.copy_from_user(first, nr, &from, at))?;
-    Ok(migrate::nanos_since(begin))
+    Ok(clock::nanos_since(begin))
 }

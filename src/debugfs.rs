@@ -1,37 +1,39 @@
 // SPDX-License-Identifier: GPL-2.0
 
-//! `/sys/kernel/debug/rust_dmirror`: the ledger, and for each device its counters and what is to fail.
+//! `/sys/kernel/debug/rust_dmirror`: the ledger, and for each device its counters, limits, injected failures and pause.
 //!
-//! - `ledger_enabled`: 0 or 1
-//! - `ledger`: the last records, one a line below a line of headings
-//! - `ledger_totals`: checks, mismatches, and how many of those were too low
-//! - `hmm_dmirrorN/stats`: the device's counters
-//! - `hmm_dmirrorN/stuck`: the folios that the last eviction had to leave, and their counts then
-//! - `hmm_dmirrorN/limit`: the most MiB of private memory; may be written
-//! - `hmm_dmirrorN/huge_ready`: how many huge pages of system memory are kept ready; may be written
-//! - `hmm_dmirrorN/core_splits`: whether the kernel's core splits huge pages while they migrate, 0 or 1; may
-//!   be written. With 1, kernels without the fixes of K19, K20 and K24 leak or crash if somebody zaps them
-//! - `hmm_dmirrorN/inject`: writing `POINT SKIP TIMES` arms a point for all users of the device, with
-//!   the names of the table; reading shows how often each failed. `clear` clears all.
-//! - `hmm_dmirrorN/pause`: writing `STAGE DIRECTION SKIP MS` stops one migration of any user of the device,
-//!   or one eviction, at a stage (`collected`, `filled`, `committed`, `finalize`) of a direction
-//!   (`to-device`, `to-system`, `fault`, `evict`, `any`), after `SKIP` that pass, for `MS` milliseconds at
-//!   most (up to 10000; 0 is 2000); `resume` lets it continue, `clear` disarms it as well. Reading shows
-//!   what is armed, how often it was reached, and how many wait there now.
+//! - `ledger_enabled`: 0 or 1; may be written.
+//! - `ledger`: the last records, one per line, below a line of headings.
+//! - `ledger_totals`: the numbers of checks, of mismatches, and of those with too few references.
+//! - `hmm_dmirrorN/stats`: the device's counters.
+//! - `hmm_dmirrorN/stuck`: the folios that the last eviction could not evict, with their counts at that time.
+//! - `hmm_dmirrorN/limit`: the private memory that the device may have, in MiB; may be written.
+//! - `hmm_dmirrorN/huge_ready`: the number of huge pages of system memory that are kept ready; may be written.
+//! - `hmm_dmirrorN/core_splits`: whether the core splits huge pages while they migrate, 0 or 1; may be written. With 1,
+//!   kernels without the fixes of K19, K20 and K24 (docs/defects.md) leak or crash if such a page is zapped.
+//! - `hmm_dmirrorN/inject`: writing `POINT SKIP TIMES` arms a point for all files of the device. Reading lists the
+//!   points and how often each has failed. Writing `clear` clears all.
+//! - `hmm_dmirrorN/pause`: writing `STAGE DIRECTION SKIP MS` stops one migration or eviction of the device at a stage
+//!   (`collected`, `filled`, `committed`, `finalize`) of a direction (`to-device`, `to-system`, `fault`, `evict`,
+//!   `any`), after `SKIP` others have passed, for up to `MS` milliseconds (at most 10000; 0 means 2000). Writing
+//!   `resume` lets it continue; `clear` also disarms. Reading shows what is armed, how many have been stopped, and how
+//!   many are stopped now.
 
 use crate::{
-    device::Device,
-    devmem::Limit,
+    device::{
+        memory::Limit,
+        Device, //
+    },
     inject::Point,
     ledger::Ledger,
-    migrate::policy::CoreSplits,
     pause::{
         Armed,
-        Limit as PauseLimit,
-        Stage,
-        Ways, //
+        Directions,
+        PausePoint,
+        Timeout, //
     },
-    ready, //
+    policy::plan::CoreSplits,
+    spare::ready::MaxReady, //
 };
 use kernel::{
     debugfs::{
@@ -47,7 +49,7 @@ use kernel::{
     uaccess::UserSliceReader, //
 };
 
-/// The longest line that may be written to a file here.
+/// The size in bytes of the longest text that may be written to a file.
 const LONGEST: usize = 64;
 
 fn words<'a>(reader: &mut UserSliceReader, buffer: &'a mut [u8; LONGEST]) -> Result<&'a str> {
@@ -60,15 +62,15 @@ fn words<'a>(reader: &mut UserSliceReader, buffer: &'a mut [u8; LONGEST]) -> Res
 }
 
 /// `ledger_enabled`.
-pub struct Switch(Arc<Ledger>);
+struct LedgerEnabled(Arc<Ledger>);
 
-impl Writer for Switch {
+impl Writer for LedgerEnabled {
     fn write(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         writeln!(f, "{}", u8::from(self.0.is_enabled()))
     }
 }
 
-impl Reader for Switch {
+impl Reader for LedgerEnabled {
     fn read_from_slice(&self, reader: &mut UserSliceReader) -> Result {
         match words(reader, &mut [0; LONGEST])?.trim() {
             "0" => self.0.enable(false),
@@ -80,9 +82,9 @@ impl Reader for Switch {
 }
 
 /// `ledger`.
-pub struct Records(Arc<Ledger>);
+struct LedgerRecords(Arc<Ledger>);
 
-impl Writer for Records {
+impl Writer for LedgerRecords {
     fn write(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         writeln!(
             f,
@@ -95,9 +97,9 @@ impl Writer for Records {
 }
 
 /// `ledger_totals`.
-pub struct Totals(Arc<Ledger>);
+struct LedgerTotals(Arc<Ledger>);
 
-impl Writer for Totals {
+impl Writer for LedgerTotals {
     fn write(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let (checks, mismatches) = self.0.totals();
         let too_low = self.0.too_low();
@@ -109,15 +111,15 @@ impl Writer for Totals {
 }
 
 /// `stats`.
-pub struct Counters(Arc<Device>);
+struct StatsFile(Arc<Device>);
 
-impl Writer for Counters {
+impl Writer for StatsFile {
     fn write(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let (chunks, used, total) = self.0.memory.usage();
         writeln!(f, "chunks {chunks}\npages_used {used}\npages_total {total}")?;
-        writeln!(f, "huge_ready {}", self.0.core().ready.count())?;
-        writeln!(f, "split_by_worker {}", self.0.core().splitter.done())?;
-        let stats = &self.0.core().stats;
+        writeln!(f, "huge_ready {}", self.0.state().ready.count())?;
+        writeln!(f, "split_by_worker {}", self.0.state().splitter.done())?;
+        let stats = &self.0.state().stats;
         for (name, counter) in [
             ("to_device", &stats.to_device),
             ("to_system", &stats.to_system),
@@ -134,12 +136,12 @@ impl Writer for Counters {
 }
 
 /// `stuck`.
-pub struct Stuck(Arc<Device>);
+struct StuckFile(Arc<Device>);
 
-impl Writer for Stuck {
+impl Writer for StuckFile {
     fn write(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         writeln!(f, "pfn order refs mapcount expected")?;
-        for folio in self.0.core().stuck.lock().iter() {
+        for folio in self.0.state().stuck.lock().iter() {
             writeln!(
                 f,
                 "{} {} {} {} {}",
@@ -151,15 +153,15 @@ impl Writer for Stuck {
 }
 
 /// `limit`.
-pub struct Most(Arc<Device>);
+struct LimitFile(Arc<Device>);
 
-impl Writer for Most {
+impl Writer for LimitFile {
     fn write(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         writeln!(f, "{}", self.0.memory.limit_mib())
     }
 }
 
-impl Reader for Most {
+impl Reader for LimitFile {
     fn read_from_slice(&self, reader: &mut UserSliceReader) -> Result {
         let mib = words(reader, &mut [0; LONGEST])?.trim().parse();
         self.0
@@ -170,57 +172,57 @@ impl Reader for Most {
 }
 
 /// `huge_ready`.
-pub struct HugeReady(Arc<Device>);
+struct HugeReadyFile(Arc<Device>);
 
-impl Writer for HugeReady {
+impl Writer for HugeReadyFile {
     fn write(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        writeln!(f, "{}", self.0.core().ready.most().get())
+        writeln!(f, "{}", self.0.state().ready.most().get())
     }
 }
 
-impl Reader for HugeReady {
+impl Reader for HugeReadyFile {
     fn read_from_slice(&self, reader: &mut UserSliceReader) -> Result {
         let most = words(reader, &mut [0; LONGEST])?.trim().parse();
-        let most = ready::Most::new(most.map_err(|_| EINVAL)?)?;
-        let core = self.0.core();
-        // Coherent devices have no use for any.
-        if !core.is_private() && most != ready::Most::NONE {
+        let most = MaxReady::new(most.map_err(|_| EINVAL)?)?;
+        let state = self.0.state();
+        // Coherent devices never allocate huge folios.
+        if !state.is_private() && most != MaxReady::NONE {
             return Err(EINVAL);
         }
-        core.ready.set_most(most);
+        state.ready.set_most(most);
         Ok(())
     }
 }
 
 /// `core_splits`.
-pub struct Splits(Arc<Device>);
+struct CoreSplitsFile(Arc<Device>);
 
-impl Writer for Splits {
+impl Writer for CoreSplitsFile {
     fn write(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let may = self.0.core().core_splits() == CoreSplits::Allowed;
+        let may = self.0.state().core_splits() == CoreSplits::Allowed;
         writeln!(f, "{}", u8::from(may))
     }
 }
 
-impl Reader for Splits {
+impl Reader for CoreSplitsFile {
     fn read_from_slice(&self, reader: &mut UserSliceReader) -> Result {
         let splits = match words(reader, &mut [0; LONGEST])?.trim() {
             "0" => CoreSplits::Avoided,
             "1" => CoreSplits::Allowed,
             _ => return Err(EINVAL),
         };
-        self.0.core().set_core_splits(splits);
+        self.0.state().set_core_splits(splits);
         Ok(())
     }
 }
 
 /// `inject`.
-pub struct Failures(Arc<Device>);
+struct InjectFile(Arc<Device>);
 
-impl Writer for Failures {
+impl Writer for InjectFile {
     fn write(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         for point in Point::ALL {
-            let state = self.0.core().inject.state(point);
+            let state = self.0.state().inject.state(point);
             writeln!(
                 f,
                 "{} skip {} times {} hits {}",
@@ -234,7 +236,7 @@ impl Writer for Failures {
     }
 }
 
-impl Reader for Failures {
+impl Reader for InjectFile {
     fn read_from_slice(&self, reader: &mut UserSliceReader) -> Result {
         let mut buffer = [0; LONGEST];
         let mut words = words(reader, &mut buffer)?.split_whitespace();
@@ -247,10 +249,13 @@ impl Reader for Failures {
         };
         let (skip, times, rest) = (number()?, number()?, number()?);
         match (name, skip, times, rest) {
-            ("clear", None, None, None) => self.0.core().inject.clear(),
+            ("clear", None, None, None) => self.0.state().inject.clear(),
             (name, Some(skip), Some(times), None) => {
                 let point = Point::ALL.iter().find(|point| point.name() == name);
-                self.0.core().inject.arm(*point.ok_or(EINVAL)?, skip, times);
+                self.0
+                    .state()
+                    .inject
+                    .arm(*point.ok_or(EINVAL)?, skip, times);
             }
             _ => return Err(EINVAL),
         }
@@ -259,40 +264,40 @@ impl Reader for Failures {
 }
 
 /// `pause`.
-pub struct Stops(Arc<Device>);
+struct PauseFile(Arc<Device>);
 
-impl Writer for Stops {
+impl Writer for PauseFile {
     fn write(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let status = self.0.core().inject.pause.status();
+        let status = self.0.state().inject.pause.status();
         match status.armed {
             None => writeln!(f, "armed none")?,
             Some(armed) => writeln!(
                 f,
                 "armed {} {} skip {} ms {}",
-                armed.stage.name(),
-                armed.ways.name(),
+                armed.point.name(),
+                armed.directions.name(),
                 armed.skip,
-                armed.limit.milliseconds()
+                armed.timeout.milliseconds()
             )?,
         }
         writeln!(f, "reached {}\nwaiting {}", status.reached, status.waiting)
     }
 }
 
-impl Reader for Stops {
+impl Reader for PauseFile {
     fn read_from_slice(&self, reader: &mut UserSliceReader) -> Result {
-        let pause = &self.0.core().inject.pause;
+        let pause = &self.0.state().inject.pause;
         let mut buffer = [0; LONGEST];
         let mut words = words(reader, &mut buffer)?.split_whitespace();
         let mut next = || words.next();
         match (next(), next(), next(), next(), next()) {
             (Some("resume"), None, ..) => pause.resume(),
             (Some("clear"), None, ..) => pause.clear(),
-            (Some(stage), Some(ways), Some(skip), Some(ms), None) => pause.arm(Armed {
-                stage: Stage::from_name(stage).ok_or(EINVAL)?,
-                ways: Ways::from_name(ways).ok_or(EINVAL)?,
+            (Some(point), Some(directions), Some(skip), Some(ms), None) => pause.arm(Armed {
+                point: PausePoint::from_name(point).ok_or(EINVAL)?,
+                directions: Directions::from_name(directions).ok_or(EINVAL)?,
                 skip: skip.parse().map_err(|_| EINVAL)?,
-                limit: PauseLimit::new(ms.parse().map_err(|_| EINVAL)?)?,
+                timeout: Timeout::new(ms.parse().map_err(|_| EINVAL)?)?,
             }),
             _ => return Err(EINVAL),
         }
@@ -302,38 +307,38 @@ impl Reader for Stops {
 
 /// The files of a device.
 #[pin_data]
-pub struct DeviceFiles {
-    // Files before their directory.
+pub(crate) struct DeviceFiles {
+    // Files are dropped before their directory.
     #[pin]
-    stats: File<Counters>,
+    stats: File<StatsFile>,
     #[pin]
-    stuck: File<Stuck>,
+    stuck: File<StuckFile>,
     #[pin]
-    limit: File<Most>,
+    limit: File<LimitFile>,
     #[pin]
-    huge_ready: File<HugeReady>,
+    huge_ready: File<HugeReadyFile>,
     #[pin]
-    core_splits: File<Splits>,
+    core_splits: File<CoreSplitsFile>,
     #[pin]
-    inject: File<Failures>,
+    inject: File<InjectFile>,
     #[pin]
-    pause: File<Stops>,
+    pause: File<PauseFile>,
     dir: Dir,
 }
 
 impl DeviceFiles {
-    /// Makes them.
-    pub fn new(files: &Files, name: &CStr, device: &Arc<Device>) -> Result<Pin<KBox<Self>>> {
+    /// Makes the files of a device.
+    pub(crate) fn new(files: &Files, name: &CStr, device: &Arc<Device>) -> Result<Pin<KBox<Self>>> {
         let dir = files.dir.subdir(name);
         KBox::pin_init(
             pin_init!(DeviceFiles {
-                stats <- dir.read_only_file(c"stats", Counters(device.clone())),
-                stuck <- dir.read_only_file(c"stuck", Stuck(device.clone())),
-                limit <- dir.read_write_file(c"limit", Most(device.clone())),
-                huge_ready <- dir.read_write_file(c"huge_ready", HugeReady(device.clone())),
-                core_splits <- dir.read_write_file(c"core_splits", Splits(device.clone())),
-                inject <- dir.read_write_file(c"inject", Failures(device.clone())),
-                pause <- dir.read_write_file(c"pause", Stops(device.clone())),
+                stats <- dir.read_only_file(c"stats", StatsFile(device.clone())),
+                stuck <- dir.read_only_file(c"stuck", StuckFile(device.clone())),
+                limit <- dir.read_write_file(c"limit", LimitFile(device.clone())),
+                huge_ready <- dir.read_write_file(c"huge_ready", HugeReadyFile(device.clone())),
+                core_splits <- dir.read_write_file(c"core_splits", CoreSplitsFile(device.clone())),
+                inject <- dir.read_write_file(c"inject", InjectFile(device.clone())),
+                pause <- dir.read_write_file(c"pause", PauseFile(device.clone())),
                 dir: dir.clone(),
             }),
             GFP_KERNEL,
@@ -343,25 +348,25 @@ impl DeviceFiles {
 
 /// The files of the module.
 #[pin_data]
-pub struct Files {
+pub(crate) struct Files {
     #[pin]
-    enabled: File<Switch>,
+    enabled: File<LedgerEnabled>,
     #[pin]
-    records: File<Records>,
+    records: File<LedgerRecords>,
     #[pin]
-    totals: File<Totals>,
+    totals: File<LedgerTotals>,
     dir: Dir,
 }
 
 impl Files {
-    /// Makes them.
-    pub fn new(ledger: &Arc<Ledger>) -> Result<Pin<KBox<Self>>> {
+    /// Makes the files of the module.
+    pub(crate) fn new(ledger: &Arc<Ledger>) -> Result<Pin<KBox<Self>>> {
         let dir = Dir::new(c"rust_dmirror");
         KBox::pin_init(
             pin_init!(Files {
-                enabled <- dir.read_write_file(c"ledger_enabled", Switch(ledger.clone())),
-                records <- dir.read_only_file(c"ledger", Records(ledger.clone())),
-                totals <- dir.read_only_file(c"ledger_totals", Totals(ledger.clone())),
+                enabled <- dir.read_write_file(c"ledger_enabled", LedgerEnabled(ledger.clone())),
+                records <- dir.read_only_file(c"ledger", LedgerRecords(ledger.clone())),
+                totals <- dir.read_only_file(c"ledger_totals", LedgerTotals(ledger.clone())),
                 dir: dir.clone(),
             }),
             GFP_KERNEL,

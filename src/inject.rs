@@ -1,16 +1,16 @@
 // SPDX-License-Identifier: GPL-2.0
 
-//! Failures on demand: counted down, per open file and per device, on any kernel.
+//! Injected failures, armed with a countdown for an open file or for a device. They work on any kernel.
 //!
-//! Where the kernel has `fail_function`, its gates fail the same points. A migration can be stopped as
-//! well, which is in `pause.rs`; what is armed there is kept, and asked for, with these.
+//! On a kernel with `fail_function`, its gates fail at the same points. The pause of a migration (`pause.rs`) is armed
+//! and checked together with these points.
 
 use crate::{
     layer::mm::gate::Gate,
-    migrate::Direction,
+    ledger::Direction,
     pause::{
         Pause,
-        Stage, //
+        PausePoint, //
     },
     uapi, //
 };
@@ -29,24 +29,27 @@ use kernel::{
 /// A point that can be made to fail.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 #[repr(usize)]
-pub enum Point {
-    /// Somebody takes an extra reference on the source between setup and pages.
+pub(crate) enum Point {
+    /// The driver takes an extra reference on the source between setup and pages, as another user might.
     ExtraRef,
-    /// A huge destination cannot be allocated.
+    /// The allocation of a huge destination fails.
     HugeAlloc,
-    /// A small destination cannot be allocated.
+    /// The allocation of a small destination fails.
     SmallAlloc,
     /// The copy fails.
     Copy,
-    /// Somebody holds the source's lock during setup.
+    /// The driver holds the source's lock during setup, as another user might.
     FolioLock,
 }
 
 const POINTS: usize = Point::ALL.len();
 
+/// A `u64`, as the argument of `HMM_DMIRROR_FLAGS` is.
+const FAIL_ALLOC: u64 = uapi::FLAG_FAIL_ALLOC as u64;
+
 impl Point {
-    /// All of them.
-    pub const ALL: [Point; 5] = [
+    /// All points.
+    pub(crate) const ALL: [Point; 5] = [
         Point::ExtraRef,
         Point::HugeAlloc,
         Point::SmallAlloc,
@@ -54,8 +57,8 @@ impl Point {
         Point::FolioLock,
     ];
 
-    /// Its name in debugfs.
-    pub fn name(self) -> &'static str {
+    /// Returns its name in debugfs.
+    pub(crate) fn name(self) -> &'static str {
         match self {
             Point::ExtraRef => "extra_ref",
             Point::HugeAlloc => "huge_alloc",
@@ -65,10 +68,16 @@ impl Point {
         }
     }
 
-    /// The point with a number of `enum rust_dmirror_inject_point`, which has 0 for all.
-    pub fn from_number(number: u32) -> Result<Self> {
-        let index = (number as usize).checked_sub(1).ok_or(EINVAL)?;
-        Point::ALL.get(index).copied().ok_or(EINVAL)
+    /// Returns the point with a number of `enum rust_dmirror_inject_point`, in which 0 means all points.
+    pub(crate) fn from_number(number: u32) -> Result<Self> {
+        match number {
+            uapi::INJECT_EXTRA_REF => Ok(Point::ExtraRef),
+            uapi::INJECT_HUGE_ALLOC => Ok(Point::HugeAlloc),
+            uapi::INJECT_SMALL_ALLOC => Ok(Point::SmallAlloc),
+            uapi::INJECT_COPY => Ok(Point::Copy),
+            uapi::INJECT_FOLIO_LOCK => Ok(Point::FolioLock),
+            _ => Err(EINVAL),
+        }
     }
 
     fn gate(self) -> Gate {
@@ -82,15 +91,15 @@ impl Point {
     }
 }
 
-/// The state of a point: `skip` passes succeed, the next `times` fail.
+/// The countdown of a point: the next `skip` passes succeed, the `times` passes after them fail.
 #[derive(Clone, Copy, Default, PartialEq, Eq, Debug)]
-pub struct Countdown {
-    /// Passes that still succeed.
-    pub skip: u64,
-    /// Passes that fail after those.
-    pub times: u64,
-    /// Passes that failed.
-    pub hits: u64,
+pub(crate) struct Countdown {
+    /// Passes that will succeed.
+    pub(crate) skip: u64,
+    /// Passes after those that will fail.
+    pub(crate) times: u64,
+    /// Passes that have failed.
+    pub(crate) hits: u64,
 }
 
 impl Countdown {
@@ -110,18 +119,18 @@ impl Countdown {
 
 /// The points of an open file, or of a device.
 #[pin_data]
-pub struct Points {
-    /// Whether anything is armed: almost never, and it is asked often.
+pub(crate) struct Points {
+    /// Whether a point is armed. Read often, and almost always false.
     armed: Atomic<bool>,
     #[pin]
     state: SpinLock<State>,
-    /// Where a migration is to stop.
+    /// The pause.
     #[pin]
-    pub pause: Pause,
+    pub(crate) pause: Pause,
 }
 
 struct State {
-    /// `HMM_DMIRROR_FLAG_FAIL_ALLOC`: the next allocation of a destination, of either order.
+    /// `HMM_DMIRROR_FLAG_FAIL_ALLOC`: the next allocation of a destination fails, of either order.
     fail_alloc: bool,
     points: [Countdown; POINTS],
 }
@@ -147,8 +156,8 @@ impl State {
 }
 
 impl Points {
-    /// None armed.
-    pub fn new() -> impl PinInit<Self> {
+    /// Makes the points, none of them armed.
+    pub(crate) fn new() -> impl PinInit<Self> {
         pin_init!(Points {
             armed: Atomic::new(false),
             state <- new_spinlock!(State::NONE, "dmirror_inject"),
@@ -163,8 +172,8 @@ impl Points {
         changed
     }
 
-    /// Arms a point, or clears it where `times` is 0. Gives how often it failed so far.
-    pub fn arm(&self, point: Point, skip: u64, times: u64) -> u64 {
+    /// Arms a point, or clears it if `times` is 0. Returns how often it has failed.
+    pub(crate) fn arm(&self, point: Point, skip: u64, times: u64) -> u64 {
         self.change(|state| {
             let countdown = &mut state.points[point as usize];
             countdown.skip = skip;
@@ -174,23 +183,23 @@ impl Points {
     }
 
     /// Clears all points, but not the pause.
-    pub fn clear(&self) {
+    pub(crate) fn clear(&self) {
         for point in Point::ALL {
             self.arm(point, 0, 0);
         }
     }
 
-    /// The state of a point.
-    pub fn state(&self, point: Point) -> Countdown {
+    /// Returns the countdown of a point.
+    pub(crate) fn state(&self, point: Point) -> Countdown {
         self.state.lock().points[point as usize]
     }
 
-    /// Sets what `HMM_DMIRROR_FLAGS` sets.
-    pub fn set_flags(&self, flags: u64) -> Result {
-        if flags & !uapi::FLAG_FAIL_ALLOC != 0 {
+    /// Sets the flags of `HMM_DMIRROR_FLAGS`.
+    pub(crate) fn set_flags(&self, flags: u64) -> Result {
+        if flags & !FAIL_ALLOC != 0 {
             return Err(EINVAL);
         }
-        self.change(|state| state.fail_alloc = flags & uapi::FLAG_FAIL_ALLOC != 0);
+        self.change(|state| state.fail_alloc = flags & FAIL_ALLOC != 0);
         Ok(())
     }
 
@@ -198,59 +207,57 @@ impl Points {
         self.armed.load(Relaxed)
     }
 
-    /// A point, or the pause.
+    /// Returns whether a point or the pause is armed.
     fn is_any_armed(&self) -> bool {
         self.is_armed() || self.pause.is_armed()
     }
 
-    /// Whether this pass of the point is to fail.
-    pub fn fires(&self, point: Point) -> bool {
+    /// Counts a pass of the point. Returns whether it must fail.
+    pub(crate) fn fires(&self, point: Point) -> bool {
         self.is_armed() && self.change(|state| state.fires(point))
     }
 }
 
-/// Everything that can make a pass of a point fail for one user of a device, in one attempt at up to
-/// a huge page.
+/// The failures and pauses for one attempt at up to a huge page: those of the open file and those of its device.
 #[derive(Clone, Copy)]
-pub struct Faults<'a> {
+pub(crate) struct Injection<'a> {
     file: Option<&'a Points>,
     device: &'a Points,
-    /// Whether a point or a pause was armed when the attempt began: almost never, and it is asked for each
-    /// page.
+    /// Whether a point or a pause was armed when the attempt began. Read for each page, and almost always false.
     armed: bool,
 }
 
-impl<'a> Faults<'a> {
-    /// Of a file, if there is one, and of its device.
-    pub fn new(file: Option<&'a Points>, device: &'a Points) -> Self {
-        Faults {
+impl<'a> Injection<'a> {
+    /// Combines those of a file, if there is one, and those of its device.
+    pub(crate) fn new(file: Option<&'a Points>, device: &'a Points) -> Self {
+        Injection {
             file,
             device,
             armed: device.is_any_armed() || file.is_some_and(Points::is_any_armed),
         }
     }
 
-    /// Whether this pass of the point is to fail.
+    /// Counts a pass of the point. Returns whether it must fail.
     #[inline]
-    pub fn fires(&self, point: Point) -> bool {
+    pub(crate) fn fires(&self, point: Point) -> bool {
         self.armed && self.is_due(point) || point.gate().fails()
     }
 
-    /// Stops here if a pause is armed for this stage of a migration: the file's, then the device's.
-    /// Sleeps then, with whatever the migration holds.
+    /// Stops here if a pause is armed for this stage and direction: first the file's, then the device's. Sleeps
+    /// then, with the locks that the migration holds.
     #[inline]
-    pub fn pause(&self, stage: Stage, direction: Direction) {
+    pub(crate) fn pause(&self, point: PausePoint, direction: Direction) {
         if self.armed {
-            self.stop(stage, direction);
+            self.stop(point, direction);
         }
     }
 
     #[cold]
-    fn stop(&self, stage: Stage, direction: Direction) {
+    fn stop(&self, point: PausePoint, direction: Direction) {
         if let Some(points) = self.file {
-            points.pause.pass(stage, direction);
+            points.pause.pass(point, direction);
         }
-        self.device.pause.pass(stage, direction);
+        self.device.pause.pass(point, direction);
     }
 
     fn is_due(&self, point: Point) -> bool {
@@ -291,11 +298,11 @@ mod tests {
     #[test]
     fn the_old_flag_fails_one_allocation() -> Result {
         let points = KBox::pin_init(Points::new(), GFP_KERNEL)?;
-        points.set_flags(uapi::FLAG_FAIL_ALLOC)?;
+        points.set_flags(FAIL_ALLOC)?;
         assert!(!points.fires(Point::Copy));
         assert!(points.fires(Point::SmallAlloc));
         assert!(!points.fires(Point::HugeAlloc));
-        points.set_flags(uapi::FLAG_FAIL_ALLOC)?;
+        points.set_flags(FAIL_ALLOC)?;
         points.set_flags(0)?;
         assert!(!points.fires(Point::HugeAlloc));
         assert_eq!(points.set_flags(2), Err(EINVAL));

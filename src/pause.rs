@@ -1,15 +1,15 @@
 // SPDX-License-Identifier: GPL-2.0
 
-//! Pause points: stops a migration between two stages, with all the locks that it holds there, until
-//! it is told to continue.
+//! Pause points: stop a migration between two stages, with all locks held that it holds there, until it is resumed.
 //!
-//! A pause is armed for one stage and one direction, per open file and per device, and stops one
-//! migration. It ends when it is resumed or cleared, at its time limit, or when the thread that
-//! migrates is killed; then the migration takes the path that it would have taken without the pause.
+//! A pause is armed for one point and for one direction or all, per open file and per device. It stops one
+//! migration. The stop ends when it is resumed or cleared, at its time limit, or when the thread that migrates is
+//! killed. The migration then continues as it would have without the pause.
 
 use crate::{
     layer::mm::lock::fatal_signal_pending,
-    migrate::Direction, //
+    ledger::Direction,
+    uapi, //
 };
 use kernel::{
     current,
@@ -30,124 +30,137 @@ use kernel::{
     }, //
 };
 
-/// Between which stages a migration stops.
+/// A point between two stages of a migration, at which it can stop.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 #[repr(u32)]
-pub enum Stage {
+pub(crate) enum PausePoint {
     /// After `migrate_vma_setup()` or `migrate_device_pfns()`: sources are locked and unmapped.
-    Collected = 1,
+    Collected = uapi::COLLECTED,
     /// Destinations are filled and given; before `migrate_vma_pages()`.
-    Filled = 2,
+    Filled = uapi::FILLED,
     /// Right after `migrate_vma_pages()`; injected references are still held.
-    Committed = 3,
+    Committed = uapi::COMMITTED,
     /// Outcomes are counted; before `migrate_vma_finalize()`.
-    Finalize = 4,
+    Finalize = uapi::FINALIZE,
 }
 
-impl Stage {
-    /// All of them.
-    pub const ALL: [Stage; 4] = [
-        Stage::Collected,
-        Stage::Filled,
-        Stage::Committed,
-        Stage::Finalize,
+impl PausePoint {
+    /// All points.
+    pub(crate) const ALL: [PausePoint; 4] = [
+        PausePoint::Collected,
+        PausePoint::Filled,
+        PausePoint::Committed,
+        PausePoint::Finalize,
     ];
 
-    /// Its name in debugfs.
-    pub fn name(self) -> &'static str {
+    /// Returns its name in debugfs.
+    pub(crate) fn name(self) -> &'static str {
         match self {
-            Stage::Collected => "collected",
-            Stage::Filled => "filled",
-            Stage::Committed => "committed",
-            Stage::Finalize => "finalize",
+            PausePoint::Collected => "collected",
+            PausePoint::Filled => "filled",
+            PausePoint::Committed => "committed",
+            PausePoint::Finalize => "finalize",
         }
     }
 
-    /// The stage with a number of `enum rust_dmirror_stage`.
+    /// Returns the point with a number of `enum rust_dmirror_stage`.
     ///
     /// # Errors
     ///
     /// `EINVAL` if there is none.
-    pub fn from_number(number: u32) -> Result<Self> {
-        let stage = Stage::ALL.iter().find(|stage| **stage as u32 == number);
-        stage.copied().ok_or(EINVAL)
+    pub(crate) fn from_number(number: u32) -> Result<Self> {
+        let point = PausePoint::ALL
+            .iter()
+            .find(|point| **point as u32 == number);
+        point.copied().ok_or(EINVAL)
     }
 
-    /// The stage with a name.
-    pub fn from_name(name: &str) -> Option<Self> {
-        Stage::ALL.into_iter().find(|stage| stage.name() == name)
+    /// Returns the point with a name.
+    pub(crate) fn from_name(name: &str) -> Option<Self> {
+        PausePoint::ALL
+            .into_iter()
+            .find(|point| point.name() == name)
     }
 }
 
-/// Which migrations stop.
+/// The directions of migrations that a pause stops.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub enum Ways {
-    /// Those of all directions.
+pub(crate) enum Directions {
+    /// All directions.
     Any,
-    /// Those of one direction.
+    /// One direction.
     Only(Direction),
 }
 
-impl Ways {
-    const ALL: [Ways; 5] = [
-        Ways::Any,
-        Ways::Only(Direction::ToDevice),
-        Ways::Only(Direction::ToSystem),
-        Ways::Only(Direction::Fault),
-        Ways::Only(Direction::Evict),
+impl Directions {
+    const ALL: [Directions; 5] = [
+        Directions::Any,
+        Directions::Only(Direction::ToDevice),
+        Directions::Only(Direction::ToSystem),
+        Directions::Only(Direction::Fault),
+        Directions::Only(Direction::Evict),
     ];
 
-    /// The name in debugfs.
-    pub fn name(self) -> &'static str {
+    /// Returns their name in debugfs.
+    pub(crate) fn name(self) -> &'static str {
         match self {
-            Ways::Any => "any",
-            Ways::Only(direction) => direction.name(),
+            Directions::Any => "any",
+            Directions::Only(direction) => direction.name(),
         }
     }
 
-    /// From `RUST_DMIRROR_TO_DEVICE` and those behind it, or 0 for any.
+    /// Returns the direction with a number (`RUST_DMIRROR_TO_DEVICE` and the following ones), or any for 0.
     ///
     /// # Errors
     ///
-    /// `EINVAL` if it is none of these.
-    pub fn from_number(number: u32) -> Result<Self> {
-        Ways::ALL.get(number as usize).copied().ok_or(EINVAL)
-    }
-
-    /// From a name.
-    pub fn from_name(name: &str) -> Option<Self> {
-        Ways::ALL.into_iter().find(|ways| ways.name() == name)
-    }
-
-    fn includes(self, direction: Direction) -> bool {
-        self == Ways::Any || self == Ways::Only(direction)
-    }
-}
-
-/// A time in milliseconds, 1 to 10000: what a test waits for at most, and well below the 120 seconds
-/// after which the kernel reports a hung task.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub struct Limit(u32);
-
-impl Limit {
-    const DEFAULT: Limit = Limit(2_000);
-    const MOST: u64 = 10_000;
-
-    /// From a number of milliseconds; 0 is the default, two seconds.
-    ///
-    /// # Errors
-    ///
-    /// `EINVAL` if it is too long.
-    pub fn new(milliseconds: u64) -> Result<Self> {
-        match milliseconds {
-            0 => Ok(Limit::DEFAULT),
-            1..=Limit::MOST => Ok(Limit(milliseconds as u32)),
+    /// `EINVAL` for any other number.
+    pub(crate) fn from_number(number: u32) -> Result<Self> {
+        match number {
+            0 => Ok(Directions::Any),
+            uapi::TO_DEVICE => Ok(Directions::Only(Direction::ToDevice)),
+            uapi::TO_SYSTEM => Ok(Directions::Only(Direction::ToSystem)),
+            uapi::BY_FAULT => Ok(Directions::Only(Direction::Fault)),
+            uapi::BY_EVICTION => Ok(Directions::Only(Direction::Evict)),
             _ => Err(EINVAL),
         }
     }
 
-    /// In milliseconds.
-    pub fn milliseconds(self) -> u32 {
+    /// Returns the directions with a name.
+    pub(crate) fn from_name(name: &str) -> Option<Self> {
+        Directions::ALL
+            .into_iter()
+            .find(|directions| directions.name() == name)
+    }
+
+    fn includes(self, direction: Direction) -> bool {
+        self == Directions::Any || self == Directions::Only(direction)
+    }
+}
+
+/// A time in milliseconds, from 1 to 10000. The limit is enough for a test, and well below the 120 seconds after
+/// which the kernel reports a hung task.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(crate) struct Timeout(u32);
+
+impl Timeout {
+    const DEFAULT: Timeout = Timeout(uapi::PAUSE_DEFAULT);
+    const MOST: u64 = uapi::PAUSE_MOST as u64;
+
+    /// Makes a timeout from a number of milliseconds. 0 means the default, two seconds.
+    ///
+    /// # Errors
+    ///
+    /// `EINVAL` if it is more than 10000.
+    pub(crate) fn new(milliseconds: u64) -> Result<Self> {
+        match milliseconds {
+            0 => Ok(Timeout::DEFAULT),
+            1..=Timeout::MOST => Ok(Timeout(milliseconds as u32)),
+            _ => Err(EINVAL),
+        }
+    }
+
+    /// Returns the milliseconds.
+    pub(crate) fn milliseconds(self) -> u32 {
         self.0
     }
 
@@ -158,42 +171,42 @@ impl Limit {
 
 /// A pause that is armed.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub struct Armed {
+pub(crate) struct Armed {
     /// Where a migration stops.
-    pub stage: Stage,
-    /// Which one does.
-    pub ways: Ways,
-    /// How many of those pass first.
-    pub skip: u64,
-    /// How long it stops at most.
-    pub limit: Limit,
+    pub(crate) point: PausePoint,
+    /// The directions of the migrations that stop there.
+    pub(crate) directions: Directions,
+    /// The number of such migrations that pass first.
+    pub(crate) skip: u64,
+    /// The time that it stops at most.
+    pub(crate) timeout: Timeout,
 }
 
-/// What a pause has come to.
+/// The state of a pause.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
-pub struct Status {
-    /// What is armed; `None` once a migration has stopped there.
-    pub armed: Option<Armed>,
-    /// How often migrations have stopped.
-    pub reached: u64,
-    /// How many are stopped now.
-    pub waiting: u32,
+pub(crate) struct Status {
+    /// The armed pause. `None` once a migration has stopped there.
+    pub(crate) armed: Option<Armed>,
+    /// The number of migrations that have stopped so far.
+    pub(crate) reached: u64,
+    /// The number of migrations that are stopped now.
+    pub(crate) waiting: u32,
 }
 
-/// What a stopped migration must know.
+/// A stopped migration.
 struct Stop {
-    limit: Limit,
+    timeout: Timeout,
     /// [`State::resumed`] when it stopped.
     resumed: u64,
 }
 
-/// Pure: neither time nor waiting.
+/// The state of a pause, without time and waiting. Pure.
 #[derive(Default)]
 struct State {
     status: Status,
-    /// How often what was stopped was told to continue.
+    /// How often stopped migrations were resumed.
     resumed: u64,
-    /// Whether a migration has stopped at what was armed last.
+    /// Whether a migration has stopped at the pause that was armed last.
     is_reached: bool,
 }
 
@@ -213,23 +226,23 @@ impl State {
         self.resume();
     }
 
-    /// A migration passes a stage; it must stop if there is an answer.
-    fn arrive(&mut self, stage: Stage, direction: Direction) -> Option<Stop> {
+    /// Called when a migration reaches a stage. If it must stop, returns for how long.
+    fn arrive(&mut self, point: PausePoint, direction: Direction) -> Option<Stop> {
         let armed = self.status.armed.as_mut()?;
-        if armed.stage != stage || !armed.ways.includes(direction) {
+        if armed.point != point || !armed.directions.includes(direction) {
             return None;
         }
         if armed.skip > 0 {
             armed.skip -= 1;
             return None;
         }
-        let limit = armed.limit;
+        let timeout = armed.timeout;
         self.status.armed = None;
         self.status.reached += 1;
         self.status.waiting += 1;
         self.is_reached = true;
         Some(Stop {
-            limit,
+            timeout,
             resumed: self.resumed,
         })
     }
@@ -242,7 +255,8 @@ impl State {
         self.status.waiting -= 1;
     }
 
-    /// Whether a migration has stopped at what was armed last; nothing if there is no such thing.
+    /// Returns whether a migration has stopped at the pause that was armed last. `None` if none was armed since
+    /// `clear`.
     fn is_reached(&self) -> Option<bool> {
         (self.is_reached || self.status.armed.is_some()).then_some(self.is_reached)
     }
@@ -250,20 +264,20 @@ impl State {
 
 /// The pause of an open file, or of a device.
 #[pin_data]
-pub struct Pause {
-    /// Whether one is armed: almost never, and it is asked often.
+pub(crate) struct Pause {
+    /// Whether a pause is armed. Read often, and almost always false.
     is_armed: Atomic<bool>,
     #[pin]
     state: SpinLock<State>,
 }
 
-/// How often whoever waits looks again. Only tests wait: a wait queue would save a millisecond, and cost
-/// an order between who wakes and what is freed when a file is closed or the module goes.
+/// The interval at which waiting threads poll. Only tests wait. A wait queue would save a millisecond, but would
+/// have to be ordered against what is freed when a file is closed or the module is unloaded.
 const TICK: Delta = Delta::from_millis(1);
 
 impl Pause {
-    /// None armed.
-    pub fn new() -> impl PinInit<Self> {
+    /// Makes a pause that is not armed.
+    pub(crate) fn new() -> impl PinInit<Self> {
         pin_init!(Pause {
             is_armed: Atomic::new(false),
             state <- new_spinlock!(State::default(), "dmirror_pause"),
@@ -277,44 +291,43 @@ impl Pause {
         changed
     }
 
-    /// Arms it, in place of what was armed. Migrations that begin an attempt from now on stop there.
-    pub fn arm(&self, armed: Armed) {
+    /// Arms it, in place of what was armed. Stops a migration whose attempt begins from now on.
+    pub(crate) fn arm(&self, armed: Armed) {
         self.change(|state| state.arm(armed));
     }
 
-    /// Lets the migrations continue that are stopped.
-    pub fn resume(&self) {
+    /// Lets stopped migrations continue.
+    pub(crate) fn resume(&self) {
         self.change(State::resume);
     }
 
-    /// Disarms it, and lets the migrations continue that are stopped.
-    pub fn clear(&self) {
+    /// Disarms it, and lets stopped migrations continue.
+    pub(crate) fn clear(&self) {
         self.change(State::clear);
     }
 
-    /// What it has come to.
-    pub fn status(&self) -> Status {
+    /// Returns its state.
+    pub(crate) fn status(&self) -> Status {
         self.state.lock().status
     }
 
-    /// Whether one is armed.
-    pub fn is_armed(&self) -> bool {
+    /// Returns whether it is armed.
+    pub(crate) fn is_armed(&self) -> bool {
         self.is_armed.load(Relaxed)
     }
 
-    /// Waits until a migration has stopped at what was armed last. Sleeps; no lock may be held.
+    /// Waits until a migration has stopped at the pause that was armed last. Sleeps; no lock may be held.
     ///
     /// # Errors
     ///
-    /// `ENOENT` if nothing was armed since it was cleared; `ETIMEDOUT` at the limit; `EINTR` if a signal
-    /// came first.
-    pub fn wait(&self, limit: Limit) -> Result {
+    /// `ENOENT` if none was armed since `clear`; `ETIMEDOUT` at the limit; `EINTR` if a signal arrives first.
+    pub(crate) fn wait(&self, timeout: Timeout) -> Result {
         let begin = Instant::now();
         while !self.state.lock().is_reached().ok_or(ENOENT)? {
             if current!().signal_pending() {
                 return Err(EINTR);
             }
-            if limit.has_passed(begin) {
+            if timeout.has_passed(begin) {
                 return Err(ETIMEDOUT);
             }
             fsleep(TICK);
@@ -322,18 +335,18 @@ impl Pause {
         Ok(())
     }
 
-    /// Stops the migration that is at a stage, if one of its direction is to stop there. Sleeps, with
-    /// whatever the migration holds.
-    pub fn pass(&self, stage: Stage, direction: Direction) {
+    /// Stops the migration that is at a stage, if the pause is armed for that. Sleeps then, with the locks that the
+    /// migration holds.
+    pub(crate) fn pass(&self, point: PausePoint, direction: Direction) {
         if !self.is_armed() {
             return;
         }
-        let Some(stop) = self.change(|state| state.arrive(stage, direction)) else {
+        let Some(stop) = self.change(|state| state.arrive(point, direction)) else {
             return;
         };
         let begin = Instant::now();
         while !self.state.lock().may_continue(&stop)
-            && !stop.limit.has_passed(begin)
+            && !stop.timeout.has_passed(begin)
             && !fatal_signal_pending()
         {
             fsleep(TICK);
@@ -347,24 +360,30 @@ mod tests {
     use super::*;
 
     const ARMED: Armed = Armed {
-        stage: Stage::Filled,
-        ways: Ways::Only(Direction::ToDevice),
+        point: PausePoint::Filled,
+        directions: Directions::Only(Direction::ToDevice),
         skip: 0,
-        limit: Limit::DEFAULT,
+        timeout: Timeout::DEFAULT,
     };
 
     #[test]
     fn stops_one_migration_at_its_stage_and_direction() {
         let mut state = State::default();
-        assert!(state.arrive(Stage::Filled, Direction::ToDevice).is_none());
+        assert!(state
+            .arrive(PausePoint::Filled, Direction::ToDevice)
+            .is_none());
         state.arm(ARMED);
         assert!(state
-            .arrive(Stage::Collected, Direction::ToDevice)
+            .arrive(PausePoint::Collected, Direction::ToDevice)
             .is_none());
-        assert!(state.arrive(Stage::Filled, Direction::Fault).is_none());
-        assert!(state.arrive(Stage::Filled, Direction::ToDevice).is_some());
+        assert!(state.arrive(PausePoint::Filled, Direction::Fault).is_none());
+        assert!(state
+            .arrive(PausePoint::Filled, Direction::ToDevice)
+            .is_some());
         assert_eq!((state.status.reached, state.status.waiting), (1, 1));
-        assert!(state.arrive(Stage::Filled, Direction::ToDevice).is_none());
+        assert!(state
+            .arrive(PausePoint::Filled, Direction::ToDevice)
+            .is_none());
         state.leave();
         assert_eq!((state.status.reached, state.status.waiting), (1, 0));
     }
@@ -373,12 +392,12 @@ mod tests {
     fn lets_the_first_pass() {
         let mut state = State::default();
         state.arm(Armed {
-            ways: Ways::Any,
+            directions: Directions::Any,
             skip: 2,
             ..ARMED
         });
         let stopped = [Direction::ToDevice, Direction::Evict, Direction::Fault]
-            .map(|direction| state.arrive(Stage::Filled, direction).is_some());
+            .map(|direction| state.arrive(PausePoint::Filled, direction).is_some());
         assert_eq!(stopped, [false, false, true]);
     }
 
@@ -386,15 +405,15 @@ mod tests {
     fn resuming_lets_those_continue_that_are_stopped() -> Result {
         let mut state = State::default();
         state.arm(ARMED);
-        let arrive = |state: &mut State| state.arrive(Stage::Filled, Direction::ToDevice);
+        let arrive = |state: &mut State| state.arrive(PausePoint::Filled, Direction::ToDevice);
         let first = arrive(&mut state).ok_or(EINVAL)?;
         assert!(!state.may_continue(&first));
-        // A second one does not end the first.
+        // Arming another pause does not resume the first migration.
         state.arm(ARMED);
         assert!(!state.may_continue(&first));
         state.resume();
         assert!(state.may_continue(&first));
-        // What is armed stays armed, and is not resumed before it is reached.
+        // The armed pause stays armed. The resume before it is reached does not count for it.
         let second = arrive(&mut state).ok_or(EINVAL)?;
         assert!(!state.may_continue(&second));
         state.clear();
@@ -408,40 +427,48 @@ mod tests {
         assert_eq!(state.is_reached(), None);
         state.arm(ARMED);
         assert_eq!(state.is_reached(), Some(false));
-        state.arrive(Stage::Filled, Direction::ToDevice);
+        state.arrive(PausePoint::Filled, Direction::ToDevice);
         assert_eq!(state.is_reached(), Some(true));
-        // Also after its end.
+        // Also after the migration has continued.
         state.leave();
         assert_eq!(state.is_reached(), Some(true));
         state.arm(ARMED);
         assert_eq!(state.is_reached(), Some(false));
         state.clear();
         assert_eq!(state.is_reached(), None);
-        assert!(state.arrive(Stage::Filled, Direction::ToDevice).is_none());
+        assert!(state
+            .arrive(PausePoint::Filled, Direction::ToDevice)
+            .is_none());
     }
 
     #[test]
     fn limits_are_a_millisecond_to_ten_seconds() {
-        assert_eq!(Limit::new(0), Ok(Limit(2_000)));
-        assert_eq!(Limit::new(1), Ok(Limit(1)));
-        assert_eq!(Limit::new(10_000), Ok(Limit(10_000)));
-        assert_eq!(Limit::new(10_001), Err(EINVAL));
-        assert_eq!(Limit::new(u64::MAX), Err(EINVAL));
+        assert_eq!(Timeout::new(0), Ok(Timeout(2_000)));
+        assert_eq!(Timeout::new(1), Ok(Timeout(1)));
+        assert_eq!(Timeout::new(10_000), Ok(Timeout(10_000)));
+        assert_eq!(Timeout::new(10_001), Err(EINVAL));
+        assert_eq!(Timeout::new(u64::MAX), Err(EINVAL));
     }
 
     #[test]
     fn numbers_and_names_are_those_of_the_header() {
-        assert_eq!(Stage::from_number(0), Err(EINVAL));
-        assert_eq!(Stage::from_number(1), Ok(Stage::Collected));
-        assert_eq!(Stage::from_number(4), Ok(Stage::Finalize));
-        assert_eq!(Stage::from_number(5), Err(EINVAL));
-        assert_eq!(Ways::from_number(0), Ok(Ways::Any));
-        assert_eq!(Ways::from_number(4), Ok(Ways::Only(Direction::Evict)));
-        assert_eq!(Ways::from_number(5), Err(EINVAL));
-        assert_eq!(Stage::from_name("committed"), Some(Stage::Committed));
-        assert_eq!(Stage::from_name("pages"), None);
-        let fault = Some(Ways::Only(Direction::Fault));
-        assert_eq!(Ways::from_name("fault"), fault);
-        assert_eq!(Ways::from_name(""), None);
+        assert_eq!(PausePoint::from_number(0), Err(EINVAL));
+        assert_eq!(PausePoint::from_number(1), Ok(PausePoint::Collected));
+        assert_eq!(PausePoint::from_number(4), Ok(PausePoint::Finalize));
+        assert_eq!(PausePoint::from_number(5), Err(EINVAL));
+        assert_eq!(Directions::from_number(0), Ok(Directions::Any));
+        assert_eq!(
+            Directions::from_number(4),
+            Ok(Directions::Only(Direction::Evict))
+        );
+        assert_eq!(Directions::from_number(5), Err(EINVAL));
+        assert_eq!(
+            PausePoint::from_name("committed"),
+            Some(PausePoint::Committed)
+        );
+        assert_eq!(PausePoint::from_name("pages"), None);
+        let fault = Some(Directions::Only(Direction::Fault));
+        assert_eq!(Directions::from_name("fault"), fault);
+        assert_eq!(Directions::from_name(""), None);
     }
 }

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: GPL-2.0
 
-//! Ranges of addresses as user space gives them, checked before anything is touched. Pure.
+//! Address ranges from user space, which are checked before anything is accessed. Pure.
 
 use crate::layer::mm::HUGE_SIZE;
 use core::ops::Range;
@@ -12,24 +12,24 @@ use kernel::{
     prelude::*, //
 };
 
-/// A range of whole pages of user addresses, not empty.
+/// A range of user addresses: whole pages, at least one.
 ///
 /// # Invariants
 ///
-/// `start < end`, both are multiples of the page size, and `end` is not past the address space.
+/// `start < end`, both are multiples of the page size, and `end` is within the address space.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub struct Pages {
+pub(crate) struct Pages {
     start: usize,
     end: usize,
 }
 
 impl Pages {
-    /// `npages` pages from `address` on, in an address space that ends at `limit`.
+    /// Makes a range of `npages` pages from `address` on, in an address space that ends at `limit`.
     ///
     /// # Errors
     ///
-    /// `EINVAL` if that is not such a range.
-    pub fn new(address: u64, npages: u64, limit: usize) -> Result<Self> {
+    /// `EINVAL` if that is no range of whole pages, is empty, or does not fit.
+    pub(crate) fn new(address: u64, npages: u64, limit: usize) -> Result<Self> {
         let start = usize::try_from(address).map_err(|_| EINVAL)?;
         let npages = usize::try_from(npages).map_err(|_| EINVAL)?;
         let bytes = npages.checked_mul(PAGE_SIZE).ok_or(EINVAL)?;
@@ -37,27 +37,27 @@ impl Pages {
         if start % PAGE_SIZE != 0 || npages == 0 || end > limit {
             return Err(EINVAL);
         }
-        // INVARIANT: Just checked.
+        // INVARIANT: All this was just checked.
         Ok(Pages { start, end })
     }
 
-    /// The first address.
-    pub fn start(&self) -> usize {
+    /// Returns the first address.
+    pub(crate) fn start(&self) -> usize {
         self.start
     }
 
-    /// The address behind the last.
-    pub fn end(&self) -> usize {
+    /// Returns the address behind the last one.
+    pub(crate) fn end(&self) -> usize {
         self.end
     }
 
-    /// How many pages.
-    pub fn count(&self) -> usize {
+    /// Returns the number of pages.
+    pub(crate) fn count(&self) -> usize {
         (self.end - self.start) >> PAGE_SHIFT
     }
 
-    /// The parts of the range that lie in one huge page each, from `from` on.
-    pub fn windows(&self, from: usize) -> impl Iterator<Item = Range<usize>> + use<> {
+    /// Returns an iterator over the windows of the range, from `from` on: its parts in each huge page.
+    pub(crate) fn windows(&self, from: usize) -> impl Iterator<Item = Range<usize>> + use<> {
         let end = self.end;
         let mut at = from.max(self.start);
         core::iter::from_fn(move || {

@@ -1,61 +1,75 @@
 // SPDX-License-Identifier: GPL-2.0
 
-//! A driver for memory of simulated devices, private and coherent, in the manner of
-//! `lib/test_hmm.c` and with its ABI.
+//! A driver for simulated devices with private or coherent memory, modelled on `lib/test_hmm.c` and with its ABI.
 //!
-//! Each device node, `/dev/hmm_dmirror0` and on, mirrors the address space of the process that opens
-//! it, moves pages of it to the device and back, and treats a refused split as an outcome.
+//! An open device node, `/dev/hmm_dmirror0` and on, mirrors the address space of the process that opened it, and
+//! migrates its pages to the device and back. A refused split is an outcome, not an error.
 //!
 //! # Lock order
 //!
-//! 1. with nothing held: `dmirror_growing`, held while a chunk is made, which waits for memory hotplug, and
+//! 1. taken with nothing held: `dmirror_growing`, held while a chunk is made, which waits for memory hotplug, and
 //!    `dmirror_ledger_switch`, held while a static key is switched
-//! 2. the layer's (`rust/mm/mod.rs`): `mmap_lock`, a mirror's table
-//! 3. `dmirror_chunks`: the list of chunks, held to copy it or to change it; no chunk is made or freed below it
-//! 4. leaves, below which nothing is taken but the layer's spinlock: `DEVICES`, `dmirror_reserve`, `dmirror_ready`, `dmirror_stuck`,
-//!    `dmirror_scratch`, and the spinlocks `dmirror_backing`, `dmirror_inject`, `dmirror_pause`, `dmirror_patience`, `dmirror_splitter`,
-//!    `dmirror_ledger`
+//! 2. the locks of the layer (`rust/mm/mod.rs`): `mmap_lock`, the table of a mirror
+//! 3. `dmirror_chunks`: the list of chunks, held to copy or to change it; no chunk is made or freed with it held
+//! 4. leaves, below which only the layer's spinlock is taken: the mutexes `DEVICES`, `dmirror_reserve`,
+//!    `dmirror_ready`, `dmirror_stuck` and `dmirror_scratch`, and the spinlocks `dmirror_backing`, `dmirror_inject`,
+//!    `dmirror_pause`, `dmirror_patience`, `dmirror_splitter` and `dmirror_ledger`
 //!
-//! Of the leaves, `dmirror_ready` is taken by who waits for memory, too: nothing is allocated while it is held.
+//! Reclaim takes `dmirror_ready`: nothing is allocated with it held.
 //!
-//! lockdep watches it in the kernels own and debug.
+//! lockdep checks this order on the kernels *own* and *debug*.
 
 #[path = "../rust/lib.rs"]
 pub mod layer;
 
-pub mod access;
-pub mod coherent;
-pub mod copies;
-pub mod debugfs;
-pub mod device;
-pub mod devmem;
-pub mod file;
-pub mod inject;
-pub mod ledger;
-pub mod migrate;
-pub mod pause;
-pub mod range;
-pub mod ready;
-pub mod scratch;
-pub mod stats;
-pub mod trace;
-pub mod uapi;
+mod access;
+mod client;
+mod clock;
+mod coherent;
+mod copies;
+mod debugfs;
+mod device;
+mod inject;
+mod ioctl;
+mod ledger;
+mod migrate;
+mod nodes;
+mod pause;
+mod policy;
+mod range;
+mod scratch;
+mod spare;
+mod splitter;
+mod stats;
+mod trace;
+mod uapi;
 
 #[cfg(CONFIG_KUNIT = "y")]
 #[path = "../tests/kunit/mod.rs"]
 mod kunit;
 
-use debugfs::{
-    DeviceFiles,
-    Files, //
+use crate::{
+    debugfs::{
+        DeviceFiles,
+        Files, //
+    },
+    device::{
+        memory::Limit,
+        state::{
+            MemoryType,
+            Settings, //
+        },
+        Device, //
+    },
+    ioctl::File,
+    layer::mm::pagemap::SpecialPurpose,
+    ledger::Ledger,
+    policy::{
+        around::FaultAround,
+        plan::CoreSplits, //
+    },
+    spare::ready::MaxReady, //
 };
-use device::{
-    Device,
-    Kind,
-    Settings, //
-};
-use devmem::Limit;
-use file::File;
 use kernel::{
     miscdevice::{
         MiscDeviceOptions,
@@ -63,14 +77,7 @@ use kernel::{
     },
     module_param::ModuleParamAccess,
     prelude::*,
-    str::CStr,
     sync::Arc, //
-};
-use layer::mm::pagemap::SpecialPurpose;
-use ledger::Ledger;
-use migrate::{
-    around::Most,
-    policy::CoreSplits, //
 };
 
 module! {
@@ -112,15 +119,7 @@ module! {
     },
 }
 
-/// The names of the nodes, in the order of the devices.
-const NAMES: [&CStr; device::MAX] = [
-    c"hmm_dmirror0",
-    c"hmm_dmirror1",
-    c"hmm_dmirror2",
-    c"hmm_dmirror3",
-];
-
-/// Where the memory of the coherent devices is.
+/// The parameters for the addresses of the coherent devices' memory.
 static SPM_ADDRS: [&ModuleParamAccess<u64>; coherent::DEVICES] = [
     &module_parameters::spm_addr_dev0,
     &module_parameters::spm_addr_dev1,
@@ -128,15 +127,15 @@ static SPM_ADDRS: [&ModuleParamAccess<u64>; coherent::DEVICES] = [
 
 /// A device and its node.
 struct Node {
-    // Before the device, which they show.
+    // Dropped before the device, which they show.
     _files: Pin<KBox<DeviceFiles>>,
-    // Before the device: no file can be opened once the device goes.
+    // Dropped before the device, so that no file can be opened from then on.
     _node: Pin<KBox<MiscDeviceRegistration<File>>>,
     device: Arc<Device>,
 }
 
 /// The module.
-pub struct Dmirror {
+struct Dmirror {
     nodes: KVec<Node>,
     ledger: Arc<Ledger>,
     limit: Limit,
@@ -144,38 +143,17 @@ pub struct Dmirror {
     files: Pin<KBox<Files>>,
 }
 
-kernel::sync::global_lock! {
-    // SAFETY: The module's initialisation begins with it; nothing else runs before.
-    unsafe(uninit) static DEVICES: Mutex<[Option<Arc<Device>>; device::MAX]> =
-        [const { None }; device::MAX];
-}
-
-/// Makes a device known to its node, or forgets it.
-fn publish(id: usize, device: Option<Arc<Device>>) {
-    // What was there goes after the lock.
-    let _before = DEVICES
-        .lock()
-        .get_mut(id)
-        .and_then(|slot| core::mem::replace(slot, device));
-}
-
-/// The device of a node, by the number at the end of its name.
-fn find(name: &CStr) -> Option<Arc<Device>> {
-    let id = NAMES.iter().position(|known| *known == name)?;
-    DEVICES.lock().get(id)?.clone()
-}
-
 impl Dmirror {
-    fn add(&mut self, kind: Kind) -> Result {
+    fn add(&mut self, memory_type: MemoryType) -> Result {
         let id = self.nodes.len();
-        let name = *NAMES.get(id).ok_or(ENODEV)?;
+        let name = *nodes::NAMES.get(id).ok_or(ENODEV)?;
         self.nodes.reserve(1, GFP_KERNEL)?;
-        let device = Device::new(id, kind, self.settings, self.ledger.clone())?;
+        let device = Device::new(id, memory_type, self.settings, self.ledger.clone())?;
         device.memory.set_limit(self.limit);
-        if let Kind::Coherent(range) = kind {
-            // What is wrong with it is to be heard by who gave the address, not by who opens the node.
-            let core = device.core();
-            device.memory.try_make_room(core).inspect_err(|error| {
+        if let MemoryType::Coherent(range) = memory_type {
+            // Errors are reported at insmod, to the user who gave the address, and not at open.
+            let state = device.state();
+            device.memory.try_make_room(state).inspect_err(|error| {
                 pr_err!(
                     "special purpose memory {:#x}-{:#x}: {}\n",
                     range.start(),
@@ -185,10 +163,10 @@ impl Dmirror {
             })?;
         }
         let files = DeviceFiles::new(&self.files, name, &device)?;
-        publish(id, Some(device.clone()));
+        nodes::publish(id, Some(device.clone()));
         let options = MiscDeviceOptions { name };
         let node = KBox::pin_init(MiscDeviceRegistration::register(options), GFP_KERNEL)
-            .inspect_err(|_| publish(id, None))?;
+            .inspect_err(|_| nodes::publish(id, None))?;
         self.nodes
             .push_within_capacity(Node {
                 _files: files,
@@ -202,7 +180,7 @@ impl Dmirror {
 impl kernel::Module for Dmirror {
     fn init(_module: &'static ThisModule) -> Result<Self> {
         // SAFETY: This runs once, before anything that could use the lock.
-        unsafe { DEVICES.init() };
+        unsafe { nodes::DEVICES.init() };
         let spans = coherent::spans(
             SPM_ADDRS.map(|param| param.value()),
             module_parameters::spm_size_mib.value(),
@@ -218,9 +196,9 @@ impl kernel::Module for Dmirror {
                 Limit::MOST_MIB
             )
         })?;
-        let around = Most::new(module_parameters::fault_around.value())
+        let around = FaultAround::new(module_parameters::fault_around.value())
             .inspect_err(|_| pr_err!("fault_around must be a power of two, up to 512\n"))?;
-        let ready = ready::Most::new(module_parameters::huge_ready.value())
+        let ready = MaxReady::new(module_parameters::huge_ready.value())
             .inspect_err(|_| pr_err!("huge_ready must not be more than 64\n"))?;
         let core_splits = CoreSplits::new(module_parameters::core_splits.value())
             .inspect_err(|_| pr_err!("core_splits must be 0, 1 or 2\n"))?;
@@ -236,14 +214,15 @@ impl kernel::Module for Dmirror {
                 core_splits,
             },
         };
-        this.add(Kind::Private)?;
-        this.add(Kind::Private)?;
+        this.add(MemoryType::Private)?;
+        this.add(MemoryType::Private)?;
         if spans.is_some() {
             for start in SPM_ADDRS {
                 let size = &module_parameters::spm_size_mib;
-                // SAFETY: Their defaults are 0, and their descriptions say what else must be true.
+                // SAFETY: The addresses default to 0, and the description of the parameter says what setting it
+                // promises.
                 let range = unsafe { SpecialPurpose::by_parameters(start, size) }?;
-                this.add(Kind::Coherent(range))?;
+                this.add(MemoryType::Coherent(range))?;
             }
         }
         pr_info!("{} devices; for testing only\n", this.nodes.len());
@@ -254,14 +233,14 @@ impl kernel::Module for Dmirror {
 impl Drop for Dmirror {
     fn drop(&mut self) {
         for (id, node) in self.nodes.drain_all().enumerate() {
-            publish(id, None);
+            nodes::publish(id, None);
             let Node {
                 _files,
                 _node,
                 device,
             } = node;
             drop((_files, _node));
-            device.shut_down();
+            migrate::shut_down(&device);
         }
     }
 }

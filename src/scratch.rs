@@ -1,16 +1,16 @@
 // SPDX-License-Identifier: GPL-2.0
 
-//! The arrays that a migration or a look at a mapping works with, kept for the next one.
+//! A pool of arrays for migrations and for walks of a mapping.
 //!
-//! To allocate and clear them for each call is work that brings no page anywhere. A device keeps a few;
-//! who finds none has new ones made.
+//! Allocating and clearing them for each call would be overhead. A device keeps a few; if all are in use, new ones are
+//! allocated.
 
 use crate::{
     layer::mm::{
         migrate::Batch,
         mirror::Room, //
     },
-    migrate::fates::Fates, //
+    policy::fates::Fates, //
 };
 use kernel::{
     new_mutex,
@@ -18,40 +18,40 @@ use kernel::{
     sync::Mutex, //
 };
 
-/// How many are kept: about 35 KiB each.
+/// The number of arrays that are kept, of about 35 KiB each; chosen.
 const KEPT: usize = 4;
 
 /// Arrays for work on up to a huge page.
-pub struct Scratch {
-    /// For migrations.
-    pub batch: Batch,
-    /// What becomes of the pages.
-    pub fates: Fates,
-    /// For looks at a mapping.
-    pub room: Room,
+pub(crate) struct Scratch {
+    /// The arrays of a migration.
+    pub(crate) batch: Batch,
+    /// The outcomes of its pages.
+    pub(crate) fates: Fates,
+    /// The arrays for walking a mapping.
+    pub(crate) room: Room,
 }
 
-/// What a device keeps of them.
+/// The arrays that a device keeps.
 #[pin_data]
-pub struct Pool {
+pub(crate) struct Pool {
     #[pin]
     kept: Mutex<[Option<KBox<Scratch>>; KEPT]>,
 }
 
 impl Pool {
-    /// None yet.
-    pub fn new() -> impl PinInit<Self> {
+    /// Makes an empty pool.
+    pub(crate) fn new() -> impl PinInit<Self> {
         pin_init!(Pool {
             kept <- new_mutex!([const { None }; KEPT], "dmirror_scratch"),
         })
     }
 
-    /// Does some work with one that was kept, or a new one. May sleep.
+    /// Calls `work` with kept arrays, or with new ones. May sleep.
     ///
     /// # Errors
     ///
-    /// `ENOMEM` if there is none and there is no memory for it; what `work` gives.
-    pub fn with<T, E: From<Error>>(
+    /// `ENOMEM` if none are kept and there is no memory for new ones, and the errors of `work`.
+    pub(crate) fn with<T, E: From<Error>>(
         &self,
         work: impl FnOnce(&mut Scratch) -> core::result::Result<T, E>,
     ) -> core::result::Result<T, E> {
@@ -68,7 +68,7 @@ impl Pool {
             }
         };
         let done = work(&mut scratch);
-        // What is in it is charged to somebody who should not pay for the next one's.
+        // The spare leaf is charged to this caller's cgroup, which must not pay for the next caller.
         scratch.room.drop_spare();
         let mut kept = self.kept.lock();
         if let Some(place) = kept.iter_mut().find(|place| place.is_none()) {

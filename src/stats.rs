@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: GPL-2.0
 
-//! What a device has done since it was made, in pages unless said otherwise.
+//! The counters of a device since it was made. They count pages unless said otherwise.
 
 use kernel::sync::atomic::{
     Atomic,
@@ -8,42 +8,42 @@ use kernel::sync::atomic::{
 };
 
 /// A counter that only grows.
-pub struct Counter(Atomic<u64>);
+pub(crate) struct Counter(Atomic<u64>);
 
 impl Default for Counter {
-    /// Zero.
+    /// Makes a counter of 0.
     fn default() -> Self {
         Counter(Atomic::new(0))
     }
 }
 
 impl Counter {
-    /// Adds to it.
-    pub fn add(&self, by: u64) {
+    /// Adds a number.
+    pub(crate) fn add(&self, by: u64) {
         self.0.fetch_add(by, Relaxed);
     }
 
-    /// Reads it.
-    pub fn get(&self) -> u64 {
+    /// Returns the value.
+    pub(crate) fn get(&self) -> u64 {
         self.0.load(Relaxed)
     }
 }
 
 /// The counters of a device.
 #[derive(Default)]
-pub struct Stats {
-    /// Migrated to the device.
-    pub to_device: Counter,
-    /// Migrated back on request.
-    pub to_system: Counter,
-    /// Migrated back by CPU faults.
-    pub faulted: Counter,
-    /// Migrated back by eviction.
-    pub evicted: Counter,
+pub(crate) struct Stats {
+    /// Pages migrated to the device.
+    pub(crate) to_device: Counter,
+    /// Pages migrated back on request.
+    pub(crate) to_system: Counter,
+    /// Pages migrated back by CPU faults.
+    pub(crate) faulted: Counter,
+    /// Pages migrated back by eviction.
+    pub(crate) evicted: Counter,
     /// Huge folios whose split was refused.
-    pub split_refused: Counter,
-    /// Attempts repeated because of a refusal.
-    pub retries: Counter,
-    /// Pages that eviction had to leave.
-    pub stuck: Counter,
+    pub(crate) split_refused: Counter,
+    /// Attempts that were repeated because of a refusal.
+    pub(crate) retries: Counter,
+    /// Pages that eviction left on the device.
+    pub(crate) stuck: Counter,
 }

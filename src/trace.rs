@@ -1,12 +1,11 @@
 // SPDX-License-Identifier: GPL-2.0
 
-//! The tracepoint `rust_dmirror:rust_dmirror_folio`, and the static key of the ledger: what costs a
-//! patched-out jump while nobody looks.
+//! The tracepoint `rust_dmirror:rust_dmirror_folio`, and the static key of the ledger. While both are off, each costs a
+//! jump that is patched out.
 //!
-//! C side: `src/trace/events.h`, `src/trace/events.c`. Hence the `unsafe` here: these symbols are the
-//! module's own, and no business of the layer's. The driver proper has no more of it than this, the
-//! initialisation of a global lock (`rust_dmirror_main.rs`), and the marks on the arguments of ioctls
-//! that say that they are plain bytes (`uapi.rs`).
+//! C side: `src/trace/events.h`, `src/trace/events.c`. These symbols belong to the module and not to the layer, so this
+//! file has `unsafe` code. The rest of `src/` has it only to initialise a global lock (`nodes.rs`,
+//! `rust_dmirror_main.rs`), and to promise that a module parameter was set by the user (`rust_dmirror_main.rs`).
 
 use kernel::{
     bindings::{
@@ -19,25 +18,25 @@ use kernel::{
 /// `struct rust_dmirror_record`.
 #[derive(Clone, Copy)]
 #[repr(C)]
-pub struct Record {
+pub(crate) struct Record {
     /// The page frame number of the folio.
-    pub pfn: c_ulong,
+    pub(crate) pfn: c_ulong,
     /// The stage.
-    pub stage: u32,
+    pub(crate) stage: u32,
     /// The direction.
-    pub direction: u32,
-    /// The number of the device.
-    pub device: u32,
+    pub(crate) direction: u32,
+    /// The id of the device.
+    pub(crate) device: u32,
     /// The order of the folio.
-    pub order: u32,
+    pub(crate) order: u32,
     /// Its reference count.
-    pub refs: i32,
-    /// Its map count.
-    pub mapcount: i32,
+    pub(crate) refs: i32,
+    /// Its mapcount.
+    pub(crate) mapcount: i32,
     /// The references that the kernel expects.
-    pub expected: i32,
-    /// The references that are held beyond those.
-    pub held: i32,
+    pub(crate) expected: i32,
+    /// The references that are held in addition to those.
+    pub(crate) held: i32,
 }
 
 #[repr(C)]
@@ -45,7 +44,7 @@ struct Key {
     key: static_key_false,
 }
 
-// The types are the kernel crate's, some of which are empty in some configurations.
+// The types are the kernel crate's. Some are empty in some configurations.
 #[allow(improper_ctypes)]
 extern "C" {
     static rust_dmirror_ledger_key: Key;
@@ -54,19 +53,19 @@ extern "C" {
     fn rust_do_trace_rust_dmirror_folio(record: *const Record);
 }
 
-/// Whether there is anything to be seen at all. Not in a module that was built to be compared with, to
-/// show what the branches below cost while nobody looks (`make bench`).
+/// Whether ledger and tracepoint exist. False in a module that `make bench` builds to measure what the branches below
+/// cost while they are off.
 const IS_OBSERVABLE: bool = cfg!(not(dmirror_unobserved));
 
-/// Switches the ledger's branch on or off. Sleeps. Calls count: as many of each.
-pub fn enable_ledger(on: bool) {
+/// Switches the ledger's static key on or off. Sleeps. Calls are counted: each call with false undoes one with true.
+pub(crate) fn enable_ledger(on: bool) {
     // SAFETY: The function has no requirements.
     unsafe { rust_dmirror_ledger_enable(on) };
 }
 
-/// Whether some ledger is switched on.
+/// Returns whether any ledger is switched on.
 #[inline(always)]
-pub fn is_ledger_enabled() -> bool {
+pub(crate) fn is_ledger_enabled() -> bool {
     if !IS_OBSERVABLE {
         return false;
     }
@@ -74,9 +73,9 @@ pub fn is_ledger_enabled() -> bool {
     unsafe { kernel::jump_label::static_branch_unlikely!(rust_dmirror_ledger_key, Key, key) }
 }
 
-/// Whether somebody listens to the tracepoint.
+/// Returns whether the tracepoint is enabled.
 #[inline(always)]
-pub fn is_folio_traced() -> bool {
+pub(crate) fn is_folio_traced() -> bool {
     if !IS_OBSERVABLE {
         return false;
     }
@@ -90,8 +89,8 @@ pub fn is_folio_traced() -> bool {
     }
 }
 
-/// Emits the event, if somebody listens.
-pub fn trace_folio(record: &Record) {
+/// Emits the event, if the tracepoint is enabled.
+pub(crate) fn trace_folio(record: &Record) {
     if is_folio_traced() {
         // SAFETY: The record is valid during the call, which copies it.
         unsafe { rust_do_trace_rust_dmirror_folio(record) };

@@ -2,19 +2,25 @@
 /*
  * rust_dmirror: the ioctls that it has beyond those of test_hmm.
  *
- * /dev/hmm_dmirror0..3 answer the ten ioctls of lib/test_hmm_uapi.h (type 'H',
- * numbers 0x00 to 0x09) unchanged. What follows begins at number 0x40. Every
- * structure starts with the version of this ABI, which the caller fills in;
- * a version that the driver does not know is refused with EINVAL. Members
- * marked (in) are read, those marked (out) are written, also when the command
- * fails: what it did not find out is 0. Reserved ones must be zero. Addresses are bytes, counts are pages of the base page size unless
- * said otherwise, times are nanoseconds.
+ * /dev/hmm_dmirror0..3 answer the ten ioctls of test_hmm_uapi.h (type 'H',
+ * numbers 0x00 to 0x09), which is the kernel's lib/test_hmm_uapi.h, unchanged.
+ * What follows begins at number 0x40. Every structure starts with the version of
+ * this ABI, which the caller fills in; a version that the driver does not know is
+ * refused with EINVAL. Members marked (in) are read, those marked (out) are
+ * written, also when the command fails: what it did not find out is 0. Reserved
+ * ones must be zero. Addresses are bytes, counts are pages of the base page size
+ * unless said otherwise, times are nanoseconds.
+ *
+ * The bindings of the driver and of the programs in tests/ are generated from
+ * this file (scripts/uapi-bindings.sh).
  */
 #ifndef _UAPI_RUST_DMIRROR_H
 #define _UAPI_RUST_DMIRROR_H
 
 #include <linux/ioctl.h>
 #include <linux/types.h>
+
+#include "test_hmm_uapi.h"
 
 #define RUST_DMIRROR_ABI_VERSION	1
 
@@ -156,6 +162,11 @@ enum rust_dmirror_pause_op {
 	RUST_DMIRROR_PAUSE_STATUS	= 5,
 };
 
+/* The longest stop or wait in milliseconds: hung tasks are reported after 120 s. */
+#define RUST_DMIRROR_PAUSE_MOST		10000
+/* That of a caller who gives none. */
+#define RUST_DMIRROR_PAUSE_DEFAULT	2000
+
 /**
  * struct rust_dmirror_pause - stop a migration of this open file between two stages
  * @version: (in) RUST_DMIRROR_ABI_VERSION
@@ -164,8 +175,9 @@ enum rust_dmirror_pause_op {
  * @direction: (in) RUST_DMIRROR_TO_DEVICE to RUST_DMIRROR_BY_EVICTION, or 0 for
  *	any; 0 unless @op is ARM
  * @skip: (in) how many passes of that stage go on first; 0 unless @op is ARM
- * @ms: (in) milliseconds, 1 to 10000, or 0 for 2000: the longest stop for ARM,
- *	the longest wait for WAIT; 0 for others
+ * @ms: (in) milliseconds, 1 to RUST_DMIRROR_PAUSE_MOST, or 0 for
+ *	RUST_DMIRROR_PAUSE_DEFAULT: the longest stop for ARM, the longest wait for
+ *	WAIT; 0 for others
  * @waiting: (out) migrations that are stopped now
  * @reached: (out) how often migrations stopped since the file was opened
  * @reserved: zero

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: GPL-2.0 */
 /*
- * What bindgen reads. Constants that are expressions or enumerators are given
- * a typed name here; the build strips the prefix.
+ * The input of bindgen. Constants that are expressions or enumerators get a
+ * typed name here, whose prefix the build strips.
  */
 #include <linux/hmm.h>
 #include <linux/huge_mm.h>
@@ -52,7 +52,7 @@ const gfp_t RUST_CONST_HELPER_GFP_FAULT_DESTINATION = GFP_HIGHUSER_MOVABLE | __G
 const gfp_t RUST_CONST_HELPER_GFP_DESTINATION = GFP_HIGHUSER_MOVABLE | __GFP_NOWARN | __GFP_RETRY_MAYFAIL;
 const gfp_t RUST_CONST_HELPER_GFP_HUGE_DESTINATION = GFP_TRANSHUGE | __GFP_NOWARN | __GFP_NORETRY;
 
-/* What is kept must not stand in the way of those who move memory. */
+/* Kept folios cannot be migrated, so they are not allocated as movable. */
 const gfp_t RUST_CONST_HELPER_GFP_HUGE_AT_HAND = (GFP_TRANSHUGE_LIGHT | __GFP_NOWARN) & ~__GFP_MOVABLE;
 const gfp_t RUST_CONST_HELPER_GFP_HUGE_TO_KEEP = (GFP_TRANSHUGE | __GFP_NOWARN | __GFP_NORETRY) & ~__GFP_MOVABLE;
 

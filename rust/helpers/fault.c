@@ -1,8 +1,8 @@
 // SPDX-License-Identifier: GPL-2.0
 /*
- * Gates for fault injection. Each stands at the point where the real thing can
- * fail, does nothing, and can be made to return an error by fail_function.
- * They are never inlined: error injection replaces the function as a whole.
+ * Gates for fault injection. Each is called where the operation in its name can
+ * fail. It does nothing, and fail_function can make it return an error. Gates are
+ * never inlined, since error injection overrides whole functions.
  */
 #include <linux/error-injection.h>
 
@@ -11,7 +11,7 @@
 #define GATE(name)						\
 	noinline int rust_dmirror_gate_##name(void)		\
 	{							\
-		/* keeps calls from being merged or dropped */	\
+		/* keeps calls from being merged or removed */	\
 		barrier();					\
 		return 0;					\
 	}							\

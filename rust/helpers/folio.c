@@ -18,8 +18,8 @@ void rust_dmirror_folio_put(struct folio *folio)
 }
 
 /*
- * Not if there are so many references that more could wrap the count. Half of it is far from what anybody
- * needs, and far enough from the end for all CPUs that are here at once.
+ * Fails if there are so many references that more could wrap the count. The limit, half of what the count can hold,
+ * is far above any real count, and leaves room for all CPUs that pass the check at the same time.
  */
 bool rust_dmirror_folio_try_get(struct folio *folio)
 {
@@ -43,21 +43,21 @@ void rust_dmirror_folio_counts(const struct folio *folio, struct rust_dmirror_fo
 	counts->locked = folio_test_locked(folio);
 	counts->device_private = folio_is_device_private(folio);
 	counts->device_coherent = folio_is_device_coherent(folio);
-	/* ZONE_DEVICE keeps its pgmap where others have their LRU links. */
+	/* In ZONE_DEVICE pages, pgmap shares its place with the LRU links. */
 	counts->lru = !folio_is_zone_device(folio) && folio_test_lru(folio);
 	counts->anon = folio_test_anon(folio);
 }
 
 /*
- * Migration takes the charge from the source. What has none any more has been
- * migrated away, and whoever did that is about to put it.
+ * Migration moves the charge from the source to the destination. A folio without
+ * a charge has been migrated away, and is about to be put.
  */
 bool rust_dmirror_folio_is_left(const struct folio *folio)
 {
 	return !mem_cgroup_disabled() && !folio_memcg_charged((struct folio *)folio);
 }
 
-/* Of the folio that holds a page. */
+/* Reads the shape of the folio that a page belongs to. */
 struct rust_dmirror_shape rust_dmirror_page_shape(const struct page *page)
 {
 	const struct folio *folio = page_folio(page);
@@ -104,8 +104,8 @@ bool rust_dmirror_is_zero_pfn(unsigned long pfn)
 	struct folio *folio = page_folio(pfn_to_page(pfn));
 
 	/*
-	 * huge_zero_pfn is not exported: anonymous and file folios have a mapping, the zero folio has
-	 * none; and its mappings are not counted, unlike those of a driver's pages.
+	 * huge_zero_pfn is not exported. The huge zero folio is recognised by having no mapping, which
+	 * anonymous and file folios have, and a mapcount of 0, unlike a driver's pages that are mapped.
 	 */
 	return is_zero_pfn(pfn) ||
 	       (folio_order(folio) == HPAGE_PMD_ORDER && !folio_is_zone_device(folio) &&
@@ -123,7 +123,7 @@ struct folio *rust_dmirror_vma_alloc_folio(gfp_t gfp, unsigned int order,
 	return vma_alloc_folio(gfp, order, vma, addr);
 }
 
-/* Whether a memory policy decides from which node memory for each address comes. */
+/* Returns whether a memory policy decides for each address which node its memory comes from. */
 static bool vma_has_policy(const struct vm_area_struct *vma)
 {
 #ifdef CONFIG_NUMA
@@ -134,8 +134,8 @@ static bool vma_has_policy(const struct vm_area_struct *vma)
 }
 
 /*
- * Single pages as vma_alloc_folio() would give them, @nr at most, and how many they are: none where a
- * memory policy has to be asked for each.
+ * Allocates up to @nr single pages as vma_alloc_folio() would, and returns their number. Allocates none if a
+ * memory policy decides for each page.
  */
 unsigned long rust_dmirror_vma_alloc_pages(gfp_t gfp, struct vm_area_struct *vma,
 					   unsigned long nr, struct page **pages)
@@ -144,8 +144,8 @@ unsigned long rust_dmirror_vma_alloc_pages(gfp_t gfp, struct vm_area_struct *vma
 }
 
 /*
- * Whether a folio that was kept, of memory that is not to be moved, may take the place of a new one for
- * @vma: vma_alloc_folio() would look on the nearest node first, and not in a zone for movable memory.
+ * Returns whether a kept folio, which is unmovable, may be used in place of a new one for @vma: vma_alloc_folio()
+ * would allocate on the nearest node first, and that node has no zone for movable memory.
  */
 bool rust_dmirror_vma_takes_kept(const struct vm_area_struct *vma)
 {
@@ -154,8 +154,8 @@ bool rust_dmirror_vma_takes_kept(const struct vm_area_struct *vma)
 }
 
 /*
- * Whether it may be @folio: where vma_alloc_folio() would look first, and no page of it was found to be
- * broken meanwhile, for which nobody looks any more.
+ * Returns whether the kept @folio may be used now: it is on the node where vma_alloc_folio() would allocate first,
+ * and none of its pages has had a hardware error since it was allocated, which nobody else checks.
  */
 bool rust_dmirror_folio_is_fit(struct folio *folio)
 {
@@ -171,8 +171,8 @@ bool rust_dmirror_folio_is_fit(struct folio *folio)
 }
 
 /*
- * Zeroed. In one piece if there is one at hand; and then what there is, without the OOM killer: a
- * cgroup at its limit, or a full machine, is an answer.
+ * Allocates zeroed memory, contiguous if that is possible without much effort. Does not invoke the OOM killer: if
+ * the cgroup is at its limit, or memory is full, this fails.
  */
 void *rust_dmirror_backing_alloc(unsigned long size)
 {
@@ -208,14 +208,14 @@ void rust_dmirror_copy_pages(unsigned long dst, unsigned long src, unsigned long
 		copy_highpage(pfn_to_page(dst), pfn_to_page(src));
 }
 
-/* Two pieces of kernel memory, aligned to a page. */
+/* Copies pages of kernel memory. Both addresses are page-aligned. */
 void rust_dmirror_copy_memory(void *dst, const void *src, unsigned long nr)
 {
 	for (; nr; nr--, dst += PAGE_SIZE, src += PAGE_SIZE)
 		copy_page(dst, (void *)src);
 }
 
-/* Kernel memory, aligned to a page. */
+/* Clears pages of kernel memory. The address is page-aligned. */
 void rust_dmirror_clear_memory(void *dst, unsigned long nr)
 {
 	for (; nr; nr--, dst += PAGE_SIZE)
@@ -229,9 +229,9 @@ void rust_dmirror_clear_pages(unsigned long pfn, unsigned long nr)
 }
 
 /*
- * The kernel has no address for a page of secret memory, or for one that is broken.
- * That is found out before: not all architectures survive a copy to or from user
- * space whose other side faults.
+ * Returns whether a page is in the kernel's direct map. Secret memory and pages with
+ * hardware errors are not. This must be checked before a copy to or from user space:
+ * some architectures crash if its kernel side faults.
  */
 static bool is_reachable(const void *page)
 {
@@ -269,9 +269,9 @@ int rust_dmirror_pages_from_user(unsigned long pfn, unsigned long from, unsigned
 }
 
 /*
- * What is owed to pages that were written without the CPU's page tables, whose
- * dirty bits only the CPU sets: reclaim drops what is clean. The pages must be
- * mapped, and stay that meanwhile. Each folio is marked once.
+ * Marks pages dirty that were not written through a CPU's page table, where the
+ * CPU would have set the dirty bits: reclaim drops clean pages. The pages must be
+ * mapped, and stay mapped during the call. Each folio is marked once.
  */
 void rust_dmirror_mark_dirty(unsigned long pfn, unsigned long nr)
 {

@@ -1,10 +1,10 @@
 /* SPDX-License-Identifier: GPL-2.0 */
 /*
- * What Rust cannot call: static inlines and macros of the kernel, each by a
- * function that does what the one in its name does, and nothing else, for which
- * the kernel crate has no helper; copies of pages; and a few looks at struct page,
- * struct folio and page tables that take several of those, or whose layout Rust
- * does not know: those have a comment where they are.
+ * Functions for what Rust cannot call. Most are one of the kernel's static inlines
+ * or macros, named after it, for which the kernel crate has no helper. Others copy
+ * pages, or read struct page, struct folio and page tables in ways that take
+ * several calls or a layout that Rust does not know; these have a comment at their
+ * definition.
  */
 #ifndef RUST_DMIRROR_HELPERS_H
 #define RUST_DMIRROR_HELPERS_H
@@ -23,7 +23,7 @@ struct vm_area_struct;
 struct vm_fault;
 struct workqueue_struct;
 
-/* What can be read of a folio; see folio.rs. */
+/* The counts and flags of a folio; see folio.rs. */
 struct rust_dmirror_folio_counts {
 	unsigned long pfn;
 	unsigned int order;
@@ -37,7 +37,7 @@ struct rust_dmirror_folio_counts {
 	bool device_coherent;
 };
 
-/* What of a folio changes if somebody else maps, unmaps or splits it; see fault.rs. */
+/* The properties of a folio that change when it is mapped, unmapped or split; see fault.rs. */
 struct rust_dmirror_shape {
 	unsigned long pfn;
 	unsigned int order;
@@ -86,7 +86,7 @@ unsigned long rust_dmirror_fault_run(const struct vm_fault *vmf, unsigned long f
 				     unsigned long last, unsigned long most);
 struct dev_pagemap *rust_dmirror_pfn_pgmap(unsigned long pfn);
 unsigned int rust_dmirror_pfn_memory(unsigned long pfn);
-/* enum memory_type, or 0, and these. */
+/* The result of rust_dmirror_pfn_place(): enum memory_type or 0, and these flags. */
 #define RUST_DMIRROR_PLACE_MEMORY	0x0ff
 #define RUST_DMIRROR_PLACE_OWN		0x100
 #define RUST_DMIRROR_PLACE_ZERO		0x200

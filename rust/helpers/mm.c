@@ -11,7 +11,7 @@
 
 #include "helpers.h"
 
-/* hmm.rs derives these. */
+/* hmm.rs derives these constants, which bindgen omits. */
 static_assert(HMM_PFN_VALID == HMM_PFN_WRITE << 1);
 static_assert(HMM_PFN_REQ_FAULT == HMM_PFN_VALID);
 
@@ -45,7 +45,7 @@ unsigned long rust_dmirror_task_size(const struct mm_struct *mm)
 	return mm->task_size;
 }
 
-/* The caller holds one user beside those of the tasks. */
+/* One of the two users is the current thread, the other is the caller's reference. */
 bool rust_dmirror_mm_is_alone(const struct mm_struct *mm)
 {
 	return current->mm == mm && atomic_read(&mm->mm_users) == 2;
@@ -67,8 +67,9 @@ void rust_dmirror_queue_flush(struct workqueue_struct *queue)
 }
 
 /*
- * Has all CPUs forget how the kernel's memory is mapped. Nobody offers that; it is
- * what unmapping more pages comes to than are worth being flushed one by one.
+ * Flushes the kernel's TLB entries on all CPUs. There is no exported function for
+ * that; the kernel does it when so many pages are unmapped that flushing them one
+ * by one would cost more.
  */
 bool rust_dmirror_empty_tlb(void)
 {

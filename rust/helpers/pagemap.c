@@ -16,7 +16,7 @@ void rust_dmirror_zone_device_folio_init(struct folio *folio, struct dev_pagemap
 	folio->page.zone_device_data = data;
 }
 
-/* Of the folio that holds a page. */
+/* Returns zone_device_data of the folio that a page belongs to. */
 void *rust_dmirror_page_zone_device_data(const struct page *page)
 {
 	return folio_zone_device_data(page_folio(page));
@@ -41,13 +41,13 @@ static inline struct dev_pagemap *device_pgmap(unsigned long pfn)
 	return NULL;
 }
 
-/* Of device memory that processes can have; NULL if it is none. */
+/* Returns the pagemap of a private or coherent device page, or NULL for any other page. */
 struct dev_pagemap *rust_dmirror_pfn_pgmap(unsigned long pfn)
 {
 	return device_pgmap(pfn);
 }
 
-/* enum memory_type, or 0 for what is no device's. */
+/* Returns the enum memory_type of a device page, or 0 for any other page. */
 unsigned int rust_dmirror_pfn_memory(unsigned long pfn)
 {
 	struct dev_pagemap *pgmap = device_pgmap(pfn);
@@ -56,8 +56,8 @@ unsigned int rust_dmirror_pfn_memory(unsigned long pfn)
 }
 
 /*
- * All that a look at a mapping wants to know of a page, in one call. What is mapped so that it can be
- * written is no zero page.
+ * Returns where a mapped page is, in one call, since a snapshot calls this for each page. A page that is mapped
+ * writable cannot be a zero page.
  */
 unsigned int rust_dmirror_pfn_place(unsigned long pfn, const void *owner, bool write)
 {
@@ -68,7 +68,7 @@ unsigned int rust_dmirror_pfn_place(unsigned long pfn, const void *owner, bool w
 	return !write && rust_dmirror_is_zero_pfn(pfn) ? RUST_DMIRROR_PLACE_ZERO : 0;
 }
 
-/* What a folio_split callback owes the tail: it starts like its head. */
+/* Copies from head to tail what a folio_split callback must copy. */
 void rust_dmirror_folio_inherit(struct folio *head, struct folio *tail)
 {
 	tail->pgmap = head->pgmap;
@@ -89,8 +89,8 @@ struct resource *rust_dmirror_request_free_region(unsigned long size, const char
 }
 
 /*
- * Whether there are struct pages for any of a range of device memory. __add_pages() leaves behind those of the
- * sections before the one for which memory was short, and then refuses the range for ever.
+ * Returns whether any part of a range of device memory has struct pages. If __add_pages() runs out of memory, it does
+ * not free those of the sections that it has added, and then fails for this range for ever (K25).
  */
 bool rust_dmirror_region_has_pages(u64 start, u64 size)
 {
@@ -112,10 +112,10 @@ static int extend(struct resource *res, void *arg)
 }
 
 /*
- * Whether the firmware keeps the kernel away from all of a range of memory: "Soft
- * Reserved" (EFI's special purpose memory), which has a tree of its own until a
- * driver takes it over. If @any, also "Reserved" (memmap=SIZE$ADDRESS), which is
- * what the firmware calls its own as well.
+ * Returns whether all of a range is reserved for devices by the firmware: "Soft
+ * Reserved" (EFI's special purpose memory), which is in a resource tree of its own
+ * until a driver takes it over. With @any, "Reserved" counts as well
+ * (memmap=SIZE$ADDRESS), as which the firmware marks its own memory too.
  */
 bool rust_dmirror_region_is_reserved(u64 start, u64 size, bool any)
 {
@@ -130,9 +130,9 @@ bool rust_dmirror_region_is_reserved(u64 start, u64 size, bool any)
 }
 
 /*
- * Not below a bus or a device, where memory is not: all around the range must be
- * reserved, up to the top. What lies in it, or is in use around it, is refused by the
- * request itself, as PCI's configuration space is.
+ * Requests a range. Fails if it is below a bus or a device, where there is no memory:
+ * every parent up to the root must be a reserved range. If a part of the range is in
+ * use, such as PCI's configuration space, the request itself fails.
  */
 int rust_dmirror_request_region(u64 start, u64 size, const char *name)
 {
@@ -160,11 +160,12 @@ int rust_dmirror_numa_mem_id(void)
 }
 
 /*
- * How many entries there are, from the one that faulted on and @most at most, for small folios of private
- * memory among the pages from @first to @last. All must be in one page table. No lock is taken, and
- * none would help: what is seen may be gone when it is collected. But what is seen to be a small
- * folio does not become a large one that is mapped by such an entry while mmap_lock is held: large
- * folios of a device are mapped as a whole, and only split.
+ * Returns the length of the run of device-private entries, from the one that faulted on and @most at most, for small
+ * folios among the pages from @first to @last. All must be in one page table.
+ *
+ * Takes no lock, and none would help: an entry may change before it is collected. But a small folio does not become
+ * part of a large one that is mapped by such an entry while mmap_lock is held: large device folios are mapped by a
+ * huge entry first, and are only split afterwards.
  */
 unsigned long rust_dmirror_fault_run(const struct vm_fault *vmf, unsigned long first,
 				     unsigned long last, unsigned long most)
@@ -173,7 +174,7 @@ unsigned long rust_dmirror_fault_run(const struct vm_fault *vmf, unsigned long f
 	pmd_t pmd;
 	pte_t *pte;
 
-	/* As in pte_offset_map(), which is not exported: it keeps the page table from being freed. */
+	/* As pte_offset_map(), which is not exported. RCU keeps the page table from being freed. */
 	rcu_read_lock();
 	pmd = pmdp_get_lockless(vmf->pmd);
 	if (pmd_present(pmd) && !pmd_leaf(pmd) && !pmd_bad(pmd)) {

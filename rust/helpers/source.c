@@ -11,20 +11,20 @@
 #include "helpers.h"
 
 /*
- * Whether memory of a device may take the place of a folio of system memory.
+ * Returns whether a folio of system memory may be migrated to a device.
  *
- * The core puts anonymous memory there only, and finds out after the driver has
- * copied: too late for secret memory, which no kernel address reaches.
+ * The core migrates anonymous folios only, but checks that after the driver has
+ * copied. A copy of secret memory would crash, since it is not in the direct map.
  *
- * And not of KSM: its folio is shared by whoever had the same contents, each of
- * whom ksmd finds by entries that are present, to compare them by the CPU.
+ * KSM's folios must stay: ksmd compares them by the CPU, and finds their mappings
+ * by entries that are present.
  */
 static bool folio_may_leave(const struct folio *folio)
 {
 	return folio_test_anon(folio) && !folio_test_ksm(folio);
 }
 
-/* Of a page that is in use. */
+/* The page must be in use. */
 bool rust_dmirror_pfn_may_leave(unsigned long pfn)
 {
 	return folio_may_leave(page_folio(pfn_to_page(pfn)));
@@ -36,9 +36,9 @@ bool rust_dmirror_pfn_is_ksm(unsigned long pfn)
 }
 
 /*
- * Of @nr entries that migrate_vma_setup() left, in a copy: those that must not
- * get a destination on a device do not migrate. With @holes, neither do those
- * that have no page.
+ * Clears MIGRATE_PFN_MIGRATE in a copy of the @nr entries that migrate_vma_setup()
+ * made, for those that must not get a destination on a device. With @holes, also
+ * for entries without a page.
  */
 void rust_dmirror_keep(unsigned long *src, unsigned long nr, bool holes)
 {
@@ -52,21 +52,21 @@ void rust_dmirror_keep(unsigned long *src, unsigned long nr, bool holes)
 		page = migrate_pfn_to_page(src[i]);
 		if (page ? !folio_may_leave(page_folio(page)) : holes)
 			src[i] &= ~MIGRATE_PFN_MIGRATE;
-		/* The entries behind a huge one are empty. */
+		/* A huge entry is followed by empty ones only. */
 		if (src[i] & MIGRATE_PFN_COMPOUND)
 			break;
 	}
 }
 
-/* MADV_NOHUGEPAGE or PR_SET_THP_DISABLE. mmap_lock is held. */
+/* Returns whether MADV_NOHUGEPAGE or PR_SET_THP_DISABLE applies. mmap_lock must be held. */
 bool rust_dmirror_vma_thp_disabled(struct vm_area_struct *vma)
 {
 	return vma_thp_disabled(vma, vma->vm_flags, false);
 }
 
 /*
- * Whether there is a huge mapping at an address, such as that of the huge zero
- * page. mmap_lock is held, so that page tables above the last level stay.
+ * Returns whether an address has a huge mapping, such as that of the huge zero
+ * page. mmap_lock must be held, so that page tables above the last level stay.
  */
 bool rust_dmirror_is_mapped_huge(struct mm_struct *mm, unsigned long addr)
 {
@@ -86,9 +86,10 @@ bool rust_dmirror_is_mapped_huge(struct mm_struct *mm, unsigned long addr)
 }
 
 /*
- * Whether @nr more pages can be charged to the cgroup of @mm without its OOM killer,
- * which the core would call. What is free below the limits is looked at; if that is
- * too little, as many pages are tried for and given back, which reclaims. Sleeps.
+ * Returns whether @nr more pages can be charged to the cgroup of @mm without invoking
+ * the OOM killer, which the core's charge would do. Compares the usage with the
+ * limits first. If there is no room, allocates and frees that many pages, which
+ * reclaims. Sleeps.
  */
 bool rust_dmirror_mm_has_room(struct mm_struct *mm, unsigned long nr)
 {
@@ -101,7 +102,7 @@ bool rust_dmirror_mm_has_room(struct mm_struct *mm, unsigned long nr)
 		has = page_counter_read(&memcg->memory) + nr <= READ_ONCE(memcg->memory.max);
 #endif
 	if (!has) {
-		/* Whoever asks may be of another cgroup. */
+		/* The current task may be in another cgroup. */
 		struct mem_cgroup *old = set_active_memcg(own);
 		void *trial = __vmalloc(nr << PAGE_SHIFT, GFP_KERNEL_ACCOUNT | __GFP_NOWARN |
 					__GFP_RETRY_MAYFAIL);

@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: GPL-2.0
-/* What KUnit cases do to the address space that they run in. */
+/* Operations of KUnit cases on their address space. */
 #include <kunit/test.h>
 #include <kunit/test-bug.h>
 #include <linux/memory_hotplug.h>
@@ -11,7 +11,10 @@
 #include "helpers.h"
 
 #if IS_BUILTIN(CONFIG_KUNIT)
-/* An anonymous area in current->mm, which is made if there is none: private, or MAP_DROPPABLE; or an errno. */
+/*
+ * Maps an anonymous area, private or MAP_DROPPABLE, in current->mm, which is made if
+ * there is none. Returns its address or an errno.
+ */
 long rust_dmirror_test_mmap(unsigned long len, bool droppable)
 {
 	struct kunit *test = kunit_get_current_test();
@@ -34,7 +37,7 @@ int rust_dmirror_test_munmap(unsigned long addr, unsigned long len)
 	return vm_munmap(addr, len);
 }
 
-/* False where the kernel does not export what this needs. */
+/* Returns false if the kernel does not export lru_add_drain_all(). */
 bool rust_dmirror_test_drain_lru(void)
 {
 	void (*drain)(void) = __symbol_get("lru_add_drain_all");
@@ -46,7 +49,7 @@ bool rust_dmirror_test_drain_lru(void)
 	return true;
 }
 
-/* A word of system memory; false for memory of devices, and where there is none. */
+/* Reads a word of system memory. Returns false for device memory, and if there is no memory. */
 bool rust_dmirror_test_peek(unsigned long pfn, unsigned long offset, u64 *word)
 {
 	struct page *page = pfn_to_online_page(pfn);
@@ -56,13 +59,13 @@ bool rust_dmirror_test_peek(unsigned long pfn, unsigned long offset, u64 *word)
 	return !copy_from_kernel_nofault(word, page_address(page) + offset, sizeof(*word));
 }
 
-/* May go beyond what a folio can have, for a moment. */
+/* For a moment, the count may be higher than a real one ever is. */
 void rust_dmirror_test_folio_ref_add(struct folio *folio, int nr)
 {
 	folio_ref_add(folio, nr);
 }
 
-/* A copy of current->mm as fork() makes it, or NULL where the kernel has no such thing to offer. */
+/* Copies current->mm as fork() does. Returns NULL if the kernel does not export dup_mm_for_tests(). */
 struct mm_struct *rust_dmirror_test_dup_mm(void)
 {
 	struct mm_struct *(*dup)(struct mm_struct *oldmm) = __symbol_get("dup_mm_for_tests");

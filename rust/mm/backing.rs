@@ -1,9 +1,9 @@
 // SPDX-License-Identifier: GPL-2.0
 
-//! Plain kernel memory that plays the memory of a device.
+//! Kernel memory that simulates the memory of a device.
 //!
-//! A real device has memory of its own behind its device-private pages. This stands in for 2 MiB of
-//! it. Like real memory, it may be read and written by several at once: no reference to its bytes
+//! Device-private pages have no data of their own. On a real device, the data is in the device's memory; here it is in
+//! a [`Backing`] of 2 MiB. Like device memory, it may be read and written concurrently: no Rust reference to its bytes
 //! exists, they are only copied in and out.
 
 use super::{
@@ -23,25 +23,25 @@ use kernel::{
     prelude::*, //
 };
 
-/// The memory behind [`HUGE_PAGES`] pages of a device.
+/// The data of [`HUGE_PAGES`] device pages.
 ///
 /// # Invariants
 ///
-/// It points to [`HUGE_SIZE`] bytes, aligned to a page, that this value owns; `kvfree()` frees them.
+/// It points to [`HUGE_SIZE`] page-aligned bytes that this value owns and that `kvfree()` frees.
 pub struct Backing(NonNull<c_void>);
 
-// SAFETY: The memory is owned, and freed by `kvfree()`, which any thread may call.
+// SAFETY: This value owns the memory, and any thread may free it by `kvfree()`.
 unsafe impl Send for Backing {}
-// SAFETY: The bytes are only ever touched by the kernel's copy routines, in C, as those of memory that
-// is shared with a device or with user space are. A racing copy may see old and new bytes mixed.
+// SAFETY: Only the kernel's copy routines in C access the bytes, as for memory that is shared with a device or with
+// user space. A copy that races with another may see old and new bytes mixed.
 unsafe impl Sync for Backing {}
 
 impl Backing {
-    /// Zeroed memory, charged to the memory cgroup of the caller. May sleep.
+    /// Allocates zeroed memory, charged to the memory cgroup of the caller. May sleep.
     ///
     /// # Errors
     ///
-    /// `ENOMEM` if there is none, or if the cgroup is at its limit: nobody is killed for it.
+    /// `ENOMEM` if there is no memory, or if the cgroup is at its limit. Does not invoke the OOM killer.
     pub fn new() -> Result<Self> {
         // SAFETY: It only allocates.
         let memory = unsafe { bindings::rust_dmirror_backing_alloc(HUGE_SIZE) };
@@ -75,11 +75,11 @@ impl Backing {
         Ok(())
     }
 
-    /// Copies `nr` pages of system memory to page `first` and on.
+    /// Copies `nr` pages of system memory to the pages from `first` on.
     ///
     /// # Safety
     ///
-    /// The pages from `pfn` on must be in use, readable, and stay that during the call.
+    /// The pages from `pfn` on must be in use and readable during the call.
     pub(super) unsafe fn fill_from_pfns(&self, first: usize, pfn: usize, nr: usize) -> Result {
         let dst = self.pages(first, nr)?;
         // SAFETY: `dst` has room for `nr` pages, which are readable by the requirements of this
@@ -88,11 +88,11 @@ impl Backing {
         Ok(())
     }
 
-    /// Copies `nr` pages of `from`, from its page `at` on, to page `first` and on.
+    /// Copies `nr` pages of `from`, from its page `at` on, to the pages from `first` on.
     ///
     /// # Errors
     ///
-    /// `EINVAL` if one of them has not as many pages from there on, or both are the same memory.
+    /// `EINVAL` if one of them has fewer pages from there on, or if both are the same memory.
     pub fn fill_from(&self, first: usize, from: &Backing, at: usize, nr: usize) -> Result {
         if self.0 == from.0 {
             return Err(EINVAL);
@@ -112,27 +112,27 @@ impl Backing {
         Ok(())
     }
 
-    /// Copies `nr` pages from page `first` on to user memory, page `at` of it and on. Does not fault.
+    /// Copies `nr` pages from page `first` on to user memory, from its page `at` on. Does not fault.
     ///
     /// # Errors
     ///
-    /// `EFAULT` if user memory is not at hand, or must not be written: then some may have been copied;
-    /// `EINVAL` if that is past the end of either.
+    /// `EFAULT` if user memory is not present or may not be written; a part may have been copied. `EINVAL` if that is
+    /// past the end of either.
     pub fn copy_to_user(&self, first: usize, nr: usize, to: &UserPages, at: usize) -> Result {
         let (src, to) = (self.pages(first, nr)?, to.part(at, nr)?);
-        // SAFETY: `src` is readable for as many bytes; user memory is checked by the function.
+        // SAFETY: `src` is readable for this number of bytes. The function checks user memory.
         to_result(unsafe { bindings::rust_dmirror_copy_to_user(to, src, nr << PAGE_SHIFT) })
     }
 
-    /// As [`Backing::copy_to_user`], the other way.
+    /// As [`Backing::copy_to_user`], in the other direction.
     pub fn copy_from_user(&self, first: usize, nr: usize, from: &UserPages, at: usize) -> Result {
         let (dst, from) = (self.pages(first, nr)?, from.part(at, nr)?);
-        // SAFETY: `dst` is ours, to which no reference exists, and writable for as many bytes; user
-        // memory is checked by the function.
+        // SAFETY: `dst` is ours, no reference to it exists, and it is writable for this number of bytes. The function
+        // checks user memory.
         to_result(unsafe { bindings::rust_dmirror_copy_from_user(dst, from, nr << PAGE_SHIFT) })
     }
 
-    /// For tests: copies bytes out, from `offset` on.
+    /// Copies bytes out, from `offset` on. For tests.
     ///
     /// # Errors
     ///
@@ -145,7 +145,7 @@ impl Backing {
         Ok(())
     }
 
-    /// For tests: copies bytes in, from `offset` on.
+    /// Copies bytes in, from `offset` on. For tests.
     ///
     /// # Errors
     ///
@@ -162,7 +162,7 @@ impl Backing {
 
 impl Drop for Backing {
     fn drop(&mut self) {
-        // SAFETY: By the type invariants, the memory is ours, and nobody can reach it any more.
+        // SAFETY: By the type invariants, the memory is ours, and nothing else can reach it now.
         unsafe { bindings::kvfree(self.0.as_ptr()) };
     }
 }

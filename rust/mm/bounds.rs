@@ -1,11 +1,11 @@
 // SPDX-License-Identifier: GPL-2.0
 
-//! What a type must not be, checked when the layer is compiled.
+//! Compile-time checks that a type does not implement a trait.
 
 /// Fails to compile if a type implements a trait: `assert_not_impl!(Guard: Send)`.
 ///
-/// There are two ways to read the path below for a type that implements the trait, and the compiler refuses
-/// to choose; for any other type there is one.
+/// If the type implements the trait, two implementations of `Either` match the path below, which the compiler rejects
+/// as ambiguous. For any other type, one matches.
 macro_rules! assert_not_impl {
     ($type:ty: $bound:path) => {
         const _: () = {

@@ -1,9 +1,9 @@
 // SPDX-License-Identifier: GPL-2.0
 
-//! Migration out of device memory by page, when no address is known: eviction.
+//! Eviction: migrates device pages without knowing the addresses where they are mapped.
 //!
-//! The same protocol as [`super::migrate`], whose types it uses. Without a VMA the core cannot
-//! split: a huge folio takes a huge destination, or stays (K6).
+//! Uses the protocol and the types of [`super::migrate`]. Without a VMA the core cannot split a folio: a huge one takes
+//! a huge destination, or stays (K6 in docs/defects.md).
 //!
 //! C header: [`include/linux/migrate.h`](srctree/include/linux/migrate.h)
 
@@ -23,16 +23,15 @@ use super::{
 use kernel::prelude::*;
 
 impl Batch {
-    /// Collects, locks and unmaps device pages, wherever they are mapped. C:
-    /// `migrate_device_pfns()`. Sleeps.
+    /// Collects, locks and unmaps device pages, wherever they are mapped. C: `migrate_device_pfns()`. Sleeps.
     ///
-    /// The batch must be for a huge page, and `pfns` are at most as many pages of `pagemap`: one that is the first of a huge folio,
-    /// or single ones. What they are may have changed since they were listed; pages that are free
-    /// again, locked or pinned are left alone.
+    /// The batch must have been made for a huge page. `pfns` lists pages of `pagemap`: either one that is the first
+    /// of a huge folio, or up to [`HUGE_PAGES`] single pages. Pages may have changed since they were listed. Those
+    /// that are free, locked or pinned are skipped.
     ///
     /// # Errors
     ///
-    /// `EINVAL` if there is none, there are too many, one is not of `pagemap`, or the batch is too small.
+    /// `EINVAL` if `pfns` is empty, has too many pages or one of another pagemap, or if the batch is too small.
     pub fn setup_device<'a, T: Driver>(
         &'a mut self,
         pagemap: &'a Pagemap<T>,
@@ -45,8 +44,8 @@ impl Batch {
         if !is_good {
             return Err(EINVAL);
         }
-        // A huge folio needs entries for all its pages. They are filled with its pages, so that it
-        // makes no difference if it is split before the core looks.
+        // A huge folio needs an entry for each of its pages. All are listed, so that all are still collected if
+        // the folio is split before the core locks it.
         let is_huge = |pfn: usize| {
             pfn % HUGE_PAGES == 0
                 // SAFETY: The page belongs to a registered pagemap.
@@ -63,7 +62,7 @@ impl Batch {
             list[..pfns.len()].copy_from_slice(pfns);
             pfns.len()
         };
-        // SAFETY: The entries are numbers of pages of a registered pagemap, which is borrowed.
+        // SAFETY: The entries are page frame numbers of `pagemap`, which is borrowed for `'a` and so stays registered.
         unsafe { self.setup_listed(len) }
     }
 }

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: GPL-2.0
 
-//! Pages for the exclusive use of a device: atomic operations on system memory.
+//! Exclusive access of a device to pages of system memory, as needed for atomic operations.
 //!
 //! C header: [`include/linux/rmap.h`](srctree/include/linux/rmap.h), `make_device_exclusive()`
 
@@ -25,21 +25,22 @@ use kernel::{
     prelude::*, //
 };
 
-/// How often a mapping may change while it is made exclusive.
+/// How often the mapping may change while a page is made exclusive, before this gives up; chosen.
 const TRIES: u32 = 100;
 
 impl Mirror {
     /// Makes the page at `address` exclusive to this device and puts it into the table.
     ///
-    /// It stays so until the CPU touches it, or the device faults it in: for writing, or for anything if that
-    /// began before. `mm` must be the mirrored address space. Sleeps; must
-    /// not be called with `mmap_lock` held.
+    /// It stays exclusive until a CPU accesses it, or until the device faults it in for writing. A read fault of the
+    /// device ends it too, if it began before this call.
+    ///
+    /// `mm` must be the mirrored address space. Sleeps; must not be called with `mmap_lock` held.
     ///
     /// # Errors
     ///
-    /// `EINVAL` for a bad address or another `mm`; `EFAULT` and others of `get_user_pages()` if there
-    /// is no page that may be written; `EOPNOTSUPP` if it is not anonymous; `EBUSY` if the mapping
-    /// did not hold still; `EINTR` if killed.
+    /// `EINVAL` for a bad address or another `mm`; `EFAULT` and other errors of `get_user_pages()` if there is no
+    /// writable page; `EOPNOTSUPP` if the page is not anonymous; `EBUSY` if the mapping changed each time; `EINTR` if
+    /// killed.
     pub fn make_exclusive(&self, room: &mut Room, mm: &MmWithUser, address: usize) -> Result {
         if address % PAGE_SIZE != 0 || !core::ptr::eq(mm.as_raw(), self.mm().as_raw()) {
             return Err(EINVAL);
@@ -62,15 +63,15 @@ impl Mirror {
                     )
                 })?
             };
-            // SAFETY: It succeeded, so the folio is locked and referenced for us.
+            // SAFETY: The call succeeded, so it has locked the folio and taken a reference for us.
             let folio = unsafe { LockedFolio::from_raw(NonNull::new(raw).ok_or(EFAULT)?) };
             let first = folio.pfn();
-            // SAFETY: Both pages are of one folio, so that one `struct page` array holds them.
+            // SAFETY: Both pages belong to one folio, so they are in one array of `struct page`.
             let index = unsafe { page.offset_from(bindings::rust_dmirror_pfn_to_page(first)) };
             let mut locked = self.lock();
             if self.notifier().read_retry(seq) {
-                // Splitting a huge mapping or faulting the page in is such a change. The page is
-                // exclusive already, and taking that back is a change again: do it before the next
+                // The call itself may have changed the mapping, by a fault or by splitting a huge mapping. The page is
+                // exclusive now, and the next try has to undo that, which is another change: undo it before the next
                 // try reads its sequence number.
                 drop(locked);
                 drop(folio);
@@ -79,8 +80,8 @@ impl Mirror {
                 room.provide_spare()?;
                 continue;
             }
-            // SAFETY: Nothing changed since the page was made exclusive, and what changes it from
-            // now on invalidates first, which waits for the table's lock.
+            // SAFETY: The mapping has not changed since the page was made exclusive. Any change from now on
+            // invalidates first, which waits for the table's lock.
             return unsafe {
                 locked.store_exclusive(address, first + index as usize, room.spare())
             };

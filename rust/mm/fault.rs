@@ -28,15 +28,15 @@ use kernel::{
     sync::aref::ARef, //
 };
 
-/// Why a fault could not be handled.
+/// The result of a CPU fault that could not be handled.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum FaultError {
-    /// No memory: the kernel may kill somebody, and tries again. C: `VM_FAULT_OOM`.
+    /// Out of memory: the core may invoke the OOM killer, and the CPU faults again. C: `VM_FAULT_OOM`.
     OutOfMemory,
-    /// Not now: the CPU takes the fault again, if the task was not killed meanwhile. What makes it end is
-    /// up to whoever says so. C: 0, as if the page were there.
+    /// Retry: the CPU faults again, unless the task was killed. The driver has to limit the retries. C: 0, as if the
+    /// page was back.
     Again,
-    /// The data cannot be had. C: `VM_FAULT_SIGBUS`.
+    /// Failure: the data cannot be brought back. C: `VM_FAULT_SIGBUS`.
     Bus,
 }
 
@@ -49,23 +49,23 @@ impl FaultError {
         }
     }
 
-    /// What an error of something that the fault needed means for it. No `From`, so that no `?` decides by
-    /// itself who gets a signal.
+    /// Returns the result of a fault that failed with `error`. There is no `From`, so that no `?` decides silently who
+    /// gets a signal.
     pub fn of(error: Error) -> Self {
         match error {
             error if error == ENOMEM => FaultError::OutOfMemory,
-            // Page tables changed meanwhile; somebody holds what is needed; or the task was killed, and
-            // ends before it takes the fault again.
+            // The page tables changed, a folio or lock was in use, or the task was killed and ends before it faults
+            // again.
             error if [EAGAIN, EBUSY, EINTR].contains(&error) => FaultError::Again,
             _ => FaultError::Bus,
         }
     }
 }
 
-/// What of a folio changes if somebody else maps, unmaps or splits it.
+/// The properties of a folio that change when it is mapped, unmapped or split.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub struct Shape {
-    /// The number of its first page.
+    /// The page frame number of its first page.
     pub pfn: usize,
     /// Its order.
     pub order: u32,
@@ -77,8 +77,9 @@ pub struct Shape {
 ///
 /// # Invariants
 ///
-/// `mmap_lock` is held for reading; `vmf->page` is locked and referenced by the core, and is one of
-/// `pgmap`. The folio that it is of may change while the fault is handled: to collect it may split that.
+/// `mmap_lock` is held for reading. The core has locked `vmf->page` and holds a reference on it, and the page
+/// belongs to `pgmap`. The page may come to belong to another folio while the fault is handled, as collecting may
+/// split its folio.
 pub struct Fault<'a> {
     vmf: &'a bindings::vm_fault,
     pgmap: *mut bindings::dev_pagemap,
@@ -89,47 +90,46 @@ impl<'a> Fault<'a> {
     ///
     /// `vmf` must be the argument of a `migrate_to_ram` callback that is running.
     pub(super) unsafe fn from_raw(vmf: &'a bindings::vm_fault) -> Self {
-        // SAFETY: The page is one of device memory, on which the core holds a reference.
+        // SAFETY: It is a page of device memory, on which the core holds a reference.
         let pgmap = unsafe { bindings::rust_dmirror_page_pgmap(vmf.page) };
-        // INVARIANT: That is how the core calls it.
+        // INVARIANT: The core calls `migrate_to_ram` with these locks and this reference.
         Fault { vmf, pgmap }
     }
 
-    /// The VMA, to allocate memory for.
+    /// Returns the VMA, as something to allocate memory for only.
     pub fn beneficiary(&self) -> Beneficiary<'a> {
         self.collectable_vma().beneficiary()
     }
 
-    /// The address space, for when the fault is over.
+    /// Returns a reference to the address space, which may be kept after the fault.
     pub fn mm(&self) -> ARef<Mm> {
         ARef::from(&**self.collectable_vma().mm())
     }
 
-    /// The VMA, for [`super::migrate::Batch::setup_fault`], which tells the core which folio is locked.
+    /// Returns the VMA for [`super::migrate::Batch::setup_fault`], which tells the core which folio is locked.
     pub(super) fn collectable_vma(&self) -> Vma<'a> {
         // SAFETY: By the type invariants, the VMA stays, and `mmap_lock` is held.
         unsafe { Vma::from_raw(self.vmf.__bindgen_anon_1.vma) }
     }
 
-    /// The page.
+    /// Returns the page that faulted.
     pub(super) fn page(&self) -> *mut bindings::page {
         self.vmf.page
     }
 
-    /// The pagemap that it is of.
+    /// Returns its pagemap.
     pub(super) fn pgmap(&self) -> *mut bindings::dev_pagemap {
         self.pgmap
     }
 
-    /// The order of the folio.
+    /// Returns the order of its folio.
     fn order(&self) -> u32 {
         self.shape().order
     }
 
-    /// Which folio the page is of, how large it is, and how often it is mapped.
+    /// Returns the shape of its folio.
     pub fn shape(&self) -> Shape {
-        // SAFETY: By the type invariants, the core holds a reference on the page, so that its folio can
-        // be found and read.
+        // SAFETY: By the type invariants, the core holds a reference on the page, so its folio can be read.
         let raw = unsafe { bindings::rust_dmirror_page_shape(self.page()) };
         Shape {
             pfn: raw.pfn,
@@ -138,17 +138,17 @@ impl<'a> Fault<'a> {
         }
     }
 
-    /// Whether a huge entry faulted. A huge folio may also be mapped page by page.
+    /// Returns whether a huge entry faulted. A huge folio may also be mapped by PTEs.
     pub fn is_huge(&self) -> bool {
         self.vmf.pte.is_null() && self.order() == super::HUGE_ORDER
     }
 
-    /// The address of the page that was accessed, in bytes; also if a huge entry faulted.
+    /// Returns the address of the page that was accessed, in bytes; also if a huge entry faulted.
     pub fn address(&self) -> usize {
         self.vmf.__bindgen_anon_1.address & PAGE_MASK
     }
 
-    /// The addresses that the entry which faulted maps.
+    /// Returns the addresses that are mapped by the entry that faulted.
     pub fn range(&self) -> Range<usize> {
         let page = self.address();
         if self.is_huge() {
@@ -159,13 +159,13 @@ impl<'a> Fault<'a> {
         }
     }
 
-    /// The addresses that can be brought back together, from the page that faulted on, `most` pages at
-    /// most: those mapped by entries for single pages of this memory.
-    /// Of the page alone, if it is part of a huge folio. At least [`Fault::range`].
+    /// Returns the range to migrate back together: from the page that faulted on, up to `most` pages that are mapped by
+    /// entries for small folios of this memory. At least [`Fault::range`], and no more if the page that faulted belongs
+    /// to a huge folio.
     ///
-    /// To collect a page of a huge folio that is mapped page by page, the core waits for its lock and
-    /// splits it, for a page that nobody may want, and makes others' attempts at it fail meanwhile: none
-    /// of these pages is part of such a folio, and none becomes so while `mmap_lock` is held.
+    /// Pages of huge folios that are mapped by PTEs are left out. To collect one, the core would wait for the folio
+    /// lock and split the folio, perhaps for nothing, and other migrations of it would fail meanwhile. A page that is
+    /// not part of such a folio does not become part of one while `mmap_lock` is held.
     pub fn around<T: Driver>(&self, memory: &Pagemap<T>, most: usize) -> Range<usize> {
         let range = self.range();
         let pfns = memory.pfns();
@@ -175,10 +175,9 @@ impl<'a> Fault<'a> {
         let huge_end = (range.start | (HUGE_SIZE - 1)).saturating_add(1);
         let end = self.collectable_vma().end().min(huge_end);
         let most = most.min((end - range.start) >> PAGE_SHIFT);
-        // SAFETY: By the type invariants, the page table is that of a fault that is being handled, with
-        // `mmap_lock` held, and the addresses are all in that table and in the VMA. Page frame numbers
-        // that are not among `pfns` are not looked at; those that are have a `struct page`, since the
-        // pagemap is registered for as long as it is borrowed.
+        // SAFETY: By the type invariants, the fault is being handled with `mmap_lock` held. All addresses are in its
+        // page table and in the VMA. Only pages among `pfns` are read, which have a `struct page`, since the pagemap
+        // stays registered while it is borrowed.
         let nr = unsafe {
             bindings::rust_dmirror_fault_run(self.vmf, pfns.start, pfns.end.saturating_sub(1), most)
         };

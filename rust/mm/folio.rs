@@ -1,8 +1,8 @@
 // SPDX-License-Identifier: GPL-2.0
 
-//! Folios: with a reference ([`Folio`]), with a reference and the lock ([`LockedFolio`]).
+//! Folios with a reference ([`Folio`]), and with a reference and the lock ([`LockedFolio`]).
 //!
-//! Guarantees that a reference is put once and a lock released once.
+//! Guarantees that a reference is put once and a lock is released once.
 //!
 //! C headers: [`include/linux/mm.h`](srctree/include/linux/mm.h),
 //! [`include/linux/pagemap.h`](srctree/include/linux/pagemap.h)
@@ -21,12 +21,12 @@ use core::{
 };
 use kernel::prelude::*;
 
-/// What can be read of a folio at one moment.
+/// The counts and flags of a folio, as read at one moment.
 ///
-/// Exact only while the folio is locked and unmapped; otherwise other references come and go.
+/// They are exact only while the folio is locked and unmapped. Otherwise references are taken and put at any time.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub struct Counts {
-    /// The page frame number of the first page.
+    /// The page frame number of its first page.
     pub pfn: usize,
     /// The order: the folio has `1 << order` pages.
     pub order: u32,
@@ -53,8 +53,8 @@ impl Counts {
     ///
     /// # Safety
     ///
-    /// `folio` must be the head of a folio, and stay that during the call: a reference is held, or
-    /// the page tables that map it are held still.
+    /// `folio` must be the head of a folio during the call: a reference is held on it, or the page tables that map it
+    /// cannot change.
     pub(super) unsafe fn read(folio: *const bindings::folio) -> Self {
         let mut raw = bindings::rust_dmirror_folio_counts {
             pfn: 0,
@@ -85,85 +85,83 @@ impl Counts {
     }
 }
 
-/// A folio with a reference of our own.
+/// A reference on a folio.
 ///
 /// # Invariants
 ///
-/// The pointer is to the head of a folio on which this value owns one reference.
+/// The pointer points to the head of a folio on which this value owns one reference.
 pub struct Folio(NonNull<bindings::folio>);
 
-// SAFETY: References may be put by another thread than the one that took them.
+// SAFETY: A reference may be put by another thread than the one that took it.
 unsafe impl Send for Folio {}
-// SAFETY: All methods that take `&self` only read atomics and page flags.
+// SAFETY: The methods on `&self` only read atomics and page flags.
 unsafe impl Sync for Folio {}
 
 impl Folio {
-    /// Takes over a reference.
+    /// Takes ownership of a reference.
     ///
     /// # Safety
     ///
-    /// `raw` must point to the head of a folio, and the caller must own a reference on it that it
-    /// gives up here.
+    /// `raw` must point to the head of a folio. The caller must own a reference on it, which is passed to the returned
+    /// value.
     pub(super) unsafe fn from_raw(raw: NonNull<bindings::folio>) -> Self {
         // INVARIANT: By the requirements of this function.
         Folio(raw)
     }
 
-    /// The pointer that C knows.
+    /// Returns the C pointer.
     pub(super) fn as_raw(&self) -> *mut bindings::folio {
         self.0.as_ptr()
     }
 
-    /// Another reference on the folio that holds a page, if the page is in use. C: `folio_try_get()`.
+    /// Takes a reference on the folio that a page belongs to. `None` if the page is not in use. C: `folio_try_get()`.
     ///
-    /// None also if there are very many references already. Safe code may take one again and again and
-    /// forget it, and a count that wraps would free the folio under its users. That is why this is the only way
-    /// to another reference, and a [`Folio`] cannot be cloned.
+    /// `None` also if there are very many references. Safe code can take references and forget them; if the count
+    /// wrapped, the folio would be freed while in use. This is therefore the only way to another reference, and a
+    /// [`Folio`] cannot be cloned.
     ///
     /// # Safety
     ///
-    /// `pfn` must be the number of a page that has a `struct page`.
+    /// `pfn` must have a `struct page`.
     pub(super) unsafe fn try_get_pfn(pfn: usize) -> Option<Self> {
-        // SAFETY: The page has a `struct page`, so that finding its folio reads valid memory.
+        // SAFETY: The page has a `struct page`, so looking up its folio reads valid memory.
         let raw = unsafe { bindings::rust_dmirror_pfn_folio(pfn) };
-        // SAFETY: As above; this fails where the count is zero.
+        // SAFETY: As above. If the count is zero, this fails.
         if !unsafe { bindings::rust_dmirror_folio_try_get(raw) } {
             return None;
         }
         // SAFETY: We just took the reference.
         let folio = unsafe { Self::from_raw(NonNull::new(raw)?) };
-        // The folio may have been freed and merged into another between the two calls above; the
-        // answer is only of use if it still holds the page.
+        // Between the two calls, the folio may have been freed and its pages merged into another. The reference is
+        // only valid for the caller if the folio still has the page.
         folio.pfns().contains(&pfn).then_some(folio)
     }
 
-    /// The number of its first page.
+    /// Returns the page frame number of its first page.
     pub fn pfn(&self) -> usize {
         // SAFETY: By the type invariants, the folio is valid.
         unsafe { bindings::rust_dmirror_folio_pfn(self.as_raw()) }
     }
 
-    /// Its order. It does not change while the folio is locked, or nobody else knows it.
+    /// Returns its order. It does not change while the folio is locked, or while nobody else has a reference.
     pub fn order(&self) -> u32 {
         // SAFETY: By the type invariants, the folio is valid.
         unsafe { bindings::rust_dmirror_folio_order(self.as_raw()) }
     }
 
-    /// The counts of this moment; they include the reference that this value owns.
+    /// Returns its current counts. They include the reference that this value owns.
     pub fn counts(&self) -> Counts {
         // SAFETY: By the type invariants, the folio is valid.
         unsafe { Counts::read(self.as_raw()) }
     }
 
-    /// The page frame numbers of its pages.
+    /// Returns the page frame numbers of its pages.
     pub fn pfns(&self) -> Range<usize> {
         let first = self.pfn();
         first..first + (1 << self.order())
     }
 
-    /// Takes the lock if nobody has it. C: `folio_trylock()`. Does not sleep.
-    ///
-    /// Gives the reference back in the error.
+    /// Takes the lock if it is free, or returns `self` in the error. C: `folio_trylock()`. Does not sleep.
     pub fn try_lock(self) -> Result<LockedFolio, Folio> {
         // SAFETY: By the type invariants, the folio is valid.
         if unsafe { bindings::rust_dmirror_folio_trylock(self.as_raw()) } {
@@ -177,7 +175,7 @@ impl Folio {
 
 impl Drop for Folio {
     fn drop(&mut self) {
-        // SAFETY: By the type invariants, we own a reference, and we give it up here.
+        // SAFETY: By the type invariants, this value owns a reference, which it no longer needs.
         unsafe { bindings::rust_dmirror_folio_put(self.as_raw()) };
     }
 }
@@ -185,34 +183,34 @@ impl Drop for Folio {
 assert_not_impl!(Folio: Clone);
 assert_not_impl!(LockedFolio: Clone);
 
-/// A folio with a reference and the lock of our own.
+/// A folio with a reference and the lock.
 ///
 /// # Invariants
 ///
-/// This value owns the folio's lock beside the reference.
+/// This value owns the folio's lock and the reference.
 #[must_use = "dropping it unlocks the folio and puts the reference"]
 pub struct LockedFolio(Folio);
 
 impl LockedFolio {
-    /// Takes over a reference and the lock.
+    /// Takes ownership of a reference and the lock.
     ///
     /// # Safety
     ///
-    /// As [`Folio::from_raw`], and the caller must own the folio's lock, which it gives up here.
+    /// As [`Folio::from_raw`]. The caller must also own the folio's lock, which is passed to the returned value.
     pub(super) unsafe fn from_raw(raw: NonNull<bindings::folio>) -> Self {
         // INVARIANT: By the requirements of this function.
         // SAFETY: By the requirements of this function.
         LockedFolio(unsafe { Folio::from_raw(raw) })
     }
 
-    /// Whether all of its mappings are of the whole folio, by one entry each. A mapping may be split at any time, but
-    /// reclaim, which splits any, needs the lock for that. C: `folio_entire_mapcount()`.
+    /// Returns whether it is mapped, and by huge entries only. A mapping may be split at any time by its process.
+    /// Reclaim needs the folio lock for that. C: `folio_entire_mapcount()`.
     pub fn is_mapped_whole(&self) -> bool {
         // SAFETY: We hold a reference.
         unsafe { bindings::rust_dmirror_folio_is_mapped_whole(self.as_raw()) }
     }
 
-    /// Gives reference and lock away.
+    /// Passes the reference and the lock to the caller.
     pub(super) fn into_raw(self) -> NonNull<bindings::folio> {
         ManuallyDrop::new(self).0 .0
     }
@@ -228,8 +226,8 @@ impl Deref for LockedFolio {
 
 impl Drop for LockedFolio {
     fn drop(&mut self) {
-        // SAFETY: By the type invariants, we own the lock, and we give it up here. The reference is
-        // put after this, when the field is dropped.
+        // SAFETY: By the type invariants, this value owns the lock. The reference is put after this, when the field is
+        // dropped.
         unsafe { bindings::folio_unlock(self.0.as_raw()) };
     }
 }
@@ -243,11 +241,11 @@ mod tests {
         Size, //
     };
 
-    /// Whether a folio with so many references more gives another.
+    /// Returns whether a folio with `refs` additional references gives another one.
     fn gives(refs: i32) -> Result<bool> {
         let folio = Blank::anywhere(Size::Page)?;
         let pfn = folio.pfns().start;
-        // What is asserted while they are held would never give them back.
+        // No assertion while they are held: a failed one ends the thread without putting them.
         Ok(testing::with_references(folio.folio(), refs, || {
             // SAFETY: A folio's pages have a `struct page`.
             unsafe { Folio::try_get_pfn(pfn) }.is_some()

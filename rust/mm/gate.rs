@@ -1,14 +1,14 @@
 // SPDX-License-Identifier: GPL-2.0
 
-//! Places where `fail_function` can make a driver fail, on kernels built with
-//! `CONFIG_FUNCTION_ERROR_INJECTION`; elsewhere they always pass.
+//! Points where `fail_function` can make a driver fail. On a kernel without `CONFIG_FUNCTION_ERROR_INJECTION` they
+//! never fail.
 //!
 //! C header: [`include/linux/error-injection.h`](srctree/include/linux/error-injection.h)
 
 #[cfg(CONFIG_FUNCTION_ERROR_INJECTION)]
 use super::bindings;
 
-/// A place that can be made to fail.
+/// A point that can be made to fail.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum Gate {
     /// The allocation of a huge destination.
@@ -24,7 +24,7 @@ pub enum Gate {
 }
 
 impl Gate {
-    /// Whether `fail_function` was told to make this pass fail; with which error does not matter.
+    /// Returns whether `fail_function` makes this point fail. The injected error does not matter.
     ///
     /// May be called in any context.
     #[cfg(CONFIG_FUNCTION_ERROR_INJECTION)]
@@ -43,7 +43,7 @@ impl Gate {
         error != 0
     }
 
-    /// Nobody can make it fail: it is not even asked.
+    /// Returns false.
     #[cfg(not(CONFIG_FUNCTION_ERROR_INJECTION))]
     #[inline]
     pub fn fails(self) -> bool {

@@ -1,32 +1,32 @@
 // SPDX-License-Identifier: GPL-2.0
 
-//! What `hmm_range_fault()` tells of a page.
+//! The requests to `hmm_range_fault()` and its answers, per page.
 //!
-//! Pure; [`super::mirror`] does the asking.
+//! Pure: [`super::mirror`] calls it.
 //!
 //! C header: [`include/linux/hmm.h`](srctree/include/linux/hmm.h)
 
 use super::bindings;
 use kernel::prelude::*;
 
-// bindgen leaves constants out that do not fit into an `i64`; mm.c checks these.
+// bindgen omits constants that do not fit in an `i64`. mm.c checks these values.
 const VALID: usize = bindings::HMM_PFN_WRITE << 1;
 const FLAGS: usize = !((1 << bindings::HMM_PFN_ORDER_SHIFT) - 1);
 
-/// Makes a page wanted, as input. C: `HMM_PFN_REQ_FAULT`.
+/// Requests a fault. C: `HMM_PFN_REQ_FAULT`.
 const REQ_FAULT: usize = VALID;
 
-/// Makes it wanted for writing, as input. C: `HMM_PFN_REQ_WRITE`.
+/// Requests a page that can be written. C: `HMM_PFN_REQ_WRITE`.
 const REQ_WRITE: usize = bindings::HMM_PFN_REQ_WRITE;
 
-/// What is asked for.
+/// What a caller wants of a page.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum Want {
-    /// To know what is mapped, without a fault.
+    /// What is mapped, without a fault.
     Look,
-    /// A page that can be read; fault it in if needed.
+    /// A page that can be read, by a fault if needed.
     Read,
-    /// A page that can be written; fault it in if needed.
+    /// A page that can be written, by a fault if needed.
     Write,
 }
 
@@ -39,7 +39,7 @@ impl Want {
         }
     }
 
-    /// Which requests count page by page: of who only looks, none, and the core need not look for any.
+    /// Returns the mask of request flags that are read per page. Without any, the core need not read the entries.
     pub(super) fn mask(self) -> usize {
         match self {
             Want::Look => 0,
@@ -48,23 +48,23 @@ impl Want {
     }
 }
 
-/// An entry of `hmm_range.hmm_pfns` after the call.
+/// An entry of `hmm_range.hmm_pfns` after the call of `hmm_range_fault()`.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 #[repr(transparent)]
 pub struct Pfn(usize);
 
 impl Pfn {
-    /// Takes a word that came from C.
+    /// Converts a word of C.
     pub const fn from_raw(raw: usize) -> Self {
         Pfn(raw)
     }
 
-    /// Whether accessing the address is an error. C: `HMM_PFN_ERROR`.
+    /// Returns whether an access to the address fails. C: `HMM_PFN_ERROR`.
     pub const fn is_error(self) -> bool {
         self.0 & bindings::HMM_PFN_ERROR != 0
     }
 
-    /// The page frame number, if a page is mapped that can be read. C: `HMM_PFN_VALID`.
+    /// Returns the page frame number, if a readable page is mapped. C: `HMM_PFN_VALID`.
     pub const fn pfn(self) -> Option<usize> {
         if self.0 & VALID != 0 && !self.is_error() {
             Some(self.0 & !FLAGS)
@@ -73,12 +73,12 @@ impl Pfn {
         }
     }
 
-    /// Whether the page may be written. C: `HMM_PFN_WRITE`.
+    /// Returns whether the page may be written. C: `HMM_PFN_WRITE`.
     pub const fn writable(self) -> bool {
         self.0 & bindings::HMM_PFN_WRITE != 0
     }
 
-    /// The order of the mapping. C: `hmm_pfn_to_map_order()`.
+    /// Returns the order of the mapping. C: `hmm_pfn_to_map_order()`.
     pub const fn map_order(self) -> u32 {
         ((self.0 >> bindings::HMM_PFN_ORDER_SHIFT) & 0x1f) as u32
     }

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: GPL-2.0
 
-//! Interval notifiers: being told before the mapping of an address range changes.
+//! Interval notifiers: callbacks before the mapping of an address range changes.
 //!
 //! C header: [`include/linux/mmu_notifier.h`](srctree/include/linux/mmu_notifier.h)
 
@@ -21,19 +21,18 @@ use kernel::{
     types::Opaque, //
 };
 
-/// Why a mapping is about to change, as far as a device treats reasons differently.
+/// Why a mapping is about to change, as far as it matters to a device.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum Reason {
     /// A migration by the device with this owner. C: `MMU_NOTIFY_MIGRATE`.
     Migrate,
-    /// A page is made exclusive to a device by the device with this owner.
-    /// C: `MMU_NOTIFY_EXCLUSIVE`.
+    /// The device with this owner makes a page exclusive. C: `MMU_NOTIFY_EXCLUSIVE`.
     Exclusive,
     /// Anything else.
     Other,
 }
 
-/// A change of a mapping that is about to happen.
+/// An invalidation: a change of a mapping that is about to happen.
 pub struct Event<'a> {
     notifier: *mut bindings::mmu_interval_notifier,
     range: &'a bindings::mmu_notifier_range,
@@ -41,18 +40,18 @@ pub struct Event<'a> {
 }
 
 impl Event<'_> {
-    /// The addresses, in bytes.
+    /// Returns the addresses, in bytes.
     pub fn range(&self) -> Range<usize> {
         self.range.start..self.range.end
     }
 
-    /// Whether the callback may sleep.
+    /// Returns whether the callback may sleep.
     pub fn may_block(&self) -> bool {
         // SAFETY: The range is valid during the callback.
         unsafe { bindings::rust_dmirror_range_blockable(self.range) }
     }
 
-    /// Why.
+    /// Returns the reason.
     pub fn reason(&self) -> Reason {
         match self.range.event {
             bindings::NOTIFY_MIGRATE => Reason::Migrate,
@@ -61,29 +60,29 @@ impl Event<'_> {
         }
     }
 
-    /// Whether the device with this owner caused it.
+    /// Returns whether the device with this owner causes it.
     pub fn is_by(&self, owner: OwnerId) -> bool {
         self.range.owner == owner.as_raw()
     }
 
-    /// Makes readers that began before fail. C: `mmu_interval_set_seq()`.
+    /// Makes [`Notifier::read_retry`] fail for readers that have begun. C: `mmu_interval_set_seq()`.
     ///
-    /// To be called under the lock under which readers ask [`Notifier::read_retry`].
+    /// Must be called with the lock held under which readers call [`Notifier::read_retry`].
     pub fn set_seq(&self) {
-        // SAFETY: We are in the callback of this notifier, which is when this may be called.
+        // SAFETY: This runs in the callback of this notifier, as required.
         unsafe { bindings::rust_dmirror_interval_set_seq(self.notifier, self.seq) };
     }
 }
 
-/// Somebody who wants to be told.
+/// A user of a notifier.
 ///
-/// It borrows nothing: a notifier that is forgotten goes on calling.
+/// It is `'static`, because a notifier that is forgotten keeps calling it.
 pub trait Invalidate: Send + Sync + 'static {
     /// Drops everything that was derived from the mapping of the event's range.
     ///
-    /// Called with locks of the mm held, maybe out of reclaim: it must not allocate memory that
-    /// may need reclaim, nor wait for what does. Returns false, having done nothing, if it would
-    /// have to sleep and [`Event::may_block`] says no.
+    /// Called with locks of the address space held, perhaps from reclaim: it must not allocate memory in a way that may
+    /// reclaim, nor wait for a task that does. If [`Event::may_block`] is false and it would have to sleep, it does
+    /// nothing and returns false.
     fn invalidate(&self, event: &Event<'_>) -> bool;
 }
 
@@ -101,13 +100,13 @@ pub struct Notifier<T: Invalidate> {
     raw: Opaque<bindings::mmu_interval_notifier>,
 }
 
-// SAFETY: It may be removed by any thread.
+// SAFETY: Any thread may remove a notifier.
 unsafe impl<T: Invalidate> Send for Notifier<T> {}
 // SAFETY: The methods on `&self` are thread safe in C.
 unsafe impl<T: Invalidate> Sync for Notifier<T> {}
 
 impl<T: Invalidate> Notifier<T> {
-    /// Registers for all of `mm`. C: `mmu_interval_notifier_insert()`. Sleeps.
+    /// Registers a notifier for all addresses of `mm`. C: `mmu_interval_notifier_insert()`. Sleeps.
     pub fn new<'a, I: PinInit<T>>(
         mm: &'a MmWithUser,
         data: I,
@@ -115,10 +114,10 @@ impl<T: Invalidate> Notifier<T> {
         try_pin_init!(Self {
             data <- data,
             mm: ARef::from(&**mm),
-            // Last: from here on the core may call back.
+            // The last field: from here on the core may call the operations.
             raw <- Opaque::try_ffi_init(move |slot: *mut bindings::mmu_interval_notifier| {
-                // SAFETY: `slot` is ours to write, and pinned until drop, which removes it. The mm
-                // has users since `mm` is a reference.
+                // SAFETY: `slot` is valid for writes, and pinned until drop, which removes it. The address
+                // space has users, since `mm` is a reference.
                 to_result(unsafe {
                     bindings::mmu_interval_notifier_insert(
                         slot,
@@ -132,20 +131,20 @@ impl<T: Invalidate> Notifier<T> {
         }? Error)
     }
 
-    /// What C keeps a pointer to. Its type, a reference that is `'static`, is the check that it stays: the
-    /// compiler refuses a constant that it cannot keep. A test could not tell.
+    /// The operations of the notifier. C keeps a pointer to them, so they must be `'static`; the type has the compiler
+    /// check that, which no test could.
     const OPS: &'static bindings::mmu_interval_notifier_ops = &{
         let mut ops: bindings::mmu_interval_notifier_ops = pin_init::zeroed();
         ops.invalidate = Some(Self::invalidate);
         ops
     };
 
-    /// What was given to [`Notifier::new`].
+    /// Returns the data that was given to [`Notifier::new`].
     pub fn data(&self) -> &T {
         &self.data
     }
 
-    /// The address space.
+    /// Returns the address space.
     pub fn mm(&self) -> &ARef<Mm> {
         &self.mm
     }
@@ -154,7 +153,7 @@ impl<T: Invalidate> Notifier<T> {
         self.raw.get()
     }
 
-    /// Begins to read the mapping; waits for changes in progress. C: `mmu_interval_read_begin()`.
+    /// Begins to read the mapping: waits for changes in progress. C: `mmu_interval_read_begin()`.
     ///
     /// Sleeps; must not be called with a lock held that [`Invalidate::invalidate`] takes.
     pub fn read_begin(&self) -> usize {
@@ -162,9 +161,9 @@ impl<T: Invalidate> Notifier<T> {
         unsafe { bindings::mmu_interval_read_begin(self.as_raw()) }
     }
 
-    /// Whether what was read since `seq` is stale. C: `mmu_interval_read_retry()`.
+    /// Returns whether the mapping has changed since `seq`. C: `mmu_interval_read_retry()`.
     ///
-    /// To be called under the lock that [`Invalidate::invalidate`] takes.
+    /// Must be called with the lock held that [`Invalidate::invalidate`] takes.
     pub fn read_retry(&self, seq: usize) -> bool {
         // SAFETY: It is registered by the type invariants.
         unsafe { bindings::rust_dmirror_interval_read_retry(self.as_raw(), seq) }
@@ -178,8 +177,8 @@ impl<T: Invalidate> Notifier<T> {
         range: *const bindings::mmu_notifier_range,
         seq: usize,
     ) -> bool {
-        // SAFETY: `raw` is the field of a `Self` that is registered, so it is initialised and
-        // alive. `Opaque` has the layout of what it holds.
+        // SAFETY: `raw` is the field `raw` of a `Self` that is registered, so it is initialised and not dropped.
+        // `Opaque` has the layout of its content.
         let this = unsafe { &*kernel::container_of!(Opaque::cast_from(raw), Self, raw) };
         let event = Event {
             notifier: raw,
@@ -194,8 +193,8 @@ impl<T: Invalidate> Notifier<T> {
 #[pinned_drop]
 impl<T: Invalidate> PinnedDrop for Notifier<T> {
     fn drop(self: Pin<&mut Self>) {
-        // SAFETY: By the type invariants, it is registered; it is removed only here. This waits
-        // until no callback is running.
+        // SAFETY: By the type invariants, it is registered, and only this removes it. This waits until no callback is
+        // running.
         unsafe { bindings::mmu_interval_notifier_remove(self.as_raw()) };
     }
 }

@@ -1,16 +1,16 @@
 // SPDX-License-Identifier: GPL-2.0
 
-//! What may leave system memory, and what may be made on a device where there was nothing: what the
-//! core does not ask, or asks after the driver has copied.
+//! Which pages may leave system memory, and which holes may be filled with device memory. The core does not check
+//! these rules, or checks them after the driver has copied the data. Ids are explained in docs/defects.md.
 //!
 //! | what | rule | why |
 //! | --- | --- | --- |
-//! | folios that are not anonymous, of KSM | no destination | the core refuses the first after the copy, which secret memory does not survive (T26); ksmd reads what it knows by the CPU (K17) |
-//! | `MAP_DROPPABLE` | no destination | it is memory that reclaim may take at any time; on a device nothing can, and to bring it back takes memory |
-//! | holes and zero pages, VMA with userfaultfd MISSING, WP or RWP | no destination | the core looks at MISSING only, and makes a page that is not protected (K18) |
-//! | holes and zero pages, `VM_MERGEABLE` | no destination | a zero page may be KSM's, which counts them; the core replaces it without telling KSM |
-//! | holes, small destinations, cgroup at its limit | no destination, or fewer | the core charges in such a way that somebody is killed for it |
-//! | huge holes where huge pages are not allowed | small destinations | the core does not ask (T29) |
+//! | folios that are not anonymous, or that KSM has merged | no destination | the core refuses the former, but after the copy, which crashes for secret memory (T26); ksmd reads merged pages by the CPU (K17) |
+//! | `MAP_DROPPABLE` | no destination | reclaim may drop this memory at any time, but cannot while it is on a device, and to bring it back takes memory |
+//! | holes and zero pages, VMA with userfaultfd MISSING, WP or RWP | no destination | the core checks MISSING only, and maps a page without protection (K18) |
+//! | holes and zero pages, `VM_MERGEABLE` | no destination | a zero page may be one of KSM's, which are counted; the core replaces it without telling KSM |
+//! | holes, small destinations, cgroup at its limit | no destination, or fewer | the core's charge may invoke the OOM killer |
+//! | huge holes where huge pages are not allowed | small destinations | the core does not check (T29) |
 //!
 //! C headers: [`include/linux/mm.h`](srctree/include/linux/mm.h),
 //! [`include/linux/huge_mm.h`](srctree/include/linux/huge_mm.h)
@@ -21,16 +21,16 @@ use super::{
 };
 use kernel::mm::virt::flags;
 
-/// Page tables that the core may have to make for a page, one of each level, and charges as well.
+/// Page tables that the core may have to allocate and charge for a page: one of each level.
 const TABLES: usize = 3;
 
 impl Vma<'_> {
-    /// Whether anything may leave for a device.
+    /// Returns whether pages of the VMA may be migrated to a device.
     pub fn may_leave(&self) -> bool {
         self.flags() & bindings::VM_DROPPABLE == 0
     }
 
-    /// Whether device memory may be mapped where nothing is, or a zero page.
+    /// Returns whether device memory may be mapped in place of a hole or a zero page.
     pub fn may_fill_holes(&self) -> bool {
         let no = bindings::VM_UFFD_MISSING
             | bindings::VM_UFFD_WP
@@ -40,7 +40,7 @@ impl Vma<'_> {
         self.flags() & no == 0
     }
 
-    /// Whether a fault may wait for somebody in user space, for which `mmap_lock` must be dropped.
+    /// Returns whether a fault may have to wait for a userfaultfd handler, for which `mmap_lock` must be dropped.
     pub fn may_wait_for_user(&self) -> bool {
         let armed = bindings::VM_UFFD_MISSING
             | bindings::VM_UFFD_WP
@@ -49,48 +49,50 @@ impl Vma<'_> {
         self.flags() & armed != 0
     }
 
-    /// How many of `nr` pages may be charged to the cgroup of the process, with the page tables that they need. Sleeps.
+    /// Returns how many of `nr` pages can be charged to the cgroup of the process, with the page tables that they need.
+    /// Sleeps.
     ///
-    /// A charge by somebody else can still come before.
+    /// Another task may still charge first.
     pub(super) fn room_for(&self, nr: usize) -> usize {
         let mm = self.mm().as_raw();
         let mut room = nr;
-        // SAFETY: By the type invariants, the VMA is one of this address space.
+        // SAFETY: By the type invariants, the VMA belongs to this address space.
         while room > 0 && !unsafe { bindings::rust_dmirror_mm_has_room(mm, room + TABLES) } {
             room /= 2;
         }
         room
     }
 
-    /// Whether KSM may have merged pages. Each is to be left alone: ksmd forgets what it finds unmapped
-    /// for a migration, and the core finds by that where to map it again (K17).
+    /// Returns whether KSM may have merged pages of the VMA. Merged pages must not be collected: ksmd drops its
+    /// record of a page that it finds unmapped for a migration, and the core needs that record to map the page
+    /// again (K17).
     pub fn may_have_merged(&self) -> bool {
         self.flags() & flags::MERGEABLE != 0
     }
 
-    /// Whether a huge page may be made at an address where nothing is mapped, or a huge zero page.
-    /// Sleeps. No page of the VMA may be locked by the caller.
+    /// Returns whether a huge page may be mapped at an address where a hole or the huge zero page is. Sleeps. The
+    /// caller must not hold the lock of a page of the VMA.
     ///
-    /// MADV_NOHUGEPAGE and PR_SET_THP_DISABLE can be looked at. What sysfs says cannot: no such symbol is
-    /// exported. So the core is asked by a fault, as if a CPU read there: that maps the huge zero page
-    /// where a huge page is allowed, or, without one, a huge page, and otherwise a small zero page.
+    /// A module can read MADV_NOHUGEPAGE and PR_SET_THP_DISABLE, but not the settings in sysfs, which are not exported.
+    /// This therefore faults as a CPU read does. Where a huge page is allowed, that maps the huge zero page, or a huge
+    /// page if the zero page is disabled; elsewhere it maps a small zero page.
     pub(super) fn may_make_huge(&self, address: usize) -> bool {
-        // SAFETY: By the type invariants, `mmap_lock` is held, and the VMA is in use.
+        // SAFETY: By the type invariants, `mmap_lock` is held, and the VMA is valid.
         if unsafe { bindings::rust_dmirror_vma_thp_disabled(self.as_ptr()) } {
             return false;
         }
         let mm = self.mm().as_raw();
-        // SAFETY: As above; the address is looked up there.
+        // SAFETY: As above. Any address may be looked up.
         let is_mapped = || unsafe { bindings::rust_dmirror_is_mapped_huge(mm, address) };
         if is_mapped() {
             return true;
         }
-        // That fault may take a page, and page tables.
+        // The fault may charge a page and page tables.
         if self.room_for(1) == 0 {
             return false;
         }
         let unlocked = core::ptr::null_mut();
-        // SAFETY: As above. Without a place to tell so, the lock is not dropped.
+        // SAFETY: As above. With `unlocked` null, the lock is not dropped.
         let answer = unsafe {
             bindings::fixup_user_fault(mm, address, bindings::FAULT_FLAG_REMOTE, unlocked)
         };

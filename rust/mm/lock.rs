@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: GPL-2.0
 
-//! `mmap_lock` taken so that a killed process does not wait for it, and what waiting code asks.
+//! `mmap_lock`, taken killably, VMAs under it, and the state of a task or an address space.
 //!
 //! C header: [`include/linux/mmap_lock.h`](srctree/include/linux/mmap_lock.h)
 
@@ -22,7 +22,7 @@ use kernel::{
 ///
 /// # Invariants
 ///
-/// The lock is held by this value, on the thread that made it.
+/// This value holds the lock, which the current thread has taken.
 #[must_use = "dropping it releases the lock"]
 pub struct MmapReadLock<'a> {
     mm: &'a MmWithUser,
@@ -31,11 +31,11 @@ pub struct MmapReadLock<'a> {
 }
 
 impl<'a> MmapReadLock<'a> {
-    /// Waits for the lock. C: `mmap_read_lock_killable()`. Sleeps.
+    /// Takes the lock. C: `mmap_read_lock_killable()`. Sleeps.
     ///
     /// # Errors
     ///
-    /// `EINTR` if a fatal signal came first.
+    /// `EINTR` if the task is killed while it waits.
     pub fn new(mm: &'a MmWithUser) -> Result<Self> {
         // SAFETY: The pointer is valid since `mm` is a reference.
         to_result(unsafe { bindings::rust_dmirror_mmap_read_lock_killable(mm.as_raw()) })?;
@@ -46,18 +46,18 @@ impl<'a> MmapReadLock<'a> {
         })
     }
 
-    /// Takes the lock if it need not wait for it. C: `mmap_read_trylock()`. Does not sleep.
+    /// Takes the lock if that is possible without waiting. C: `mmap_read_trylock()`. Does not sleep.
     pub fn try_new(mm: &'a MmWithUser) -> Option<Self> {
         // SAFETY: The pointer is valid since `mm` is a reference.
         let is_taken = unsafe { bindings::mmap_read_trylock(mm.as_raw()) };
-        // INVARIANT: We just took the lock. Where we did not, there must be no value, whose drop would release it.
+        // INVARIANT: We just took the lock. If not, no value is made, whose drop would release it.
         is_taken.then(|| MmapReadLock {
             mm,
             _nts: NotThreadSafe,
         })
     }
 
-    /// The VMA that contains an address. C: `vma_lookup()`.
+    /// Returns the VMA that contains an address. C: `vma_lookup()`.
     pub fn vma(&self, address: usize) -> Option<Vma<'_>> {
         // SAFETY: By the type invariants, the lock is held.
         let vma = unsafe { bindings::vma_lookup(self.mm.as_raw(), address) };
@@ -78,8 +78,8 @@ impl Drop for MmapReadLock<'_> {
 
 /// A VMA of an address space whose `mmap_lock` is held.
 ///
-/// More than a [`VmaRef`], for which the VMA's own lock is enough: migration walks page tables, and
-/// may look at other VMAs.
+/// Stronger than a [`VmaRef`], for which the VMA's own lock is enough: migration walks page tables, and may read other
+/// VMAs.
 ///
 /// # Invariants
 ///
@@ -97,7 +97,7 @@ impl<'a> Vma<'a> {
         Vma(unsafe { VmaRef::from_raw(raw) })
     }
 
-    /// The VMA, to allocate memory for.
+    /// Returns the VMA, as something to allocate memory for only.
     pub fn beneficiary(self) -> Beneficiary<'a> {
         Beneficiary(self.0)
     }
@@ -111,12 +111,12 @@ impl Deref for Vma<'_> {
     }
 }
 
-/// The VMA that new memory is for: its memory policy decides where that comes from.
+/// The VMA that new memory is allocated for. Its memory policy decides which node the memory comes from.
 ///
-/// It gives access to nothing else. A CPU fault hands out its VMA only as this type. From a [`VmaRef`] one could reach the
-/// address space, from there a [`Vma`], and have [`super::migrate::Batch::setup`] collect the folio that the fault has
-/// locked; to split it, the core would wait for that lock for ever. Only [`super::migrate::Batch::setup_fault`] collects
-/// inside a fault. The types enforce it; a test could only hang.
+/// It gives access to nothing else, and a CPU fault hands out its VMA only as this type. A [`VmaRef`] leads to the
+/// address space and from there to a [`Vma`]. With that, [`super::migrate::Batch::setup`] could collect the folio that
+/// the fault has locked, and to split it, the core would wait for that lock for ever. In a fault, only
+/// [`super::migrate::Batch::setup_fault`] may collect. The types enforce this; a test could only hang.
 #[derive(Clone, Copy)]
 pub struct Beneficiary<'a>(&'a VmaRef);
 
@@ -126,9 +126,9 @@ impl Beneficiary<'_> {
     }
 }
 
-/// Whether the current task was killed. C: `fatal_signal_pending()`.
+/// Returns whether the current task was killed. C: `fatal_signal_pending()`.
 pub fn fatal_signal_pending() -> bool {
-    // SAFETY: It may be asked at any time.
+    // SAFETY: The function has no requirements.
     unsafe { bindings::rust_dmirror_fatal_signal_pending() }
 }
 
@@ -141,22 +141,21 @@ pub fn check_killed() -> Result {
     }
 }
 
-/// A counter of an address space's pages. C: `get_mm_counter_sum()` of `MM_ANONPAGES`.
+/// Returns the number of anonymous pages of an address space. C: `get_mm_counter_sum()` of `MM_ANONPAGES`.
 pub fn anon_rss(mm: &MmWithUser) -> usize {
     // SAFETY: The pointer is valid since `mm` is a reference.
     unsafe { bindings::rust_dmirror_mm_rss(mm.as_raw(), bindings::RSS_ANON as i32) }
 }
 
-/// Whether the current thread is the only one that uses an address space, and nobody looks at it from
-/// outside, for which the one reference of `mm` is not counted. True for the moment only, but what
-/// could come later comes from outside.
+/// Returns whether the current thread is the only user of an address space, beside the reference `mm`. Other tasks,
+/// such as a reader of /proc, can become users at any time; a second thread of the process cannot.
 pub fn is_alone(mm: &ARef<MmWithUser>) -> bool {
     // SAFETY: The pointer is valid since `mm` is a reference.
     unsafe { bindings::rust_dmirror_mm_is_alone(mm.as_raw()) }
 }
 
-/// The end of the addresses that a process may use. C: `mm->task_size`.
+/// Returns the end of the address range of a process. C: `mm->task_size`.
 pub fn task_size(mm: &Mm) -> usize {
-    // SAFETY: The pointer is valid since `mm` is a reference; the field never changes.
+    // SAFETY: The pointer is valid since `mm` is a reference. The field never changes.
     unsafe { bindings::rust_dmirror_task_size(mm.as_raw()) }
 }

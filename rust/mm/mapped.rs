@@ -1,11 +1,10 @@
 // SPDX-License-Identifier: GPL-2.0
 
-//! What a device may do with the pages of a process while the table of its mirror is locked.
+//! Access to the pages of a process while the table of its mirror is locked.
 //!
-//! What the table says is mapped *is* mapped for as long as the lock is held (see [`super::mirror`]),
-//! so that pages can be reached without a reference. They are reached in runs: pages that follow each
-//! other in memory, within one huge page of it, so that all of a run is memory of one kind, and of one
-//! device.
+//! While the lock is held, a page that the table maps *is* mapped in the process (see [`super::mirror`]), so it can be
+//! accessed without a reference. Pages are accessed in runs: consecutive page frames within one huge page. All pages of
+//! a run therefore are memory of one type and of one device.
 
 use super::{
     bindings,
@@ -38,20 +37,20 @@ use kernel::{
     }, //
 };
 
-/// How a page may be used by the device, beside being read.
+/// The access that a device has to a page.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum Access {
-    /// Not at all.
+    /// It may read.
     Read,
-    /// It may be written.
+    /// It may read and write.
     Write,
-    /// The device alone may use it: C `make_device_exclusive()`.
+    /// It may read and write, and the CPU may not access the page. C: `make_device_exclusive()`.
     Exclusive,
 }
 
 const PFN_BITS: u32 = 60;
 
-/// The words of neighbours in memory differ by one, as the table wants it.
+/// Packs a mapping into a word. The words of consecutive page frames differ by one, as the table requires.
 fn pack(pfn: usize, access: Access) -> Option<Word> {
     let access = match access {
         Access::Read => 1,
@@ -77,12 +76,12 @@ fn access_of(pfn: Pfn) -> Access {
     }
 }
 
-/// The table of a mirror, locked: what it says is mapped stays mapped.
+/// The locked table of a mirror. Pages that it maps stay mapped.
 ///
 /// # Invariants
 ///
-/// What a word of the table says is mapped is mapped, and stays that until the lock is released:
-/// whatever changes it takes the word out first, for which it waits for the lock.
+/// A page that the table maps is mapped in the process, and stays mapped until the lock is released: any change of the
+/// mapping first removes the entry, which waits for the lock.
 #[must_use = "dropping it unlocks the table"]
 pub struct Locked<'a> {
     table: Guard<'a, Table, MutexBackend>,
@@ -93,23 +92,23 @@ impl<'a> Locked<'a> {
         Locked { table }
     }
 
-    /// Whether what `hmm_range_fault()` answered for the first page of a huge page is true of all of it.
+    /// Returns whether an answer of `hmm_range_fault()` for the first page of a huge page holds for all its pages.
     pub(super) fn is_huge(first: usize) -> bool {
         let first = Pfn::from_raw(first);
         first.map_order() >= HUGE_ORDER && first.pfn().is_some()
     }
 
-    /// Stores an answer of `hmm_range_fault()` for the pages from `start`, a huge boundary, on: as one
-    /// huge mapping, of which the first entry tells, or page by page.
+    /// Stores an answer of `hmm_range_fault()` for the pages from `start`, a huge boundary, on. If `is_huge`, the first
+    /// entry is stored as a huge mapping; otherwise the entries are stored page by page.
     ///
-    /// A page that the table has as exclusive stays that: it was made so after the answer, by another thread of
-    /// ours, which does not count as a change ([`super::mirror::Mirror::make_exclusive`]). Not so in a huge
-    /// mapping: to make one of its pages exclusive, it is split, which does count.
+    /// A page that the table maps as exclusive stays exclusive: another thread has made it so since the answer
+    /// ([`super::mirror::Mirror::make_exclusive`]), which does not make the answer stale. In a huge mapping there is no
+    /// such page, since making it exclusive splits the mapping, which does make the answer stale.
     ///
     /// # Safety
     ///
-    /// What was answered must be true since the table was locked, and any change of it go through
-    /// invalidation that waits for the lock of this table.
+    /// The answer must be valid since the table was locked, and any change of these mappings must invalidate them
+    /// first, which waits for the lock of this table.
     pub(super) unsafe fn store(
         &mut self,
         start: usize,
@@ -135,8 +134,8 @@ impl<'a> Locked<'a> {
 
     /// # Safety
     ///
-    /// The page must be mapped at `address` for this device's exclusive use, and any change of that
-    /// must go through invalidation that waits for the lock of this table.
+    /// The page must be mapped at `address`, exclusive to this device. Any change of that must invalidate it first,
+    /// which waits for the lock of this table.
     pub(super) unsafe fn store_exclusive(
         &mut self,
         address: usize,
@@ -152,13 +151,13 @@ impl<'a> Locked<'a> {
         )
     }
 
-    /// The page that is mapped at an address.
+    /// Returns the page that is mapped at an address.
     pub fn page(&self, address: usize) -> Option<Mapped<'_>> {
         self.run(address, 1)
     }
 
-    /// The pages from an address on that follow each other in memory and may be used alike, `most` of
-    /// them at most, all within one huge page of memory.
+    /// Returns the run of up to `most` pages from an address on: consecutive page frames with the same access,
+    /// within one huge page of physical memory.
     pub fn run(&self, address: usize, most: usize) -> Option<Mapped<'_>> {
         let hit = self.table.run(address >> PAGE_SHIFT, most)?;
         let (pfn, access) = unpack(hit.word);
@@ -172,8 +171,8 @@ impl<'a> Locked<'a> {
         })
     }
 
-    /// Asks nothing of the pages from `start` on that are exclusive to this device: they may be used as they
-    /// are, and a fault would take that away. There is an entry for each page in `requests`.
+    /// Clears the requests for pages from `start` on that are exclusive to this device. The device can access them, and
+    /// a fault would end the exclusive access. `requests` has an entry for each page.
     pub(super) fn spare_exclusive(&self, start: usize, requests: &mut [usize]) {
         for (at, request) in requests.iter_mut().enumerate() {
             let page = self.page(start + (at << PAGE_SHIFT));
@@ -183,18 +182,18 @@ impl<'a> Locked<'a> {
         }
     }
 
-    /// Forgets what is mapped at the addresses.
+    /// Removes the entries of a range of addresses from the table.
     pub fn forget(&mut self, range: Range<usize>) {
         self.table
             .clear((range.start >> PAGE_SHIFT)..(range.end >> PAGE_SHIFT));
     }
 }
 
-/// What is mapped at an address, while the table is locked.
+/// A mapping of an address, while the table is locked.
 ///
 /// # Invariants
 ///
-/// The page is mapped in the mirrored address space and stays that for `'a`.
+/// The page, if there is one, is mapped in the mirrored address space and stays mapped for `'a`.
 pub struct Seen<'a> {
     pfn: Pfn,
     _locked: PhantomData<&'a ()>,
@@ -203,7 +202,7 @@ pub struct Seen<'a> {
 impl<'a> Seen<'a> {
     /// # Safety
     ///
-    /// What `hmm_range_fault()` answered must not have changed since, nor change for `'a`.
+    /// The mapping must not have changed since `hmm_range_fault()` answered, nor change during `'a`.
     pub(super) unsafe fn new(pfn: Pfn) -> Self {
         // INVARIANT: By the requirements of this function.
         Seen {
@@ -212,14 +211,14 @@ impl<'a> Seen<'a> {
         }
     }
 
-    /// The answer of `hmm_range_fault()`.
+    /// Returns the answer of `hmm_range_fault()`.
     pub fn pfn(&self) -> Pfn {
         self.pfn
     }
 
-    /// The page, if there is one.
+    /// Returns the page, if one is mapped.
     pub fn page(&self) -> Option<Mapped<'a>> {
-        // INVARIANT: By our own invariants.
+        // INVARIANT: By the invariants of `Seen`.
         Some(Mapped {
             pfn: self.pfn.pfn()?,
             nr: 1,
@@ -233,8 +232,8 @@ impl<'a> Seen<'a> {
 ///
 /// # Invariants
 ///
-/// The `nr` pages from `pfn` on, within one huge page of memory and one at least, are mapped in the
-/// mirrored address space and stay that for `'a`.
+/// The `nr` pages from `pfn` on are mapped in the mirrored address space and stay mapped for `'a`. There is at
+/// least one, and all are within one huge page of physical memory.
 pub struct Mapped<'a> {
     pfn: usize,
     nr: usize,
@@ -243,52 +242,52 @@ pub struct Mapped<'a> {
 }
 
 impl<'a> Mapped<'a> {
-    /// The page frame number of the first.
+    /// Returns the page frame number of the first page.
     pub fn pfn(&self) -> usize {
         self.pfn
     }
 
-    /// How many they are.
+    /// Returns the number of pages.
     pub fn pages(&self) -> usize {
         self.nr
     }
 
-    /// How the device may use them.
+    /// Returns the access that the device has to them.
     pub fn access(&self) -> Access {
         self.access
     }
 
-    /// Whether the first is the zero page, or part of the huge one.
+    /// Returns whether the first page is the zero page, or part of the huge zero page.
     pub fn is_zero(&self) -> bool {
         // SAFETY: By the type invariants, the page is mapped, so it has a `struct page` in use.
         unsafe { bindings::rust_dmirror_is_zero_pfn(self.pfn) }
     }
 
-    /// The counts of the first one's folio. They include no reference of ours.
+    /// Returns the counts of the first page's folio. They include no reference of ours.
     pub fn counts(&self) -> super::folio::Counts {
         // SAFETY: By the type invariants, the page is mapped, which holds a reference on its folio.
         unsafe { super::folio::Counts::read(bindings::rust_dmirror_pfn_folio(self.pfn)) }
     }
 
-    /// Whether memory of a device may take the first one's place, if it is of system memory.
+    /// Returns whether the first page may be migrated to a device, if it is system memory.
     pub fn may_leave(&self) -> bool {
         // SAFETY: By the type invariants, the page is mapped, which holds a reference on its folio.
         unsafe { bindings::rust_dmirror_pfn_may_leave(self.pfn) }
     }
 
-    /// Whether KSM shares the first among whoever had the same contents. C: `folio_test_ksm()`.
+    /// Returns whether the first page is one that KSM has merged. C: `folio_test_ksm()`.
     pub fn is_merged(&self) -> bool {
         // SAFETY: As above.
         unsafe { bindings::rust_dmirror_pfn_is_ksm(self.pfn) }
     }
 
-    /// A reference on the first one's folio, if it may be had.
+    /// Takes a reference on the first page's folio, if that is possible.
     pub fn folio(&self) -> Option<super::folio::Folio> {
         // SAFETY: The page has a `struct page`.
         unsafe { super::folio::Folio::try_get_pfn(self.pfn) }
     }
 
-    /// What kind of memory they are.
+    /// Returns the type of their memory.
     pub fn memory(&self) -> Memory {
         // SAFETY: By the type invariants, the page is mapped, which holds a reference on its folio.
         match unsafe { bindings::rust_dmirror_pfn_memory(self.pfn) } {
@@ -298,7 +297,7 @@ impl<'a> Mapped<'a> {
         }
     }
 
-    /// Where the first is, as the device with this owner sees it.
+    /// Returns where the first page is, from the view of the device with this owner.
     pub fn place(&self, owner: OwnerId) -> Place {
         let write = self.access != Access::Read;
         // SAFETY: By the type invariants, the page is mapped, which holds a reference on its folio.
@@ -312,37 +311,35 @@ impl<'a> Mapped<'a> {
         }
     }
 
-    /// The pagemap they belong to and the number of the first there, if they are memory of a device of
-    /// this driver.
+    /// Returns their pagemap and the index of the first page in it, if they are device memory of this driver.
     pub fn device<T: Driver>(&self) -> Option<(&'a Pagemap<T>, usize)> {
         // SAFETY: By the type invariants, the page is mapped, which holds a reference.
         unsafe { Pagemap::of_pfn(self.pfn) }
     }
 
-    /// Copies them to user memory, page `at` of it and on. For memory that the CPU can reach. Does not
-    /// fault.
+    /// Copies them to user memory, from its page `at` on, if the CPU can reach them. Does not fault.
     ///
     /// # Errors
     ///
-    /// `EFAULT` if one of the pages of user memory is not there, or must not be written: then some may
-    /// have been copied. `ENXIO` if the kernel has no address for one of ours, as for `memfd_secret`.
-    /// `EINVAL` if this is private memory of a device, or longer.
+    /// `EFAULT` if user memory is not present or may not be written; a part may have been copied. `ENXIO` if a page
+    /// is not in the kernel's direct map, as for `memfd_secret`. `EINVAL` if the pages are private memory of a
+    /// device, or if user memory has fewer pages.
     pub fn copy_to_user(&self, to: &UserPages, at: usize) -> Result {
         if self.memory() == Memory::Private {
             return Err(EINVAL);
         }
         let to = to.part(at, self.nr)?;
-        // SAFETY: By the type invariants, the pages are mapped; the CPU can reach them. Others may
-        // write to them meanwhile, as with any memory of user space.
+        // SAFETY: By the type invariants, the pages are mapped, and the CPU can reach them. They may be written
+        // concurrently, as any memory of user space.
         to_result(unsafe { bindings::rust_dmirror_pages_to_user(to, self.pfn, self.nr) })
     }
 
-    /// Copies user memory in, from page `at` of it on, and marks the pages dirty. For memory that the
-    /// CPU can reach. Does not fault.
+    /// Copies user memory, from its page `at` on, to the pages, if the CPU can reach them, and marks them dirty.
+    /// Does not fault.
     ///
     /// # Errors
     ///
-    /// `EPERM` if the pages may not be written; otherwise as [`Mapped::copy_to_user`].
+    /// `EPERM` if the device may not write the pages; otherwise as [`Mapped::copy_to_user`].
     pub fn copy_from_user(&self, from: &UserPages, at: usize) -> Result {
         if self.access != Access::Write {
             return Err(EPERM);
@@ -353,18 +350,19 @@ impl<'a> Mapped<'a> {
         let from = from.part(at, self.nr)?;
         // SAFETY: As above, and the pages are mapped writable.
         let errno = unsafe { bindings::rust_dmirror_pages_from_user(self.pfn, from, self.nr) };
-        // A copy that failed may have written a part.
+        // Also after an error: a part may have been written.
         self.mark_dirty();
         to_result(errno)
     }
 
-    /// Tells the kernel that the device wrote to them. Whoever writes behind private pages owes this,
-    /// after the write and before the table is unlocked: the kernel sees no access of a device, and
-    /// drops what it takes for clean, such as a page after `MADV_FREE`, or one that is still in swap.
-    /// A private page takes the mark home with it. C: `folio_mark_dirty()`.
+    /// Marks the pages dirty. C: `folio_mark_dirty()`.
+    ///
+    /// Must be called after a device write to private pages, before the table is unlocked. The kernel does not see
+    /// device writes, and drops clean pages, for example after `MADV_FREE` or if they are still in swap. If a
+    /// private page migrates back, its destination is marked as well.
     pub fn mark_dirty(&self) {
-        // SAFETY: By the type invariants, the pages are mapped. While they are, they are not
-        // truncated, and their folios are not split: both unmap first.
+        // SAFETY: By the type invariants, the pages are mapped. While they are mapped, they are not truncated and
+        // their folios are not split, since both unmap first.
         unsafe { bindings::rust_dmirror_mark_dirty(self.pfn, self.nr) };
     }
 }
@@ -374,27 +372,27 @@ impl<'a> Mapped<'a> {
 pub enum Place {
     /// In system memory.
     System,
-    /// It is the zero page, or part of the huge one.
+    /// The zero page, or a part of the huge zero page.
     Zero,
     /// In private memory of a device.
     Private {
-        /// Of this one.
+        /// Whether it is this device.
         is_own: bool,
     },
     /// In coherent memory of a device.
     Coherent {
-        /// Of this one.
+        /// Whether it is this device.
         is_own: bool,
     },
 }
 
-/// Kinds of memory, by who can reach it.
+/// The type of memory.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum Memory {
-    /// The kernel's own.
+    /// System memory.
     System,
-    /// Of a device, which the CPU cannot reach.
+    /// Private memory of a device, which the CPU cannot reach.
     Private,
-    /// Of a device, which the CPU can reach.
+    /// Coherent memory of a device, which the CPU can reach.
     Coherent,
 }

@@ -1,15 +1,15 @@
 // SPDX-License-Identifier: GPL-2.0
 
-//! A mirror of a process's page tables for a device, kept true by an interval notifier.
+//! A device page table that mirrors the page tables of a process, kept up to date by an interval notifier.
 //!
-//! The table is filled in one way only: [`Mirror::fill`] asks `hmm_range_fault()` and stores the
-//! answer under the table's lock after checking that nothing changed meanwhile. Every change of a
-//! mapping, also by a migration of our own, takes the entries out first, under that same lock. So
-//! while the lock is held ([`Locked`]), what the table says is mapped *is* mapped, and its page can
-//! be reached without a reference. That is what every `unsafe` block here rests on.
+//! Entries are stored by [`Mirror::fill`] and [`Mirror::make_exclusive`] only, with the table locked and after
+//! checking that the mapping has not changed since the core was asked. Every change of a mapping, also by a
+//! migration of this driver, first removes the entries under the same lock. While the lock is held ([`Locked`]), a
+//! page that the table maps therefore *is* mapped in the process, and can be accessed without a reference. Every
+//! `unsafe` block here argues from that.
 //!
-//! Lock order: `mmap_lock`, then the table's lock. It is taken by invalidation, also out of
-//! reclaim: nothing below it allocates or faults.
+//! Lock order: `mmap_lock`, then the table's lock. Invalidation takes the latter, also from reclaim: with it held,
+//! nothing allocates memory or faults.
 //!
 //! C header: [`include/linux/hmm.h`](srctree/include/linux/hmm.h)
 
@@ -78,7 +78,7 @@ struct Shared {
     #[pin]
     table: Mutex<Table>,
     owner: OwnerId,
-    /// Whether a page was ever exclusive, which is rare.
+    /// Whether a page may ever have been exclusive, which is rare.
     knows_exclusive: Atomic<bool>,
 }
 
@@ -92,9 +92,9 @@ impl Invalidate for Shared {
                 None => return false,
             }
         };
-        // Making a page exclusive to us does not move it, and the caller's own sequence number
-        // must survive this, or it would never get done. A fill by another thread does not begin anew
-        // either: it leaves what is exclusive alone when it stores its answer.
+        // If this device makes a page exclusive, the sequence number stays. The page does not move, and
+        // `make_exclusive` would retry for ever. A fill by another thread does not retry either: when it stores its
+        // answer, it keeps exclusive entries.
         if !(event.reason() == Reason::Exclusive && event.is_by(self.owner)) {
             event.set_seq();
         }
@@ -104,15 +104,15 @@ impl Invalidate for Shared {
     }
 }
 
-/// Room for the answers of `hmm_range_fault()` and for a leaf of the table, to be had before locks are
-/// taken, and to be used again.
+/// Memory for the answers of `hmm_range_fault()` and for a leaf of the table. It is allocated before locks are
+/// taken, and can be used again.
 pub struct Room {
     pfns: KVVec<usize>,
     spare: Option<Spare>,
 }
 
 impl Room {
-    /// For [`Mirror::fill`]. May sleep.
+    /// Allocates memory for the answers. May sleep.
     pub fn new() -> Result<Self> {
         Ok(Room {
             pfns: KVVec::from_elem(0usize, HUGE_PAGES, GFP_KERNEL)?,
@@ -120,7 +120,7 @@ impl Room {
         })
     }
 
-    /// Has memory for a leaf. May sleep.
+    /// Allocates memory for a leaf, if there is none. May sleep.
     pub(super) fn provide_spare(&mut self) -> Result {
         if self.spare.is_none() {
             self.spare = Some(Spare::new()?);
@@ -128,32 +128,32 @@ impl Room {
         Ok(())
     }
 
-    /// The memory for a leaf, to be taken.
+    /// Returns the memory for a leaf, which may be taken.
     pub(super) fn spare(&mut self) -> &mut Option<Spare> {
         &mut self.spare
     }
 
-    /// Gives the memory for a leaf up, which was charged to the caller's cgroup, if it was not used.
+    /// Frees the memory for a leaf, which is charged to the caller's cgroup, if it was not used.
     pub fn drop_spare(&mut self) {
         self.spare = None;
     }
 }
 
-/// The page tables of a process, as a device sees them.
+/// The page table that a device has for a process.
 #[pin_data]
 pub struct Mirror {
     #[pin]
     notifier: Notifier<Shared>,
 }
 
-/// What [`Mirror::ask`] is to do.
+/// What [`Mirror::ask`] does.
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum Way {
     /// Fill the table.
     Fill,
-    /// As above, by faults that may drop `mmap_lock`.
+    /// Fill the table, by faults that may drop `mmap_lock`.
     FillUnlocked,
-    /// Leave the table as it is.
+    /// Only look: do not change the table.
     Look,
 }
 
@@ -161,11 +161,11 @@ fn is_hugetlb(vma: &VmaRef) -> bool {
     vma.flags() & flags::HUGETLB != 0
 }
 
-/// How long a mapping may keep changing under whoever looks at it.
+/// How long a lookup is retried while the mapping keeps changing: the core's default.
 const TIMEOUT: Delta = Delta::from_millis(bindings::HMM_RANGE_DEFAULT_TIMEOUT as i64);
 
 impl Mirror {
-    /// Begins to mirror `mm` for the device that has this owner. Sleeps.
+    /// Begins to mirror `mm` for the device with this owner. Sleeps.
     pub fn new(mm: &MmWithUser, owner: OwnerId) -> impl PinInit<Self, Error> + use<'_> {
         try_pin_init!(Self {
             notifier <- Notifier::new(mm, pin_init!(Shared {
@@ -176,37 +176,37 @@ impl Mirror {
         }? Error)
     }
 
-    /// The address space.
+    /// Returns the address space.
     pub fn mm(&self) -> &ARef<Mm> {
         self.notifier.mm()
     }
 
-    /// The device's identity.
+    /// Returns the identity of the device.
     pub fn owner(&self) -> OwnerId {
         self.notifier.data().owner
     }
 
-    /// Locks the table. Sleeps; must not be called with a page table lock held. A folio lock may be: the
-    /// core invalidates with one, too.
+    /// Locks the table. Sleeps. Folio locks may be held, since the core invalidates with them held; page table
+    /// locks must not.
     pub fn lock(&self) -> Locked<'_> {
         Locked::new(self.notifier.data().table.lock())
     }
 
-    /// Fills the table with what is mapped at `range`, which must lie within one huge page, and
-    /// calls `look` under the table's lock: for each page, or once if all is one huge mapping, with the
-    /// number of the page in the range, and how many pages are meant. C: `hmm_range_fault()`. Sleeps;
-    /// must not be called with `mmap_lock` held.
+    /// Fills the table with the mappings of `range`, which must lie within one huge page. C: `hmm_range_fault()`.
+    /// Sleeps; must not be called with `mmap_lock` held.
     ///
-    /// Private memory of this device that is wanted for writing may be there for reading only nevertheless
-    /// (K8): [`Locked`] tells. A page that is exclusive to this device and wanted for reading stays that;
-    /// for writing, it is faulted in and not exclusive any more. So may be a page that is made exclusive while
-    /// this is faulting it in.
+    /// Calls `look` with the table locked: for each page with its index in the range and the number 1, or once for a
+    /// huge mapping with the number of its pages.
+    ///
+    /// Private memory of this device may be readable only, even if it is wanted for writing (K8 in docs/defects.md);
+    /// [`Locked`] tells. A page that is exclusive to this device stays exclusive if it is wanted for reading. If it is
+    /// wanted for writing, or was made exclusive while this faults it in, it is faulted in and no longer exclusive.
     ///
     /// # Errors
     ///
-    /// `EFAULT` if a page that is wanted cannot be had, or the process is gone; `EPERM` if it may not
-    /// be written; `EBUSY` if the mapping did not hold still for a second, nor for two rounds per page;
-    /// `EINTR` if killed; `ENOMEM`; `EINVAL` for a bad range or mapping.
+    /// `EFAULT` if a wanted page cannot be faulted in, or if the process has exited; `EPERM` if it may not be written;
+    /// `EBUSY` if the mapping kept changing for a second and for two rounds per page; `EINTR` if killed; `ENOMEM`;
+    /// `EINVAL` for a bad range or mapping.
     pub fn fill(
         &self,
         room: &mut Room,
@@ -217,10 +217,10 @@ impl Mirror {
         self.ask(room, range, want, Way::Fill, look)
     }
 
-    /// As [`Mirror::fill`], by faults that may drop `mmap_lock`, which some kinds of mappings need. C:
+    /// As [`Mirror::fill`], by faults that may drop `mmap_lock`, which mappings with a userfaultfd need. C:
     /// `hmm_range_fault_unlocked_timeout()`.
     ///
-    /// What changed right after such a fault may be there for reading only, too.
+    /// If the mapping changes right after such a fault, a page that is wanted for writing may be readable only.
     pub fn fill_unlocked(
         &self,
         room: &mut Room,
@@ -231,7 +231,7 @@ impl Mirror {
         self.ask(room, range, want, Way::FillUnlocked, look)
     }
 
-    /// As [`Mirror::fill`] with [`Want::Look`], and leaves the table as it is.
+    /// As [`Mirror::fill`] with [`Want::Look`], without changing the table.
     pub fn look(
         &self,
         room: &mut Room,
@@ -249,8 +249,9 @@ impl Mirror {
         way: Way,
         mut look: impl FnMut(usize, usize, Seen<'_>),
     ) -> Result {
-        // A range that begins inside a huge device entry is answered with the PFN of its head
-        // (K7): ask from the boundary on, but want only what was wanted. Not so in hugetlb.
+        // For a range that begins inside a huge device entry, the core answers with the PFN of its head (K7). The
+        // request therefore begins at the huge boundary, without wanting the pages before the range. Hugetlb
+        // mappings are an exception, see below.
         let start = range.start & !(HUGE_SIZE - 1);
         let is_good = range.start < range.end
             && range.start % PAGE_SIZE == 0
@@ -267,12 +268,11 @@ impl Mirror {
         let mm = self.mm().mmget_not_zero().ok_or(EFAULT)?;
         let pfns = &mut room.pfns[..nr];
         let begin = Instant::<Monotonic>::now();
-        // A fault changes the mapping as well, for one when it copies a shared page: each page may cost
-        // a round, and on a slow machine all of them more than a second.
+        // A fault changes the mapping as well, for example when it copies a shared page. Each page may cost a round,
+        // and on a slow machine all of them may take more than a second.
         let mut rounds = 2 * nr;
 
-        // The first page tells whether all is one huge mapping: then there is no need to have the others
-        // written down one by one.
+        // First asks for the first page only: if it is mapped by a huge entry, that answers for all pages.
         let mut asked = if nr == HUGE_PAGES && skipped == 0 {
             1
         } else {
@@ -288,7 +288,7 @@ impl Mirror {
                 Way::Fill | Way::Look => want,
                 Way::FillUnlocked => {
                     match self.fault_in_unlocked(&mut pfns[skipped..asked], range.start, want) {
-                        // It had rounds of its own for as long as we have.
+                        // It has retried for TIMEOUT itself.
                         Err(error) if error == EBUSY => {
                             rounds = 0;
                             continue;
@@ -310,13 +310,13 @@ impl Mirror {
             let answer = {
                 let mmap = MmapReadLock::new(&mm)?;
                 if skipped > 0 && mmap.vma(range.start).is_some_and(|vma| is_hugetlb(&vma)) {
-                    // The core looks at the request for the first page only, and answers for all that are
-                    // in one hugetlb page, also from its middle on.
+                    // In a hugetlb page, the core reads the request for the first page only, and answers for all
+                    // pages. It handles a range that begins in the middle.
                     request.start = range.start;
                     request.hmm_pfns = request.hmm_pfns.wrapping_add(skipped);
                 }
-                // SAFETY: The notifier is registered, `hmm_pfns` has an entry for each page that is
-                // asked for, and `mmap_lock` is held.
+                // SAFETY: The notifier is registered, `hmm_pfns` has an entry for each page of the request, and
+                // `mmap_lock` is held.
                 to_result(unsafe { bindings::hmm_range_fault(&mut request) })
             };
             match answer {
@@ -329,7 +329,7 @@ impl Mirror {
             }
             let is_there = |raw: &usize| Pfn::from_raw(*raw).pfn().is_some();
             if wanted != want && !pfns[skipped..asked].iter().all(is_there) {
-                // Gone again meanwhile.
+                // A page was unmapped again after the fault.
                 continue;
             }
             let is_huge = nr == HUGE_PAGES && Locked::is_huge(pfns[0]);
@@ -340,37 +340,36 @@ impl Mirror {
         };
 
         if way != Way::Look {
-            // SAFETY: Nothing changed since it was answered, and what changes it from now on waits for
-            // the lock.
+            // SAFETY: The mapping has not changed since the answer. Any change from now on waits for the lock.
             unsafe { locked.store(start, pfns, is_huge, &mut room.spare) }?;
         }
         let all = nr - skipped;
         let (told, each) = if is_huge { (1, all) } else { (all, 1) };
         for (at, raw) in pfns[skipped..][..told].iter().enumerate() {
-            // SAFETY: Nothing changed since it was answered, and what changes it from now on waits for
-            // the lock, which outlives the call of `look`.
+            // SAFETY: The mapping has not changed since the answer. Any change from now on waits for the lock, which
+            // is held until after the call of `look`.
             look(at, each, unsafe { Seen::new(Pfn::from_raw(*raw)) });
         }
         Ok(())
     }
 
-    /// Has pages from `start` on there, as many as there are entries, by faults that may drop `mmap_lock`.
-    /// C: `hmm_range_fault_unlocked_timeout()`.
+    /// Faults pages in from `start` on, one for each entry of `pfns`, by faults that may drop `mmap_lock`. C:
+    /// `hmm_range_fault_unlocked_timeout()`.
     ///
-    /// That begins anew by itself and does not clear what it answered, which it takes for what it is
-    /// asked for then. So it is asked for all pages alike, and its answer is of no use.
+    /// The C function retries without clearing its answers, and then reads them as requests. It is therefore called
+    /// with the same request for all pages (`default_flags`), and its answers are not used.
     fn fault_in_unlocked(&self, pfns: &mut [usize], start: usize, want: Want) -> Result {
         pfns.fill(0);
         let nr = pfns.len();
         let mut request = self.request(pfns, start, nr);
         request.default_flags = want.request();
         let jiffies = kernel::time::msecs_to_jiffies(TIMEOUT.as_millis() as u32);
-        // SAFETY: The notifier is registered, `pfns` has an entry for each page that is asked for, and
-        // `mmap_lock` is not held by us.
+        // SAFETY: The notifier is registered, `pfns` has an entry for each page of the request, and this thread does
+        // not hold `mmap_lock`.
         to_result(unsafe { bindings::hmm_range_fault_unlocked_timeout(&mut request, jiffies) })
     }
 
-    /// What is asked for the `nr` pages from `start` on: nothing yet.
+    /// Makes a request for the `nr` pages from `start` on that wants nothing yet.
     fn request(&self, pfns: &mut [usize], start: usize, nr: usize) -> bindings::hmm_range {
         bindings::hmm_range {
             notifier: self.notifier.as_raw(),
@@ -384,7 +383,7 @@ impl Mirror {
         }
     }
 
-    /// Notes that a page is going to be exclusive: who fills the table has to look for such from now on.
+    /// Records that a page is about to be made exclusive: from now on, fills must look for exclusive pages.
     pub(super) fn expect_exclusive(&self) {
         self.notifier.data().knows_exclusive.store(true, Relaxed);
     }

@@ -1,8 +1,8 @@
 // SPDX-License-Identifier: GPL-2.0
 
-//! The entries of the arrays that a migration works on: a page frame number and flags in one word.
+//! The entries of the `src` and `dst` arrays of a migration: a page frame number and flags in one word.
 //!
-//! Pure: nothing here touches a page.
+//! Pure: nothing here accesses a page.
 //!
 //! C header: [`include/linux/migrate.h`](srctree/include/linux/migrate.h)
 
@@ -21,13 +21,13 @@ const COMPOUND: usize = bindings::MIGRATE_PFN_COMPOUND;
 const SHIFT: usize = bindings::MIGRATE_PFN_SHIFT;
 
 impl Mpfn {
-    /// Nothing: no page, nothing to migrate.
+    /// An empty entry: no page, nothing to migrate.
     pub const EMPTY: Mpfn = Mpfn(0);
 
-    /// The entry of a page as a destination. C: `migrate_pfn()`.
+    /// Makes the entry of a destination. C: `migrate_pfn()`.
     ///
-    /// The upper bits of a `pfn` that does not fit are lost, as in C; no page has such a number. The
-    /// core does not ask whether a destination may be written.
+    /// If `pfn` is too large, its upper bits are lost, as in C; no page has such a number. There is no write flag: the
+    /// core does not read it in destinations.
     pub const fn destination(pfn: usize, compound: bool) -> Self {
         let mut raw = (pfn << SHIFT) | VALID;
         if compound {
@@ -36,17 +36,17 @@ impl Mpfn {
         Mpfn(raw)
     }
 
-    /// Takes a word that came from C.
+    /// Converts a word of C.
     pub const fn from_raw(raw: usize) -> Self {
         Mpfn(raw)
     }
 
-    /// The word that C sees.
+    /// Returns the word for C.
     pub const fn as_raw(self) -> usize {
         self.0
     }
 
-    /// The page frame number, if there is a page. C: `MIGRATE_PFN_VALID`.
+    /// Returns the page frame number, if there is a page. C: `MIGRATE_PFN_VALID`.
     pub const fn pfn(self) -> Option<usize> {
         if self.0 & VALID != 0 {
             Some(self.0 >> SHIFT)
@@ -55,23 +55,23 @@ impl Mpfn {
         }
     }
 
-    /// Whether the entry is to be migrated, or was. C: `MIGRATE_PFN_MIGRATE`.
+    /// Returns whether the entry is to be migrated, or has been migrated. C: `MIGRATE_PFN_MIGRATE`.
     pub const fn migrates(self) -> bool {
         self.0 & MIGRATE != 0
     }
 
-    /// Whether the page was mapped writable: for anonymous memory, by one process only.
-    /// C: `MIGRATE_PFN_WRITE`.
+    /// Returns whether the page was mapped writable. Anonymous memory then is mapped by one process only. C:
+    /// `MIGRATE_PFN_WRITE`.
     pub const fn writable(self) -> bool {
         self.0 & WRITE != 0
     }
 
-    /// Whether it is a huge page's worth of nothing, to be filled.
+    /// Returns whether it is a huge hole that may be filled.
     pub const fn is_huge_hole(self) -> bool {
         self.0 & (VALID | MIGRATE | COMPOUND) == MIGRATE | COMPOUND
     }
 
-    /// Whether the entry stands for a whole huge folio. C: `MIGRATE_PFN_COMPOUND`.
+    /// Returns whether it is the entry of a whole huge folio. C: `MIGRATE_PFN_COMPOUND`.
     pub const fn compound(self) -> bool {
         self.0 & COMPOUND != 0
     }
@@ -101,7 +101,7 @@ mod tests {
         }
     }
 
-    /// The values are the kernel's ABI towards drivers; C drivers rely on them too.
+    /// The values are the kernel's interface to drivers, on which C drivers rely too.
     #[test]
     fn words_are_those_of_c() {
         assert_eq!(Mpfn::destination(1, false).as_raw(), 0x41);
@@ -111,7 +111,7 @@ mod tests {
         assert!(source.migrates() && source.compound() && !source.writable());
     }
 
-    /// A hole has nothing but the wish to be filled.
+    /// A hole is to be migrated but has no page.
     #[test]
     fn hole_has_no_page() {
         let hole = Mpfn::from_raw(0x2);

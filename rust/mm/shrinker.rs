@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: GPL-2.0
 
-//! Memory that is kept for later, and given back when the kernel needs it.
+//! Shrinkers: caches of memory that the kernel can have freed when it needs memory.
 //!
 //! C header: [`include/linux/shrinker.h`](srctree/include/linux/shrinker.h)
 
@@ -13,46 +13,45 @@ use kernel::{
     sync::Arc, //
 };
 
-/// What keeps something that it can give back, counted in pages: the kernel weighs the number against
-/// those of other caches, and asks nobody who seems to have next to nothing before it is too late.
+/// A cache that can free memory. It counts in pages: the kernel compares the number with those of other caches, and
+/// a cache that counted in huge folios would seem too small to be shrunk in time.
 ///
-/// Both functions run while somebody waits for memory. They may take a lock if nothing is allocated
-/// while it is held, anywhere.
+/// Both methods run in reclaim, while a task waits for memory. They may take a lock only if no code allocates
+/// memory with that lock held.
 pub trait Shrink: Send + Sync + 'static {
-    /// How many pages could be given back.
+    /// Returns the number of pages that can be freed.
     fn count(&self) -> usize;
 
-    /// Gives some back, and says how many pages they were: `wanted`, or as many more as it takes to
-    /// give back whole folios.
+    /// Frees `wanted` pages, rounded up to whole folios, or all if there are fewer. Returns the number of freed pages.
     fn give_back(&self, wanted: usize) -> usize;
 }
 
-/// Lets the kernel ask for what somebody keeps, until it is dropped, which waits for who is asking.
+/// A registered shrinker of a cache. Dropping it unregisters it, and waits for calls in progress.
 ///
 /// # Invariants
 ///
-/// `raw` is registered; its private data is `kept`.
+/// `raw` is registered, and its private data points to `kept`.
 pub struct Shrinker<T: Shrink> {
     raw: NonNull<bindings::shrinker>,
     kept: Arc<T>,
 }
 
-// SAFETY: A shrinker may be unregistered by any thread, and calls `kept` from any, which is `Sync`.
+// SAFETY: Any thread may unregister a shrinker. It calls `kept`, which is `Sync`, from any thread.
 unsafe impl<T: Shrink> Send for Shrinker<T> {}
-// SAFETY: By reference there is nothing but `kept`, which is `Sync`.
+// SAFETY: A shared reference only gives access to `kept`, which is `Sync`.
 unsafe impl<T: Shrink> Sync for Shrinker<T> {}
 
 impl<T: Shrink> Shrinker<T> {
-    /// Registers `kept`. Sleeps. C: `shrinker_alloc()`, `shrinker_register()`.
+    /// Registers a shrinker of `kept`. Sleeps. C: `shrinker_alloc()`, `shrinker_register()`.
     ///
     /// # Errors
     ///
     /// `ENOMEM` if there is no memory.
     pub fn new(name: &'static CStr, kept: Arc<T>) -> Result<Self> {
-        // SAFETY: Both are C strings, and the first asks for the second.
+        // SAFETY: Both are C strings, and the format string takes the second as its only argument.
         let raw = unsafe { bindings::shrinker_alloc(0, c"%s".as_char_ptr(), name.as_char_ptr()) };
         let raw = NonNull::new(raw).ok_or(ENOMEM)?;
-        // SAFETY: It is new, and nobody else's until it is registered.
+        // SAFETY: The shrinker is new, and nothing else accesses it before it is registered.
         unsafe {
             let raw = raw.as_ptr();
             (*raw).count_objects = Some(Self::count_objects);
@@ -60,46 +59,45 @@ impl<T: Shrink> Shrinker<T> {
             (*raw).private_data = Arc::as_ptr(&kept).cast_mut().cast();
             bindings::shrinker_register(raw);
         }
-        // INVARIANT: It was just registered, with a pointer to `kept`, which lives as long as this value.
+        // INVARIANT: It was just registered, and its private data points to `kept`, which this value keeps.
         Ok(Shrinker { raw, kept })
     }
 
-    /// What is kept.
+    /// Returns the cache.
     pub fn kept(&self) -> &Arc<T> {
         &self.kept
     }
 
     /// # Safety
     ///
-    /// `raw` must be registered by [`Shrinker::new`], and stay that for `'a`.
+    /// `raw` must be registered by [`Shrinker::new`], and stay registered for `'a`.
     unsafe fn from_raw<'a>(raw: *const bindings::shrinker) -> &'a T {
-        // SAFETY: By the invariants of `Shrinker`, its private data is of this type, and stays for as
-        // long as it is registered.
+        // SAFETY: By the invariants of `Shrinker`, its private data points to a `T` that stays while it is registered.
         unsafe { &*(*raw).private_data.cast::<T>() }
     }
 
     /// # Safety
     ///
-    /// Called by the core for a shrinker that is registered; dropping it waits for the call.
+    /// Called by the core for a registered shrinker. Dropping the shrinker waits for the call.
     unsafe extern "C" fn count_objects(
         raw: *mut bindings::shrinker,
         _control: *mut bindings::shrink_control,
     ) -> c_ulong {
-        // SAFETY: That is how the core calls it.
+        // SAFETY: The core calls this for a registered shrinker.
         unsafe { Self::from_raw(raw) }.count()
     }
 
     /// # Safety
     ///
-    /// As for [`Self::count_objects`]; `control` tells how many are asked for.
+    /// As for [`Self::count_objects`]; `control` has the number of pages to free.
     unsafe extern "C" fn scan_objects(
         raw: *mut bindings::shrinker,
         control: *mut bindings::shrink_control,
     ) -> c_ulong {
-        // SAFETY: That is how the core calls it; nobody else uses `control` meanwhile.
+        // SAFETY: The core calls this for a registered shrinker, and does not use `control` during the call.
         let (kept, control) = unsafe { (Self::from_raw(raw), &mut *control) };
         let given = kept.give_back(control.nr_to_scan);
-        // The core takes it for what was asked for, and would go on.
+        // Without this, the core would count only the pages that it asked for, and continue.
         control.nr_scanned = control.nr_scanned.max(given);
         given
     }
@@ -107,7 +105,7 @@ impl<T: Shrink> Shrinker<T> {
 
 impl<T: Shrink> Drop for Shrinker<T> {
     fn drop(&mut self) {
-        // SAFETY: By the type invariants, it is registered. This waits until nobody uses it any more.
+        // SAFETY: By the type invariants, it is registered. This waits for calls in progress.
         unsafe { bindings::shrinker_free(self.raw.as_ptr()) };
     }
 }
@@ -127,7 +125,7 @@ mod tests {
             self.0.load(Relaxed)
         }
 
-        /// By four.
+        /// Frees multiples of four pages.
         fn give_back(&self, wanted: usize) -> usize {
             let count = self.count();
             let given = wanted.next_multiple_of(4).min(count);
@@ -150,9 +148,9 @@ mod tests {
             nr_scanned: 2,
             ..Default::default()
         };
-        // Memory reclaim may ask as well, and then takes all that there is.
+        // Reclaim may run at the same time, and then frees all pages.
         let before = kept.count();
-        // SAFETY: It is registered, and `control` is ours.
+        // SAFETY: The shrinker is registered, and `control` is ours.
         let count = unsafe { count_objects(raw, &mut control) };
         let between = kept.count();
         assert!((between..=before).contains(&count));

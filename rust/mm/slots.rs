@@ -1,14 +1,13 @@
 // SPDX-License-Identifier: GPL-2.0
 
-//! Which pages of a range of device memory are in use, and whose they are.
+//! The allocator of a range of device memory: which pages are in use, and who owns them.
 //!
-//! The kernel migrates device folios of two orders, so the range is an array of huge blocks, each
-//! free, in use as one huge folio, or handed out page by page. A block whose last page comes back is
-//! free as a whole again: small pages never keep huge ones from being made for longer than they
-//! live. A block has one owner, and so does the memory behind it: what an owner has is found, counted
-//! and brought back without a look at the pages of others, for less than a block that may be left
-//! unused per owner. Pure: nothing here touches a page. All numbers are pages, counted from the
-//! range's start.
+//! Device folios have one of two orders, so the range is an array of huge blocks. Each is free, in use as one huge
+//! folio, or handed out page by page. When the last page of a block is freed, the whole block is free again. All
+//! pages of a block have the same owner. The pages of one owner are therefore listed and counted without reading
+//! those of others, at the cost of at most one partly used block per owner.
+//!
+//! Pure: nothing here accesses a page. All numbers are pages, counted from the start of the range.
 
 use super::{
     Size,
@@ -20,7 +19,7 @@ use kernel::prelude::*;
 const WORD: usize = u64::BITS as usize;
 const WORDS: usize = HUGE_PAGES / WORD;
 
-/// The pages of a block that are handed out singly, one bit each.
+/// The pages of a block that are in use as single pages, one bit each.
 struct Bitmap {
     words: [u64; WORDS],
     used: usize,
@@ -37,8 +36,7 @@ impl Bitmap {
         used: HUGE_PAGES,
     };
 
-    /// Takes the first page that is free and those that follow it, `most` at most. Gives the first and
-    /// their number.
+    /// Takes the first run of free pages, `most` at most. Returns its first page and its length.
     fn take(&mut self, most: usize) -> Option<(usize, usize)> {
         let free = |(i, word): (usize, &u64)| {
             let bit = word.trailing_ones() as usize;
@@ -58,7 +56,7 @@ impl Bitmap {
         self.words[page / WORD] & (1 << (page % WORD)) != 0
     }
 
-    /// Gives pages back that are all in use.
+    /// Frees pages, which all must be in use.
     fn put(&mut self, pages: Range<usize>) {
         self.used -= pages.len();
         for page in pages {
@@ -90,17 +88,17 @@ impl<T> Block<T> {
     }
 }
 
-/// The pages of a range of device memory, and whose they are.
+/// The allocator of a range of device memory. `T` is the owner of pages.
 pub struct Slots<T> {
     blocks: KVVec<Block<T>>,
-    /// To begin the search with: no block before it has had pages given back since it was left. So what
-    /// was used before is used again first, and what stands behind it need not be made anew.
+    /// The block where the search begins. No page of a block before it was freed since the search moved on. Pages that
+    /// were used before are thus preferred, whose backing memory may still exist.
     hint: usize,
     used: usize,
 }
 
 impl<T: Clone + PartialEq> Slots<T> {
-    /// `nr` huge blocks, all free. May sleep.
+    /// Makes an allocator of `nr` huge blocks, all free. May sleep.
     pub fn new(nr: usize) -> Result<Self> {
         let mut blocks = KVVec::with_capacity(nr, GFP_KERNEL)?;
         for _ in 0..nr {
@@ -113,17 +111,17 @@ impl<T: Clone + PartialEq> Slots<T> {
         })
     }
 
-    /// Pages in all.
+    /// Returns the number of pages.
     pub fn total(&self) -> usize {
         self.blocks.len() * HUGE_PAGES
     }
 
-    /// Pages in use.
+    /// Returns the number of pages in use.
     pub fn used(&self) -> usize {
         self.used
     }
 
-    /// Pages in use by an owner.
+    /// Returns the number of pages that an owner has in use.
     pub fn used_by(&self, owner: &T) -> usize {
         self.blocks
             .iter()
@@ -132,7 +130,7 @@ impl<T: Clone + PartialEq> Slots<T> {
             .sum()
     }
 
-    /// Takes a huge block or a single page; gives the number of its first page.
+    /// Takes a huge block or a single page. Returns its first page.
     pub fn take(&mut self, size: Size, owner: &T) -> Option<usize> {
         if size == Size::Page {
             return self.take_run(1, owner).map(|(first, _)| first);
@@ -143,8 +141,8 @@ impl<T: Clone + PartialEq> Slots<T> {
         Some(block * HUGE_PAGES)
     }
 
-    /// Takes single pages that follow each other, `most` at most, all of one block; gives the number of
-    /// the first and how many they are. `None` also if `most` is 0.
+    /// Takes a run of up to `most` single pages of one block. Returns the first page and their number. `None` also if
+    /// `most` is 0.
     pub fn take_run(&mut self, most: usize, owner: &T) -> Option<(usize, usize)> {
         if most == 0 {
             return None;
@@ -153,7 +151,7 @@ impl<T: Clone + PartialEq> Slots<T> {
             Block::Small(is, map) => map.used < HUGE_PAGES && is == owner,
             _ => false,
         };
-        // A block that is broken up already comes first, to keep whole ones whole.
+        // Prefers a block that already has single pages, to keep free blocks for huge folios.
         let block = self
             .find(has_room)
             .or_else(|| self.find(|block| matches!(block, Block::Free)))?;
@@ -178,12 +176,12 @@ impl<T: Clone + PartialEq> Slots<T> {
             .or_else(|| before.iter().position(&is))
     }
 
-    /// Gives back the `nr` pages from `first` on: a huge block, or pages of one block. With the last
-    /// page of a block, its owner comes back, to be dropped where that is allowed.
+    /// Frees the `nr` pages from `first` on: a huge block, or single pages of one block. If that frees the whole block,
+    /// returns its owner, so that the caller can drop it where that is allowed.
     ///
     /// # Errors
     ///
-    /// `EINVAL` if one of them is not in use like that. Then none is given back.
+    /// `EINVAL` if one of them is not in use in that way. Then none is freed.
     pub fn put(&mut self, first: usize, nr: usize) -> Result<Option<T>> {
         let at = first / HUGE_PAGES;
         let block = self.blocks.get_mut(at).ok_or(EINVAL)?;
@@ -199,7 +197,7 @@ impl<T: Clone + PartialEq> Slots<T> {
                     return Err(EINVAL);
                 }
                 let pages = start..start + nr;
-                // Before any goes: a block without pages would keep an owner.
+                // All are checked before any is freed: an error in between could leave an empty block with an owner.
                 if !pages.clone().all(|page| map.contains(page)) {
                     return Err(EINVAL);
                 }
@@ -217,7 +215,7 @@ impl<T: Clone + PartialEq> Slots<T> {
         }
     }
 
-    /// Makes a huge block that is in use one whose pages are in use singly.
+    /// Turns a huge block in use into one whose pages are all in use as single pages.
     ///
     /// # Errors
     ///
@@ -233,18 +231,18 @@ impl<T: Clone + PartialEq> Slots<T> {
         }
     }
 
-    /// Whether there is a block of which no page is in use.
+    /// Returns whether a block is free.
     pub fn has_free_block(&self) -> bool {
         self.find(|block| matches!(block, Block::Free)).is_some()
     }
 
-    /// Whether no page of a block is in use.
+    /// Returns whether no page of a block is in use.
     pub fn is_free(&self, block: usize) -> bool {
         matches!(self.blocks.get(block), Some(Block::Free))
     }
 
-    /// The first page of the first folio in use at or after `from`, of an owner if one is given, and
-    /// its size.
+    /// Returns the first page and the size of the first folio in use at or after `from`. If an owner is given, of
+    /// the first folio of that owner.
     pub fn next_used(&self, from: usize, owner: Option<&T>) -> Option<(usize, Size)> {
         let mut page = from;
         while let Some(block) = self.blocks.get(page / HUGE_PAGES) {
@@ -344,7 +342,7 @@ mod tests {
         assert_eq!(slots.take_run(1, &ME), Some((70, 1)));
         slots.put(3, 60)?;
         assert_eq!(slots.used(), 11);
-        // What is behind the gap is in use; then comes what was never used.
+        // The pages behind the gap are in use. After them come pages that were never used.
         assert_eq!(slots.take_run(100, &ME), Some((3, 60)));
         assert_eq!(slots.take_run(usize::MAX, &ME), Some((71, HUGE_PAGES - 71)));
         assert_eq!(slots.used_by(&ME), HUGE_PAGES);
@@ -387,7 +385,7 @@ mod tests {
         let page = slots.take(Size::Page, &ME).ok_or(ENOENT)?;
         assert_eq!(slots.put(page + 1, 1), Err(EINVAL));
         assert_eq!(slots.put(page, HUGE_PAGES + 1), Err(EINVAL));
-        // None of those before it is given back, either.
+        // If one page is not in use, the pages before it are not freed either.
         assert_eq!(slots.put(page, 2), Err(EINVAL));
         assert_eq!(slots.put(page, 1)?, Some(ME));
         assert!(slots.is_free(0));
@@ -418,7 +416,7 @@ mod tests {
         assert_eq!(slots.used_by(&OTHER), 1);
         assert_eq!(slots.next_used(0, Some(&OTHER)), Some((theirs, Size::Page)));
         assert_eq!(slots.next_used(theirs + 1, Some(&OTHER)), None);
-        // No block is free, and a part of somebody else's is not lent.
+        // No block is free, and free pages in another owner's block are not given away.
         assert_eq!(slots.take(Size::Page, &3), None);
         slots.split(huge)?;
         assert_eq!(

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: GPL-2.0
 
-//! New folios of system memory: destinations, one by one or many at a time.
+//! New folios of system memory, to be destinations of migrations, allocated one by one or many at a time.
 //!
 //! C headers: [`include/linux/gfp.h`](srctree/include/linux/gfp.h),
 //! [`include/linux/mempolicy.h`](srctree/include/linux/mempolicy.h)
@@ -23,22 +23,21 @@ use core::{
 };
 use kernel::prelude::*;
 
-/// How hard a huge folio is tried for.
+/// How hard the allocator tries to get a huge folio.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum Effort {
-    /// Only what is there already.
+    /// It takes a free one only.
     AtHand,
-    /// Memory may be compacted and reclaimed for it, once.
+    /// It may compact and reclaim memory, once.
     Compact,
 }
 
-/// A new folio of system memory, locked, that is still to be filled: what was in it before is nobody's
-/// business.
+/// A new locked folio of system memory that must be filled before it is used: it has the data of a previous user.
 ///
 /// # Invariants
 ///
-/// We hold the lock, and nobody else accesses the contents. The folio is of this `size`, and `pfn` is the
-/// number of its first page.
+/// This value owns the lock and a reference, and nobody else accesses the contents. The folio has the size `size`, and
+/// its first page has the page frame number `pfn`.
 #[must_use = "dropping it frees the folio"]
 pub struct Blank {
     folio: LockedFolio,
@@ -47,16 +46,15 @@ pub struct Blank {
 }
 
 impl Blank {
-    /// A folio of one page, or a huge one, for `address` in `vma`. C: `vma_alloc_folio()`.
+    /// Allocates a folio for `address` in `vma`. C: `vma_alloc_folio()`.
     ///
-    /// It is tried for without killing anybody, a huge one also without a long search: there are
-    /// ways to go on without. May sleep.
+    /// Does not invoke the OOM killer, and does not try hard for a huge folio: callers can go on without. May sleep.
     pub fn for_vma(vma: Beneficiary<'_>, address: usize, size: Size) -> Result<Self> {
         Self::alloc_for(vma, address, Self::gfp(size), size)
     }
 
-    /// As [`Blank::for_vma`], for what a CPU fault waits for: a single page is tried for as hard as
-    /// for any other fault.
+    /// As [`Blank::for_vma`], for the address of a CPU fault. A single page is allocated as for any other CPU
+    /// fault, which may invoke the OOM killer.
     pub fn for_fault(fault: &Fault<'_>, size: Size) -> Result<Self> {
         let gfp = match size {
             Size::Huge => Self::gfp(size),
@@ -65,7 +63,7 @@ impl Blank {
         Self::alloc_for(fault.beneficiary(), fault.range().start, gfp, size)
     }
 
-    /// As [`Blank::for_vma`], where no VMA is known. C: `folio_alloc()`.
+    /// As [`Blank::for_vma`], without a VMA. C: `folio_alloc()`.
     pub fn anywhere(size: Size) -> Result<Self> {
         // SAFETY: Any flags and order may be asked for.
         let raw = unsafe { bindings::rust_dmirror_folio_alloc(Self::gfp(size), size.order()) };
@@ -73,12 +71,12 @@ impl Blank {
         unsafe { Self::from_new(raw, size) }
     }
 
-    /// A huge folio to be kept until somebody wants it. It comes from where memory is that cannot be
-    /// moved: nobody can move this one. May sleep.
+    /// Allocates a huge folio that is kept until it is needed. It is allocated as unmovable memory, because it
+    /// cannot be migrated while it is kept. May sleep.
     ///
     /// # Errors
     ///
-    /// `ENOMEM` if there is none to be had with this effort.
+    /// `ENOMEM` if none can be allocated with this effort.
     pub fn to_keep(effort: Effort) -> Result<Self> {
         let gfp = match effort {
             Effort::AtHand => bindings::GFP_HUGE_AT_HAND,
@@ -90,14 +88,14 @@ impl Blank {
         unsafe { Self::from_new(raw, Size::Huge) }
     }
 
-    /// Whether a folio that was kept may take the place of a new one for `vma`, asked for now: no memory
-    /// policy has a say, and the nearest node has no zone for movable memory.
+    /// Returns whether a kept folio may be used in place of a new one for `vma`: there is no memory policy, and the
+    /// nearest node has no zone for movable memory.
     pub fn may_be_kept_for(vma: Beneficiary<'_>) -> bool {
         // SAFETY: The VMA is valid and read-locked by the invariants of `VmaRef`.
         unsafe { bindings::rust_dmirror_vma_takes_kept(vma.as_ptr()) }
     }
 
-    /// Whether it may be this folio: its node is the nearest, and none of its pages is broken.
+    /// Returns whether this kept folio may be used now: it is on the nearest node, and no page has a hardware error.
     pub fn is_fit(&self) -> bool {
         // SAFETY: We own the folio.
         unsafe { bindings::rust_dmirror_folio_is_fit(self.folio.as_raw()) }
@@ -126,19 +124,20 @@ impl Blank {
 
     /// # Safety
     ///
-    /// `raw` must be null, or a folio that nobody else knows, of this size, whose one reference is given up
-    /// here.
+    /// `raw` must be null or a new folio of this size that nobody else uses. Its one reference is passed to the
+    /// returned value.
     unsafe fn from_new(raw: *mut bindings::folio, size: Size) -> Result<Self> {
         let raw = NonNull::new(raw).ok_or(ENOMEM)?;
         // SAFETY: By the requirements of this function.
         let folio = unsafe { Folio::from_raw(raw) };
         let folio = folio.try_lock().map_err(|_| EBUSY)?;
         let pfn = folio.pfn();
-        // INVARIANT: The folio is new; whoever finds it by its number looks at its counts, at most.
+        // INVARIANT: The folio is new. Who finds it by its PFN takes a reference at most, and does not access the
+        // contents.
         Ok(Blank { folio, pfn, size })
     }
 
-    /// The locked folio.
+    /// Returns the locked folio.
     #[cfg(CONFIG_KUNIT = "y")]
     pub(super) fn folio(&self) -> &LockedFolio {
         &self.folio
@@ -148,25 +147,25 @@ impl Blank {
         self.pfn..self.pfn + self.size.pages()
     }
 
-    /// Fills it from device memory, beginning at page `first` of `from`.
+    /// Fills it with the data of device memory, from page `first` of `from` on.
     ///
     /// # Errors
     ///
-    /// `EINVAL` if `from` has not as many pages from there on; then the folio is freed.
+    /// `EINVAL` if `from` has fewer pages from there on. The folio is freed then.
     pub fn fill(self, from: &Backing, first: usize) -> Result<SystemFolio> {
         let pfns = self.pfns();
         from.copy_out(first, pfns.len(), |src| {
-            // SAFETY: By the type invariants nobody else uses these pages; `src` is as many.
+            // SAFETY: By the type invariants, nobody else uses these pages, and `src` has as many.
             unsafe { bindings::rust_dmirror_copy_to_pages(pfns.start, src, pfns.len()) }
         })?;
         Ok(SystemFolio(self))
     }
 
-    /// Fills it from the same number of pages of coherent device memory.
+    /// Fills it with the data of a source in coherent device memory of the same size.
     ///
     /// # Errors
     ///
-    /// `EINVAL` if `from` has another number of pages; then the folio is freed.
+    /// `EINVAL` if `from` has another number of pages. The folio is freed then.
     pub fn fill_from(self, from: &Source<'_>) -> Result<SystemFolio> {
         // SAFETY: By the type invariants nobody else uses these pages.
         unsafe { from.copy_to_pfns(self.pfns()) }?;
@@ -182,39 +181,38 @@ impl Blank {
     }
 }
 
-/// A new folio of system memory, locked and filled: a destination.
+/// A new folio of system memory, locked and filled, to be the destination of a migration.
 #[must_use = "dropping it frees the folio"]
 pub struct SystemFolio(Blank);
 
 impl SystemFolio {
-    /// Its size.
+    /// Returns its size.
     pub fn size(&self) -> Size {
         self.0.size
     }
 
-    /// The number of its first page.
+    /// Returns the page frame number of its first page.
     pub(super) fn pfn(&self) -> usize {
         self.0.pfn
     }
 
-    /// The locked folio, to be given to a migration.
+    /// Returns the locked folio, for a migration.
     pub(super) fn into_locked(self) -> LockedFolio {
         self.0.folio
     }
 }
 
-/// Pages that are asked for at a time: what the page allocator keeps at hand for a CPU.
+/// The number of pages that are allocated at a time; chosen after the batches of the page allocator's per-CPU lists.
 const AT_A_TIME: usize = 32;
 
-/// New folios of one page for a VMA.
+/// An allocator of single pages for a VMA.
 ///
-/// They are had many at a time where that makes no difference but time; where a memory policy decides
-/// on which node each of them is, one by one. What is not taken is freed on drop.
+/// If a memory policy decides for each page on which node it is, allocates them one by one; otherwise many at a time.
+/// Pages that were not taken are freed on drop.
 ///
 /// # Invariants
 ///
-/// The first `left` of `pages` are folios of one page, each with one reference, that nobody else knows
-/// and this value owns.
+/// The first `left` of `pages` are folios of one page that nobody else uses. This value owns one reference on each.
 pub struct SystemPages<'a> {
     vma: Beneficiary<'a>,
     pages: [*mut bindings::page; AT_A_TIME],
@@ -222,7 +220,7 @@ pub struct SystemPages<'a> {
 }
 
 impl<'a> SystemPages<'a> {
-    /// None yet.
+    /// Makes an allocator without pages.
     pub fn new(vma: Beneficiary<'a>) -> Self {
         // INVARIANT: There are none.
         SystemPages {
@@ -232,14 +230,14 @@ impl<'a> SystemPages<'a> {
         }
     }
 
-    /// One for `address`, as [`Blank::for_vma`] gives it. `wanted` is how many are going to be
-    /// wanted, with this one, at most. May sleep.
+    /// Allocates a page for `address`, as [`Blank::for_vma`] does. `wanted` is the number of pages that will be
+    /// taken at most, with this one. May sleep.
     pub fn next(&mut self, address: usize, wanted: usize) -> Result<Blank> {
         if self.left == 0 && wanted > 1 {
             self.fetch(wanted.min(AT_A_TIME));
         }
         match self.take() {
-            // SAFETY: It was ours, and nobody else knows it.
+            // SAFETY: The page was ours, and nobody else uses it.
             Some(page) => unsafe { Blank::from_new(page.cast(), Size::Page) },
             None => Blank::for_vma(self.vma, address, Size::Page),
         }
@@ -248,8 +246,8 @@ impl<'a> SystemPages<'a> {
     fn fetch(&mut self, nr: usize) {
         self.pages.fill(core::ptr::null_mut());
         let pages = self.pages.as_mut_ptr();
-        // SAFETY: The VMA is valid and read-locked by the invariants of `VmaRef`; there is room for as
-        // many pages, and none in it.
+        // SAFETY: The VMA is valid and read-locked by the invariants of `VmaRef`. `pages` has room for `nr` pages and
+        // is empty.
         let nr = unsafe {
             bindings::rust_dmirror_vma_alloc_pages(
                 bindings::GFP_DESTINATION,
@@ -258,13 +256,13 @@ impl<'a> SystemPages<'a> {
                 pages,
             )
         };
-        // INVARIANT: The allocator returned as many, each with one reference, which is ours.
+        // INVARIANT: The allocator returned `nr` pages, each with one reference, which is ours.
         self.left = nr;
     }
 
-    /// Gives one up. A page without neighbours is a folio.
+    /// Takes a page out. A single page is a folio.
     fn take(&mut self) -> Option<*mut bindings::page> {
-        // INVARIANT: It is not ours any more.
+        // INVARIANT: The page is no longer among the first `left`.
         self.left = self.left.checked_sub(1)?;
         self.pages.get(self.left).copied()
     }

@@ -1,11 +1,10 @@
 // SPDX-License-Identifier: GPL-2.0
 
-//! The page table of a device: words by page number, in leaves of [`HUGE_PAGES`] pages.
+//! The page table of a device: a map of page numbers to words, in leaves of [`HUGE_PAGES`] pages.
 //!
-//! A leaf is one word for all its pages, or one for each. The table is a cache: clearing more than
-//! was asked for is allowed, and setting one page of a huge leaf forgets the rest. Pure: what the
-//! words mean is up to the user. Nothing allocates but [`Spare::new`], since the table is used
-//! under a lock that is taken out of reclaim.
+//! A leaf has one word for all its pages, or one for each. The table is a cache: it may clear more than was asked
+//! for, and setting one page of a huge leaf drops the rest of the leaf. Only [`Spare::new`] allocates memory, since
+//! the table is used under a lock that reclaim takes. Pure: the meaning of words is up to the user.
 
 use super::HUGE_PAGES;
 use core::{
@@ -21,7 +20,7 @@ use kernel::{
     }, //
 };
 
-/// What a page is mapped to.
+/// The value that a page is mapped to.
 pub type Word = NonZeroUsize;
 
 type Small = KBox<[Option<Word>; HUGE_PAGES]>;
@@ -31,26 +30,26 @@ enum Leaf {
     Small(Small),
 }
 
-/// Memory for one leaf, to be had before the table's lock is taken.
+/// Memory for one leaf, which is allocated before the table is locked.
 pub struct Spare {
     node: RBTreeNodeReservation<usize, Leaf>,
     small: Small,
 }
 
 impl Spare {
-    /// Allocates. May sleep.
+    /// Allocates memory for a leaf. May sleep.
     pub fn new() -> Result<Self> {
         Ok(Spare {
             node: charged(RBTreeNodeReservation::new)?,
-            // In place, whatever the compiler makes of it: a page is much of a stack.
+            // Initialised in place: a page would take up much of the stack.
             small: charged(|flags| KBox::init(pin_init::init_array_from_fn(|_| None), flags))?,
         })
     }
 }
 
-/// Charges the caller's memory cgroup, but not so that somebody is killed for it: what does not fit
-/// there any more is had without. There is a page of the process, which is charged, behind each
-/// table, so that this stays within bounds.
+/// Allocates with a charge to the caller's memory cgroup, or without one if the cgroup is at its limit, so that the OOM
+/// killer is not invoked. The uncharged memory is bounded: each leaf maps at least one page of the process, which is
+/// charged.
 fn charged<T, E>(
     alloc: impl Fn(Flags) -> core::result::Result<T, E>,
 ) -> core::result::Result<T, E> {
@@ -58,14 +57,14 @@ fn charged<T, E>(
     alloc(GFP_NOWAIT | __GFP_NOWARN | account).or_else(|_| alloc(GFP_KERNEL))
 }
 
-/// What a table says of a page.
+/// The result of a lookup.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub struct Hit {
-    /// The word that covers it.
+    /// The word that covers the page.
     pub word: Word,
-    /// How many pages the page is behind the first one that the word covers.
+    /// The index of the page among the pages that the word covers.
     pub offset: usize,
-    /// How many pages there are from it on that the word covers, or whose words count up from it.
+    /// The number of pages from this one on that the word covers, or whose words count up from it.
     pub nr: usize,
 }
 
@@ -75,7 +74,7 @@ pub struct Table {
 }
 
 impl Default for Table {
-    /// An empty one.
+    /// Makes an empty table.
     fn default() -> Self {
         Table {
             leaves: RBTree::new(),
@@ -84,8 +83,8 @@ impl Default for Table {
 }
 
 impl Table {
-    /// What `page` is mapped to, and how many pages there are, `most` at most, that are mapped to what
-    /// follows it, in the same leaf. `None` also if `most` is 0.
+    /// Looks a page up. Returns its word and the length of the run of pages in the same leaf, `most` at most, whose
+    /// words count up from it. `None` also if `most` is 0.
     pub fn run(&self, page: usize, most: usize) -> Option<Hit> {
         let offset = page % HUGE_PAGES;
         let most = most.min(HUGE_PAGES - offset);
@@ -98,7 +97,7 @@ impl Table {
             Leaf::Small(words) => {
                 let words = &words[offset..offset + most];
                 let word = (*words.first()?)?;
-                // Behind the last number there is no word, and no page without one follows it.
+                // After the largest word, `checked_add` is `None`, which must not match a page without a word.
                 let follows = |(at, next): (usize, &Option<Word>)| {
                     next.is_some() && *next == word.checked_add(at)
                 };
@@ -115,7 +114,7 @@ impl Table {
         }
     }
 
-    /// Maps the leaf that contains `page` as a whole.
+    /// Maps the whole leaf that contains `page` to one word.
     pub fn set_huge(&mut self, page: usize, word: Word, spare: &mut Option<Spare>) -> Result {
         let key = page / HUGE_PAGES;
         match self.leaves.get_mut(&key) {
@@ -129,9 +128,8 @@ impl Table {
         Ok(())
     }
 
-    /// Maps the pages from `page` on, those that have a word; they must be of one leaf. A page keeps the word
-    /// that it has where `stays` says so. Takes `spare` where it needs memory; fails with `ENOMEM` if there is
-    /// none.
+    /// Maps the pages from `page` on for which there is a word. They must be in one leaf. A page keeps its word if
+    /// `stays` returns true for it. Takes `spare` if it needs memory, and fails with `ENOMEM` if there is none.
     pub fn set_all(
         &mut self,
         page: usize,
@@ -141,7 +139,7 @@ impl Table {
     ) -> Result {
         let mut words = words.enumerate().filter_map(|(at, word)| Some((at, word?)));
         let mut next = words.next();
-        // A leaf is made for something only.
+        // Makes no leaf if there is nothing to store.
         if next.is_none() {
             return Ok(());
         }
@@ -175,7 +173,7 @@ impl Table {
         }
     }
 
-    /// Forgets `pages`, and the whole leaf where one is covered by one word.
+    /// Removes the words of `pages`. A huge leaf that is covered in part is removed as a whole.
     pub fn clear(&mut self, pages: Range<usize>) {
         if pages.is_empty() {
             return;
@@ -186,7 +184,7 @@ impl Table {
         if !is_part {
             return self.clear_leaves(pages);
         }
-        // Mostly, a few pages of one leaf.
+        // The most frequent case: a few pages of one leaf.
         match self.leaves.get_mut(&key) {
             Some(Leaf::Small(words)) => words[pages.start - first..pages.end - first].fill(None),
             Some(Leaf::Huge(_)) => drop(self.leaves.remove(&key)),
@@ -201,7 +199,7 @@ impl Table {
         while let Some(mut at) = cursor {
             let (key, leaf) = at.current_mut();
             let first = *key * HUGE_PAGES;
-            // After the last leaf is removed, the cursor steps back to one before the range.
+            // After the last leaf is removed, the cursor moves back to one before the range.
             if first >= pages.end || first + HUGE_PAGES <= pages.start {
                 return;
             }
@@ -319,7 +317,7 @@ mod tests {
         }
         table.clear(1..3);
         table.clear(HUGE_PAGES - 1..HUGE_PAGES);
-        // Nothing at all, and what has no leaf.
+        // Empty ranges, and a range without a leaf.
         table.clear(5..5);
         table.clear(Range { start: 6, end: 4 });
         table.clear(3 * HUGE_PAGES + 1..3 * HUGE_PAGES + 2);

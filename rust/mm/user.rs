@@ -1,10 +1,10 @@
 // SPDX-License-Identifier: GPL-2.0
 
-//! Memory of the calling process that is copied to or from while a lock is held.
+//! User memory that is copied to or from with a device page table locked.
 //!
-//! Under the lock of a device's page table no fault may be taken, since a fault may invalidate, which
-//! waits for that lock. So a copy there gives up where a page is not at hand; then, without the lock,
-//! the pages are faulted in, and the copy is tried again. That saves a buffer in between.
+//! With the table locked, no page fault may be handled, since that may invalidate, which waits for the lock. A copy
+//! fails where a page is not present. The caller then drops the lock, faults the pages in and retries. This avoids
+//! an intermediate buffer.
 //!
 //! C headers: [`include/linux/uaccess.h`](srctree/include/linux/uaccess.h),
 //! [`include/linux/pagemap.h`](srctree/include/linux/pagemap.h)
@@ -22,18 +22,17 @@ use kernel::{
     types::NotThreadSafe, //
 };
 
-/// Whole pages' worth of memory of the calling process, at any address, which need not be aligned.
+/// A range of the calling process's memory. Its size is a number of pages; its address need not be aligned.
 ///
 /// # Invariants
 ///
-/// `nr` pages from `address` on do not wrap. The address means something to the task that made this value
-/// only, and is used by no other: the value cannot leave the task, which keeps its address space until it
-/// goes back to user space, as an `execve()` does.
+/// `nr` pages from `address` on do not wrap. The value is used only by the task that made it, and in the same address
+/// space: it cannot be sent to another task, and a task keeps its address space until it returns to user space.
 #[derive(Clone, Copy)]
 pub struct UserPages {
     address: usize,
     nr: usize,
-    // In another task, it would be an address in another address space.
+    // In another task, the address would belong to another address space.
     _nts: NotThreadSafe,
 }
 
@@ -41,16 +40,16 @@ assert_not_impl!(UserPages: Send);
 assert_not_impl!(UserPages: Sync);
 
 impl UserPages {
-    /// `nr` pages' worth of memory at `address`. Nothing is known of what is there.
+    /// Makes a range of `nr` pages from `address` on. Does not check what is mapped there.
     ///
     /// # Errors
     ///
-    /// `EFAULT` for what can be no address; `EINVAL` if it is more than there can be.
+    /// `EFAULT` if the range does not fit in an address space; `EINVAL` if its size in bytes overflows.
     pub fn new(address: u64, nr: usize) -> Result<Self> {
         let address = usize::try_from(address).map_err(|_| EFAULT)?;
         let bytes = nr.checked_mul(PAGE_SIZE).ok_or(EINVAL)?;
         address.checked_add(bytes).ok_or(EFAULT)?;
-        // INVARIANT: It was just checked, and the current task makes it.
+        // INVARIANT: The range does not wrap, as was just checked. The current task makes the value.
         Ok(UserPages {
             address,
             nr,
@@ -58,11 +57,11 @@ impl UserPages {
         })
     }
 
-    /// The address of `nr` pages from page `at` on.
+    /// Returns the address of `nr` pages from page `at` on.
     ///
     /// # Errors
     ///
-    /// `EINVAL` if there are not as many.
+    /// `EINVAL` if there are fewer.
     pub(super) fn part(&self, at: usize, nr: usize) -> Result<usize> {
         match at.checked_add(nr) {
             Some(end) if end <= self.nr => Ok(self.address + (at << PAGE_SHIFT)),
@@ -70,12 +69,12 @@ impl UserPages {
         }
     }
 
-    /// Has `nr` pages from page `at` on mapped so that they can be written; what is in them stays.
-    /// C: `fault_in_safe_writeable()`. Sleeps; takes `mmap_lock`.
+    /// Faults `nr` pages in for writing, from page `at` on, without changing their contents. C:
+    /// `fault_in_safe_writeable()`. Sleeps; takes `mmap_lock`.
     ///
     /// # Errors
     ///
-    /// `EFAULT` if that cannot be.
+    /// `EFAULT` if one may not be written.
     pub fn fault_in_writeable(&self, at: usize, nr: usize) -> Result {
         let address = self.part(at, nr)? as *const u8;
         // SAFETY: Any address and size may be asked for.
@@ -85,12 +84,11 @@ impl UserPages {
         }
     }
 
-    /// Has `nr` pages from page `at` on mapped so that they can be read. C: `fault_in_readable()`.
-    /// Sleeps; takes `mmap_lock`.
+    /// Faults `nr` pages in for reading, from page `at` on. C: `fault_in_readable()`. Sleeps; takes `mmap_lock`.
     ///
     /// # Errors
     ///
-    /// `EFAULT` if that cannot be.
+    /// `EFAULT` if one may not be read.
     pub fn fault_in_readable(&self, at: usize, nr: usize) -> Result {
         let address = self.part(at, nr)? as *const u8;
         // SAFETY: Any address and size may be asked for.

@@ -1,34 +1,21 @@
 # SPDX-License-Identifier: GPL-2.0
 # shellcheck shell=bash
 #
-# What decides whether a guest passed: its kernel log, its test results, and
-# whether it came to its end. Nothing here knows what the tests were.
+# Decides whether a guest passed, by its kernel log, its test results, and whether
+# it ran to its end. Nothing here depends on which tests ran.
 
-# A kernel that says one of these is wrong, whatever the tests say.
-GATE_REPORTS=(
-	'BUG:' 'kernel BUG at' 'WARNING:' 'Oops' 'general protection fault' 'Kernel panic'
-	'BUG [^ ]+ \(' 'pagealloc: (memory corruption|single bit error)' 'ODEBUG:' 'trying to register non-static key'
-	'KASAN:' 'KCSAN:' 'KMSAN:' 'KFENCE:' 'UBSAN:' 'Unable to handle' 'unable to handle'
-	'possible circular locking' 'possible recursive locking' 'possible irq lock inversion'
-	'inconsistent lock state' 'suspicious RCU usage' 'Invalid wait context' 'bad unlock balance'
-	'held lock freed' 'lock held when returning to user space' 'DEBUG_LOCKS_WARN_ON'
-	'blocked for more than' 'blocked in I/O wait' 'rcu: INFO:' 'rcu.* detected stalls' 'kthread starved'
-	'soft lockup' 'hard LOCKUP' 'workqueue lockup' 'scheduling while atomic' 'sleeping function called'
-	'Bad page (state|map|cache)' 'Bad rss-counter' 'non-zero pgtables_bytes' 'page dumped because'
-	'refcount_t:' 'list_(add|del) corruption' 'double free' 'kmemleak: [0-9]+ new' 'unreferenced object'
-	'vmstat_refresh:'
-	'rust_kernel: panicked' 'panicked at' 'Out of memory:' 'segfault at' 'trap (int3|invalid opcode)'
-)
+# The kernel messages that fail a run.
+mapfile -t GATE_REPORTS < <(grep -vE '^(#|$)' "$TOP/tests/kernel-reports")
 
-# gate_console LOG [COUNT:REGEX...]: fails if the kernel log holds a report.
-# A run that provokes reports on purpose lists the lines that it expects, and
-# each must come exactly COUNT times. A call trace must belong to a report.
+# gate_console LOG [COUNT:REGEX...]: fails if the kernel log has a report. A run
+# that provokes reports on purpose lists the lines that it expects; each must occur
+# exactly COUNT times. A call trace must belong to a report.
 gate_console() {
 	local log=$1 reports
 	shift
 	reports=$(IFS='|'; echo "${GATE_REPORTS[*]}")
 	[ -s "$log" ] || { echo "$log: the kernel said nothing at all"; return 1; }
-	# The patterns go through the environment: -v would interpret their backslashes.
+	# The patterns are passed in the environment, because -v would interpret their backslashes.
 	REPORTS=$reports ALLOWED=$(printf '%s\n' "$@") awk '
 		BEGIN {
 			count = split(ENVIRON["ALLOWED"], lines, "\n")
@@ -46,7 +33,7 @@ gate_console() {
 			if (++shown <= 20) printf "%s: line %d: %s\n", what, NR, $0
 		}
 		{ sub(/\r$/, "") }
-		# What our own init announces is no report.
+		# The lines of our own init are no reports.
 		/dmirror-guest: / { next }
 		{
 			for (i = 1; i <= allowed; i++)
@@ -65,14 +52,14 @@ gate_console() {
 		}' "$log"
 }
 
-# The words of init's last frame: without it the guest ended early.
+# gate_finished OUTPUT: whether the output has init's last frame. Without it, the guest ended early.
 gate_finished() {
 	grep -q '^#@ finished' "$1" && return
 	echo "the guest ended before its steps did; the last one was: $(sed -n 's/^#@ begin //p' "$1" | tail -n 1)"
 	return 1
 }
 
-# step_output OUTPUT STEP: what one step printed.
+# step_output OUTPUT STEP: prints the output of one step.
 step_output() {
 	awk -v step="$2" '
 		{ sub(/\r$/, "") }
@@ -81,11 +68,11 @@ step_output() {
 		on' "$1"
 }
 
-# step_status OUTPUT STEP: its exit status, nothing if it never ended.
+# step_status OUTPUT STEP: prints its exit status, or nothing if it did not end.
 step_status() { sed -n "s/^#@ end $2 \([0-9]*\).*/\1/p" "$1"; }
 
-# kunit_log CONSOLE STEP: the KTAP that KUnit suites wrote to the kernel's log
-# during one step of the guest. A console line may be cut by nothing else.
+# kunit_log CONSOLE STEP: prints the KTAP that KUnit suites wrote to the kernel log
+# during one step of the guest, without the timestamps.
 kunit_log() {
 	awk -v step="$2" '
 		{ sub(/\r$/, "") }
@@ -95,15 +82,15 @@ kunit_log() {
 		awk '/^KTAP version/ { on = 1 } on'
 }
 
-# parse_ktap FILE NAME: the kernel's own parser reads the results and writes
-# build/junit/NAME.xml. Sets PASSED, FAILED, SKIPPED; returns 1 unless every
-# case passed or was skipped and none is missing. FILE is below build/.
+# parse_ktap FILE NAME: reads the results by the kernel's own parser, which writes
+# build/junit/NAME.xml. Sets PASSED, FAILED, SKIPPED. Returns 1 unless every case
+# passed or was skipped and none is missing. FILE is below build/.
 parse_ktap() {
 	local file=$1 name=$2 log=$LOGS/ktap/$2.log rc=0 line
 	mkdir -p "$JUNIT" "$LOGS/ktap"
 	in_root PYTHONDONTWRITEBYTECODE=1 python3 "/cache/${KPKG##*/}/source/tools/testing/kunit/kunit.py" parse \
 		--junit="${JUNIT/#"$TOP"//repo}/$name.xml" "/repo/${file#"$TOP"/}" >"$log" 2>&1 || rc=1
-	# Every result is in a suite that kunit.py calls "main"; people read many files.
+	# kunit.py calls the suite of every file "main". With many files, each needs its own name.
 	[ ! -f "$JUNIT/$name.xml" ] ||
 		sed -i "s/<testsuite name=\"main\"/<testsuite name=\"$name\"/" "$JUNIT/$name.xml"
 	line=$(sed -n 's/.*Ran \([0-9]* tests: .*\)/\1/p' "$log" | tail -n 1)
@@ -111,7 +98,7 @@ parse_ktap() {
 	SKIPPED=$(ktap_count skipped "$line")
 	FAILED=$(($(ktap_count failed "$line") + $(ktap_count crashed "$line") + $(ktap_count errors "$line")))
 	if [ -z "$line" ] || { [ "$rc" -ne 0 ] && [ "$FAILED" -eq 0 ]; }; then
-		# Nothing but skips is not a failure of the tests; no result at all is.
+		# Only skips are no failure. No result at all is one.
 		[ "$PASSED" -eq 0 ] && [ "$SKIPPED" -gt 0 ] || FAILED=$((FAILED + 1))
 	fi
 	[ "$FAILED" -eq 0 ]
@@ -123,7 +110,7 @@ ktap_count() {
 	echo "${count:-0}"
 }
 
-# skip_reasons FILE: one line per reason, with how often it came.
+# skip_reasons FILE: prints one line for each reason, with its count.
 skip_reasons() {
 	sed -n 's/^[# ]*ok [0-9]* .*# SKIP *//p' "$1" | sort | uniq -c | sed 's/^ *//'
 }

@@ -1,35 +1,36 @@
 # SPDX-License-Identifier: GPL-2.0
 # shellcheck shell=bash
 #
-# A run in a guest, from what it needs to what it proved:
+# Runs in guests, from preparation to verdict:
 #
-#   guest NAME KERNEL DRIVER "STEP..."   provides everything, starts the boot
-#   finish                               waits (common.sh)
-#   judge_guests                         counts the results of all of them
+#   guest NAME KERNEL DRIVER "STEP..."   provides everything and starts the boot
+#   finish                               waits for all guests (common.sh)
+#   judge_guests                         counts the results of all guests
 #
-# A STEP is a file in scripts/guest/steps. It prints KTAP, or text if it is
-# listed in TEXT_STEPS, and then its exit status is the result. Set for one call:
+# A STEP is a file in scripts/guest/steps. It prints KTAP. If it is listed in
+# TEXT_STEPS it prints text, and its exit status is the result. Variables for one call:
 #   LIMIT=SECONDS  STRESS=ITS-OPTIONS  BENCH_ARGUMENTS=ITS-OPTIONS  VM_MEMORY=3G  APPEND=KERNEL-ARGUMENTS  PARAMETERS=OF-THE-MODULE
-#   ALLOWED=COUNT:REGEX[newline...]   the kernel reports that this run provokes
-#   RACES=LISTS  RACE_SECONDS=N  RACE_SEED=N   of the step races
+#   ALLOWED=COUNT:REGEX[newline...]   kernel reports that this run provokes
+#   RACES=LISTS  RACE_SECONDS=N  RACE_SEED=N   options of the step "races"
 #   COHERENT=yes   with special purpose memory, and coherent devices on it
 #   HARDWARE=numa  with two NUMA nodes, and two hugetlb pages of 1 GiB
 
 TEXT_STEPS=' demo mm-selftests bench-hmm-tests bench-memory bench-memory-smoke '
 
-# The selftest's private variants: a run in which fewer passed is no pass, even
-# if the rest only skipped. One of them needs gup_test. With coherent devices each
-# has a second variant, and none may skip.
+# The number of the selftest's variants for private devices. A run in which fewer
+# passed fails, even if the others were only skipped. One of them needs gup_test.
+# With coherent devices each has a second variant, and none may be skipped. A series
+# that is not listed fails.
 declare -A PRIVATE_TESTS=([7.3]=39)
 
-# What COHERENT=yes stands for; the step bad-parameters knows the addresses.
+# The meaning of COHERENT=yes. The step bad-parameters uses these addresses.
 COHERENT_MEMORY=3G
-# The second range is no memory, and nobody may use it as such.
+# There is no memory at the second range: bad-parameters tries to use it.
 COHERENT_APPEND='memmap=512M$0x80000000 memmap=4M$0xe0000000'
 COHERENT_PARAMETERS='spm_addr_dev0=0x80000000 spm_addr_dev1=0x90000000'
 
-# What HARDWARE=numa stands for. Each of the pages is aligned to its size, and there is room for both on
-# the second node.
+# The meaning of HARDWARE=numa. The second node is large enough for both hugetlb pages, which are aligned to their
+# size.
 NUMA_CPU=Nehalem,+pdpe1gb
 NUMA_MEMORY=6G
 NUMA_APPEND='hugepagesz=1G hugepages=1:2'
@@ -71,7 +72,7 @@ prepare_guest() {
 	GUEST_KUNIT[$name]=$(! kernel_has KUNIT || [ "$driver" != rust ] || [[ ${APPEND:-} == *kunit.enable=0* ]] || echo yes)
 }
 
-# stress_options SECONDS: with what the person wants besides.
+# stress_options SECONDS: prints the options of the stress, with those of the user.
 stress_options() { echo "--seconds $1${STRESS_SEED:+ --seed $STRESS_SEED}${STRESS_OPTIONS:+ $STRESS_OPTIONS}"; }
 
 guest() {
@@ -79,7 +80,7 @@ guest() {
 	boot_guest "$@"
 }
 
-# boot_guest NAME KERNEL DRIVER: what prepare_guest has just prepared.
+# boot_guest NAME KERNEL DRIVER: boots the guest that prepare_guest has just prepared.
 boot_guest() {
 	local memory=${VM_MEMORY:-} cpu=${VM_CPU:-} numa='' append=''
 	[ -z "${COHERENT:-}" ] || memory=${memory:-$COHERENT_MEMORY}
@@ -109,17 +110,17 @@ judge_console() {
 	fi
 }
 
-# Reasons for which the companion skips a case, each where it may. Without coherent devices:
+# The reasons for which the companion may skip a case. Without coherent devices:
 SKIPS_NOT_COHERENT=(
 	'no coherent device: insmod with spm_addr_dev0= and spm_addr_dev1='
 	'no coherent devices'
 )
-# One of these two: with movablecore= among the kernel's arguments, or without.
+# One of these two: with or without movablecore= on the kernel's command line.
 SKIPS_MOVABLE=('there is a zone for movable memory')
 SKIPS_NOT_MOVABLE=('no zone for movable memory: boot with movablecore=')
 # Without HARDWARE=numa:
 SKIPS_NOT_NUMA=('no hugetlb pages of 1 GiB: boot with hugepagesz=1G hugepages=2, and a CPU with pdpe1gb')
-# On Debian's kernel, which has no fault injection, and a bug that the kernels built here have not.
+# On Debian's kernel, which has no fault injection, and has a bug that is fixed in the kernels built here.
 SKIPS_STOCK=(
 	'this kernel has no fail-nth'
 	'this kernel cannot let page allocations fail'
@@ -129,8 +130,8 @@ SKIPS_STOCK=(
 	'K13: this kernel may not survive'
 )
 
-# judge_ktap NAME STEP FILE: counts the cases, and what they do not say as rows
-# of their own: "NAME.STEP: WHAT".
+# judge_ktap NAME STEP FILE: counts the cases. Other failures are counted as rows
+# of their own, "NAME.STEP: WHAT".
 judge_ktap() {
 	local name=$1 step=$2 file=$3 row=$1.$2 status note=''
 	parse_ktap "$file" "$row" || true
@@ -142,7 +143,7 @@ judge_ktap() {
 		case $status in
 		0 | 4) ;;
 		'') failed "$row: end" "did not end" ;;
-		# A failed case is a reason for it.
+		# A failed case explains this status.
 		*) [ "$FAILED" -gt 0 ] || failed "$row: end" "exit status $status" ;;
 		esac
 	fi
@@ -152,7 +153,7 @@ judge_ktap() {
 	esac
 }
 
-# judge_skips ROW FILE REASON...: each other reason for a skip is a failure.
+# judge_skips ROW FILE REASON...: counts each skip for another reason as a failure.
 judge_skips() {
 	local row=$1 file=$2 reason
 	shift 2
@@ -161,8 +162,8 @@ judge_skips() {
 	done <<<"$(sed -n 's/^[# ]*ok [0-9]* .*# SKIP *//p' "$file" | sort -u)"
 }
 
-# judge_companion NAME STEP FILE: it skips what it does not find; here it is known what is there. What
-# it skips with the C driver is in its cases.
+# judge_companion NAME STEP FILE: the companion skips what the guest lacks. Here it is known what the guest has, so
+# other skips are failures. With the C driver, its cases themselves say what is skipped.
 judge_companion() {
 	local name=$1 step=$2 file=$3 expected=()
 	[ "${GUEST_DRIVER[$name]:-}" = rust ] || return 0
@@ -175,14 +176,18 @@ judge_companion() {
 	judge_skips "$name.$step" "$file" "${expected[@]}"
 }
 
-# judge_hmm_tests NAME STEP FILE PASSED: the same for the selftest, and enough of it must have run.
+# judge_hmm_tests NAME STEP FILE PASSED: the same for the selftest, of which also enough cases must have passed.
 judge_hmm_tests() {
-	local name=$1 step=$2 file=$3 good=$4 least=${PRIVATE_TESTS[$KSERIES]:-1} expected=()
-	# The quick one goes without the benchmark.
-	[ "$least" = 1 ] || [ "$step" = hmm-tests ] || least=$((least - 1))
+	local name=$1 step=$2 file=$3 good=$4 least=${PRIVATE_TESTS[$KSERIES]:-} expected=()
+	[ -n "$least" ] || {
+		failed "$name.$step: enough" "nothing says how many must pass on Linux $KSERIES: PRIVATE_TESTS in scripts/lib/guests.sh"
+		return
+	}
+	# The quick variant leaves the benchmark out.
+	[ "$step" = hmm-tests ] || least=$((least - 1))
 	if [ -z "${GUEST_GUP[$name]:-}" ]; then
 		expected+=('Skipping test, could not find gup_test driver')
-		[ "$least" = 1 ] || least=$((least - 1))
+		least=$((least - 1))
 	fi
 	if [ -n "${GUEST_COHERENT[$name]:-}" ]; then
 		least=$((2 * least))
@@ -212,7 +217,7 @@ judge_guest() {
 		fi
 	done
 	if [ -n "${GUEST_KUNIT[$name]:-}" ]; then
-		# insmod runs the module's suites; a kernel that has KUnit and shows none is a failure.
+		# insmod runs the KUnit suites. If the kernel has KUnit and the log has no suite, that is a failure.
 		kunit_log "$VM/$name/console.log" "${GUEST_STEPS[$name]%% *}" >"$VM/$name/kunit.out"
 		judge_ktap "$name" kunit "$VM/$name/kunit.out"
 	fi
@@ -227,5 +232,5 @@ judge_guests() {
 	GUESTS=()
 }
 
-# The release that a guest's kernel announced first of all.
+# uname_of_guest NAME: prints the release that the guest's kernel has announced.
 uname_of_guest() { sed -n 's/.*Linux version \([^ ]*\).*/\1/p' "$VM/$1/console.log" | head -n 1; }

@@ -1,32 +1,42 @@
 # SPDX-License-Identifier: GPL-2.0
 # shellcheck shell=bash
 #
-# The kernels: Debian's own, unpatched (stock), and those built from the same
-# source package (own, plain, debug, coverage). Each is made once and kept in the cache, keyed
-# by what it is made from.
+# The kernels: Debian's, unpatched (stock), and those built from the same source
+# package (own, plain, debug, coverage). Each is built once and kept in the cache;
+# its key is a hash of what it is built from.
 
-# The newest packaged series first.
-KERNEL_SERIES=(7.3 7.2)
+# The newest packaged series first. PRIVATE_TESTS in guests.sh must have an entry for each.
+KERNEL_SERIES=(7.3)
 
 # Sets KSERIES (7.3), KVERSION (the package's version) and KRELEASE (uname -r)
-# to the newest kernel whose image, headers and source the archive has. The
-# answer is kept until `make update`, so that a warm run needs no network.
+# to the newest kernel of which the archive has image, headers and source. The
+# answer is kept until `make update`, so that later runs need no network.
 resolve_kernel() {
 	local file=$CACHE/kernel-release
 	if [ ! -s "$file" ]; then
-		step "looking up the newest packaged kernel" kernel-lookup in_root sh -e -c 'apt-get update &&
+		step "looking up the newest packaged kernel" kernel-lookup in_root sh -e -c 'apt-get update -o APT::Update::Error-Mode=any &&
 			exec scripts/lib/newest-kernel.sh /cache/kernel-release "$@"' sh "${KERNEL_SERIES[@]}" ||
-			die "the archive has none of the kernels ${KERNEL_SERIES[*]}" "look at $LOGS/kernel-lookup.log"
+			die_of_lookup "$LOGS/kernel-lookup.log"
 	fi
 	read -r KSERIES KVERSION KRELEASE <"$file"
+	known_series "$KSERIES" || die "the cache is set to Linux $KSERIES, which this version of the project does not know" "make update"
 	KPKG=$CACHE/debian-${KVERSION//[~+]/-}
+}
+
+known_series() { printf '%s\n' "${KERNEL_SERIES[@]}" | grep -xF -- "$1" >/dev/null; }
+
+# The archive is to blame only if newest-kernel.sh itself says so.
+die_of_lookup() {
+	! grep -q '^none of: ' "$1" ||
+		die "the archive has no kernel ${KERNEL_SERIES[*]} with image, headers and source of one version" "once more tomorrow: a new version comes in parts"
+	die "the newest packaged kernel could not be looked up" "$(remedy "$1")"
 }
 
 fetch_packages() {
 	in_root sh -e -c '
 		dir=/cache/$1 release=$2 series=$3 version=$4
 		rm -rf "$dir.new" && mkdir -p "$dir.new/deb" && cd "$dir.new/deb"
-		apt-get update
+		apt-get update -o APT::Update::Error-Mode=any
 		apt-get download "linux-source-$series=$version" "linux-headers-$release=$version" "linux-binary-$release=$version"
 		for deb in *.deb; do dpkg-deb -x "$deb" ..; done
 		cd .. && rm -r deb
@@ -40,19 +50,27 @@ fetch_packages() {
 	' sh "${KPKG##*/}" "$KRELEASE" "$KSERIES" "$KVERSION"
 }
 
+die_of_packages() {
+	! grep -q '^E: Version .* was not found' "$1" || die "the archive no longer has the kernel $KVERSION" "make update"
+	die "the kernel's packages could not be fetched" "$(remedy "$1")"
+}
+
 provide_packages() {
 	resolve_kernel
 	if [ -d "$KPKG" ]; then
 		cached "Debian's kernel $KRELEASE: image, headers, source"
+		prune_once
 		return
 	fi
+	need_space 2560 "Debian's kernel, with its source,"
 	step "fetching Debian's kernel $KRELEASE: image, headers, source" kernel-packages fetch_packages ||
-		die "the kernel's packages could not be fetched" \
-			"if the archive has moved on to a newer version: make update"
+		die_of_packages "$LOGS/kernel-packages.log"
+	prune_once
 }
 
-# The header package ships no Rust metadata. The same compilers, source and
-# configuration make it again, with the names that the stock kernel exports.
+# The header package has no Rust metadata. Built by the same compilers from the
+# same source and configuration, it has the symbol names that the stock kernel
+# exports.
 prepare_stock() {
 	in_root sh -e -c '
 		pkg=$1 release=$2 out=$3
@@ -66,14 +84,14 @@ prepare_stock() {
 	' sh "/cache/${KPKG##*/}" "$KRELEASE" "/cache/${1##*/}" "$JOBS"
 }
 
-# Sets what a kernel is to those who build for it and boot it: KNAME, KOUT (the
-# configured tree that a module builds against), KIMAGE, KMAKE, the make
-# arguments that its modules need, and KAPPEND, its own kernel arguments.
+stock_entry() { echo "stock-$(digest "$KVERSION" "$ROOT_KEY" "$KPKG/usr/src/linux-headers-$KRELEASE/.config")"; }
+
+# Sets KNAME, KOUT (the configured tree to build modules against), KIMAGE (the image
+# to boot), KMAKE (the make arguments for its modules) and KAPPEND (arguments for
+# its command line).
 provide_stock() {
-	local config
 	provide_packages
-	config=$KPKG/usr/src/linux-headers-$KRELEASE/.config
-	KOUT=$CACHE/stock-$(digest "$KVERSION" "$ROOT_KEY" "$config")
+	KOUT=$CACHE/$(stock_entry)
 	KNAME=stock
 	KIMAGE=$KPKG/vmlinuz
 	KMAKE=("KERNELRELEASE=$KRELEASE")
@@ -82,13 +100,14 @@ provide_stock() {
 		cached "Rust metadata for $KRELEASE"
 		return
 	fi
+	need_space 512 "the Rust metadata of Debian's kernel"
 	step "building the Rust metadata for $KRELEASE (two to three minutes)" stock prepare_stock "$KOUT" ||
 		die "the metadata could not be built" "look at $LOGS/stock.log"
 }
 
-# The source of the kernels of our own: the package's, with our patches. It
-# stays at one path and a file that did not change keeps its time, so that a
-# changed patch costs a rebuild of what it touches and not of a whole kernel.
+# Makes the source of the kernels that are built here: the package's, with our
+# patches. The path stays the same, and unchanged files keep their times, so that
+# after a change of a patch only the files that it touches are rebuilt.
 make_own_source() {
 	in_root sh -e -c '
 		pristine=$1 out=$2 stamp=$3
@@ -115,13 +134,14 @@ provide_own_source() {
 		cached "source of the kernels of our own"
 		return
 	fi
+	[ -d "$OWN_SOURCE" ] || need_space 2560 "the source of the kernels of our own"
 	step "source of the kernels of our own: $KVERSION and our patches" own-source make_own_source "$OWN_STAMP" ||
 		die "the patched source could not be made" "look at $LOGS/own-source.log; does a patch not apply?"
 }
 
-# build_own OUT SOURCE STAMP FRAGMENT...: a kernel from tinyconfig and
-# fragments, by LLVM. merge_config.sh only warns of a symbol that did not take;
-# here that ends the build.
+# build_own OUT SOURCE STAMP FRAGMENT...: builds a kernel from tinyconfig and the
+# fragments, with LLVM. merge_config.sh only warns of a symbol that did not take
+# effect; here that is an error.
 build_own() {
 	local out=$1 source=$2 stamp=$3
 	shift 3
@@ -157,56 +177,69 @@ build_own() {
 	' sh "$out" "$source" "$JOBS" "$stamp" "$@"
 }
 
-# provide_own NAME FRAGMENT...: a kernel of our own from tests/kernel/FRAGMENT
-# files; sets what provide_stock sets.
+# The kernels that are built here, and their fragments in tests/kernel.
+declare -A OWN_KERNELS=(
+	[own]='own.config debug.config'
+	[plain]='own.config'
+	[debug]='own.config debug.config kasan.config'
+	[coverage]='own.config debug.config coverage.config'
+)
+
+# own_entry NAME: prints the name of its entry in the cache.
+own_entry() {
+	local fragments
+	read -ra fragments <<<"${OWN_KERNELS[$1]}"
+	echo "own-$(digest "$KVERSION" "$ROOT_KEY" "${fragments[@]/#/$TOP/tests/kernel/}")"
+}
+
+# provide_own NAME: provides one of them, and sets the variables that provide_stock sets.
 provide_own() {
-	local name=$1
-	shift
 	provide_packages
-	# Whoever else uses this cache must not patch the source under a build.
-	exec 8>"$CACHE/own-src.lock"
-	flock -n 8 || { say "another build holds the kernel source; waiting for it"; flock 8; }
+	# Another run with this cache must not patch the source during a build.
+	take 8 "$CACHE/own-src.lock" "the kernel source"
 	provide_own_source
-	build_own_if_needed "$name" "$@"
+	build_own_if_needed "$1"
 	exec 8>&-
 }
 
 build_own_if_needed() {
-	local name=$1
-	shift
+	local name=$1 fragments
+	read -ra fragments <<<"${OWN_KERNELS[$name]}"
 	KNAME=$name
-	KOUT=$CACHE/own-$(digest "$KVERSION" "$ROOT_KEY" "${@/#/$TOP/tests/kernel/}")
+	KOUT=$CACHE/$(own_entry "$name")
 	KIMAGE=$KOUT/arch/x86/boot/bzImage
 	KMAKE=(LLVM=1)
 	KAPPEND=''
 	if [ "$(cat "$KOUT/.done" 2>/dev/null)" = "$OWN_STAMP" ]; then
-		cached "kernel $name ($*)"
+		cached "kernel $name (${fragments[*]})"
 		return
 	fi
-	step "building the kernel $name ($*; ten minutes the first time)" "kernel-$name" \
-		build_own "/cache/${KOUT##*/}" "/cache/${OWN_SOURCE##*/}" "$OWN_STAMP" "${@/#//repo/tests/kernel/}" ||
-		die "the kernel $name could not be built" "look at $LOGS/kernel-$name.log"
+	[ -f "$KOUT/.done" ] || need_space 2048 "the kernel $name"
+	step "building the kernel $name (${fragments[*]}; ten minutes the first time)" "kernel-$name" \
+		build_own "/cache/${KOUT##*/}" "/cache/${OWN_SOURCE##*/}" "$OWN_STAMP" "${fragments[@]/#//repo/tests/kernel/}" ||
+		die "the kernel $name could not be built" "$(remedy "$LOGS/kernel-$name.log")"
 }
 
-# The kernels that the runs are made on, by name.
+# provide_kernel NAME: provides any kernel by its name.
 provide_kernel() {
 	case $1 in
 	stock) provide_stock ;;
-	own) provide_own own own.config debug.config ;;
-	plain) provide_own plain own.config ;;
 	debug)
-		provide_own debug own.config debug.config kasan.config
+		provide_own debug
 		KAPPEND='page_owner=on page_poison=1'
 		;;
 	coverage)
-		provide_own coverage own.config debug.config coverage.config
-		# What LLVM's passes do to a module leaves half of its lines without an instruction of their own, those above all
-		# that return an error. (Not opt-level 0: temporaries that do not share their place fill the stack.)
+		provide_own coverage
+		# After LLVM's passes, half of the module's lines have no instruction of their own, above all those that
+		# return an error. (opt-level 0 is no alternative: without shared stack slots, the stack overflows.)
 		KMAKE+=('KRUSTFLAGS=-Copt-level=1 -Cno-prepopulate-passes')
 		;;
-	*) die "there is no kernel '$1'" "stock, own, plain, debug or coverage" ;;
+	*)
+		[ -n "${OWN_KERNELS[$1]:-}" ] || die "there is no kernel '$1'" "stock, ${!OWN_KERNELS[*]}"
+		provide_own "$1"
+		;;
 	esac
 }
 
-# kernel_has SYMBOL: whether the chosen kernel has it built in.
+# kernel_has SYMBOL: whether the symbol is =y in the configuration of the chosen kernel.
 kernel_has() { grep -qx "CONFIG_$1=y" "$KOUT/.config"; }

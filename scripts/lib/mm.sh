@@ -1,12 +1,12 @@
 # SPDX-License-Identifier: GPL-2.0
 # shellcheck shell=bash
 #
-# The kernel's other mm selftests, with our driver busy beside them and without
-# it: what each case gives must be the same. The guests' step, mm-selftests,
-# frames what each program prints.
+# The kernel's other mm selftests, run with our driver busy at the same time and
+# without it: each case must have the same result. The step mm-selftests frames the
+# output of each program.
 
-# mm_cases FILE: "PROGRAM NUMBER RESULT DESCRIPTION", tab-separated, for each
-# case; a program's end is a case, too. Addresses are no part of a name.
+# mm_cases FILE: prints "PROGRAM NUMBER RESULT DESCRIPTION", tab-separated, for
+# each case. The end of a program counts as a case. Addresses are removed from names.
 mm_cases() {
 	awk '
 		BEGIN { OFS = "\t" }
@@ -28,11 +28,10 @@ mm_cases() {
 		match($0, /^1\.\.0 # *SKIP */) { print program, "plan", "skip", substr($0, RLENGTH + 1) }' "$1"
 }
 
-# mm_table ALONE AGAIN BUSY: a line for each case: verdict, program, the three
-# results, name. A case passes if it gave the same each time. What gives one thing
-# now and another then without our driver proves nothing about it, and what fails
-# without it hardly more: both are skips, as is what a limit ended there. AGAIN may
-# be the same file as ALONE.
+# mm_table ALONE AGAIN BUSY: prints a line for each case: verdict, program, the three
+# results, name. A case passes if all results are the same. A case is skipped if,
+# without our driver, it has different results in two runs, fails, or is ended by its
+# limit: then it says nothing about the driver. AGAIN may be the same file as ALONE.
 mm_table() {
 	awk -F '\t' '
 		BEGIN { OFS = "\t" }
@@ -57,8 +56,8 @@ mm_table() {
 		}' <(mm_cases "$1") <(mm_cases "$2") <(mm_cases "$3")
 }
 
-# count_mm TABLE: each program is one row of the tally, its cases are counted, and
-# what needs a word gets it.
+# count_mm TABLE: counts the cases of each program as one row of the tally, with a
+# note on what did not pass.
 count_mm() {
 	local title passed failed skipped note
 	while IFS=$'\t' read -r title passed failed skipped note; do
@@ -83,15 +82,15 @@ count_mm() {
 		}' "$1")
 }
 
-# The guests, as scripts/test.sh lists them: one without the driver, and one with it.
-# On the kernel without DEBUG_VM and lockdep: on the others these tests take three times as long.
+# The guests, in the format of suites.sh: one without the driver, one with it. They
+# boot the kernel without DEBUG_VM and lockdep, with which these tests take three times as long.
 MM_GUESTS=(
 	"mm-busy|plain|rust|load mm-selftests unload|||1200"
 	"mm-alone|plain|none|mm-selftests|||1200"
 )
 
-# compare_mm: what these guests gave; and only if something differs one more without
-# the driver, which shows what is unsteady by itself.
+# compare_mm: compares the results of these guests. If any differ, runs the guest
+# without the driver once more, to find cases whose results vary by themselves.
 compare_mm() {
 	local alone=$VM/mm-alone/mm-selftests.out busy=$VM/mm-busy/mm-selftests.out table=$BUILD/mm-selftests.txt
 	mm_table "$alone" "$alone" "$busy" >"$table"

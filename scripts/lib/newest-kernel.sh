@@ -1,13 +1,15 @@
 #!/bin/sh
 # SPDX-License-Identifier: GPL-2.0
 #
-# newest-kernel.sh FILE SERIES...: runs in the build root; writes "series
-# version release" of the first series whose source, headers and image the
-# archive has in one and the same version. Other versions of the image stay in
-# the archive for a while, but their source does not.
+# newest-kernel.sh FILE SERIES...: runs in the build root. Writes "series version
+# release" of the first series of which the archive has source, headers and image
+# of the same version. Older images stay in the archive for a while, but their
+# source does not.
 set -e
 file=$1
 shift
+# Fails here if apt does not work: below, a failure in a pipe would look like a missing package.
+apt-cache stats >/dev/null
 for series; do
 	version=$(apt-cache policy "linux-source-$series" | sed -n 's/^  Candidate: //p')
 	case $version in '' | '(none)') continue ;; esac

@@ -1,16 +1,16 @@
 # SPDX-License-Identifier: GPL-2.0
 # shellcheck shell=bash
 #
-# What runs in the guest beside our module: the kernel's own selftest and the C
-# driver, both built out of the source package and kept in the cache, and our
-# companion program; and what runs without a guest, the module's pure logic.
+# The programs of a run: the kernel's selftests and the C driver, built from the
+# source package and kept in the cache; our companion; and the cargo workspaces of
+# tests/, which need no guest.
 
 build_hmm_tests() {
 	in_root sh -e -c '
 		source=$1 out=$2 tests=$1/tools/testing/selftests
 		rm -rf "$out.new" && mkdir -p "$out.new/headers"
 		make -C "$source" O="$out.new/headers" headers_install INSTALL_HDR_PATH="$out.new/uapi"
-		# The flags of tools/testing/selftests/mm/Makefile, and static: the guest has no libraries.
+		# As tools/testing/selftests/mm/Makefile does, but static: the guest has no libraries.
 		gcc -static -O2 -Wall -D_GNU_SOURCE= -U_FORTIFY_SOURCE -I"$tests" -I"$source" \
 			-isystem "$out.new/uapi/include" -isystem "$source/tools/include/uapi" -o "$out.new/hmm-tests" \
 			"$tests/mm/hmm-tests.c" "$tests/mm/vm_util.c" "$tests/mm/hugepage_settings.c" -lrt -lpthread -lm
@@ -20,10 +20,12 @@ build_hmm_tests() {
 	' sh "/cache/${KPKG##*/}/source" "/cache/${1##*/}"
 }
 
-# Sets HMM_TESTS to the unmodified selftest of the packaged kernel.
+hmm_tests_entry() { echo "hmm-tests-$(digest "$KVERSION" "$ROOT_KEY")"; }
+
+# Sets HMM_TESTS to the packaged kernel's selftest, unmodified.
 provide_hmm_tests() {
 	local out
-	out=$CACHE/hmm-tests-$(digest "$KVERSION" "$ROOT_KEY")
+	out=$CACHE/$(hmm_tests_entry)
 	HMM_TESTS=$out/hmm-tests
 	if [ -x "$HMM_TESTS" ]; then
 		cached "hmm-tests of $KRELEASE"
@@ -33,11 +35,12 @@ provide_hmm_tests() {
 		die "hmm-tests could not be built" "look at $LOGS/hmm-tests.log"
 }
 
-# The other mm selftests that run beside the driver: scripts/lib/mm.sh.
+# The other mm selftests, see scripts/lib/mm.sh.
 MM_SELFTESTS=(split_huge_page_test folio_split_race_test cow khugepaged uffd-unit-tests migration transhuge-stress)
 
-# As their Makefile does, but static, and without liburing. "migration" needs
-# libnuma, which is unpacked beside it: the build root is not made anew for that.
+# As their Makefile does, but static and without liburing. "migration" needs
+# libnuma, which is unpacked beside it: adding it to the build root would change the
+# key of everything in the cache.
 build_mm_selftests() {
 	in_root sh -e -c '
 		source=$1 out=$2 tests=$1/tools/testing/selftests mm=$1/tools/testing/selftests/mm
@@ -64,10 +67,14 @@ build_mm_selftests() {
 	' sh "/cache/${KPKG##*/}/source" "/cache/${1##*/}" "${MM_SELFTESTS[@]}"
 }
 
-# Sets MM_TESTS to those programs.
+mm_selftests_entry() {
+	echo "mm-selftests-$(digest "$KVERSION" "$ROOT_KEY" "$(declare -f build_mm_selftests)" "${MM_SELFTESTS[*]}")"
+}
+
+# Sets MM_TESTS to these programs.
 provide_mm_selftests() {
 	local out
-	out=$CACHE/mm-selftests-$(digest "$KVERSION" "$ROOT_KEY" "$(declare -f build_mm_selftests)" "${MM_SELFTESTS[*]}")
+	out=$CACHE/$(mm_selftests_entry)
 	MM_TESTS=("${MM_SELFTESTS[@]/#/$out/}")
 	if [ -d "$out" ]; then
 		cached "mm selftests of $KRELEASE"
@@ -77,7 +84,7 @@ provide_mm_selftests() {
 		die "the mm selftests could not be built" "look at $LOGS/mm-selftests.log"
 }
 
-# build_of_source OUT MODULE CCFLAGS FILE...: a module of the kernel's own, from
+# build_of_source OUT MODULE CCFLAGS FILE...: builds one of the kernel's modules from
 # FILEs of the packaged source, for the kernel that was chosen last.
 build_of_source() {
 	local out=$1 module=$2 ccflags=$3
@@ -93,16 +100,18 @@ build_of_source() {
 	' sh "/cache/${KPKG##*/}/source" "/cache/${KOUT##*/}" "/cache/${out##*/}" "$module" "$ccflags" "$*" "${KMAKE[@]}"
 }
 
+# module_entry NAME KERNEL-ENTRY: prints the cache entry of such a module.
+module_entry() { echo "$1-$(digest "$KVERSION" "$2")"; }
+
 build_c_driver() {
 	# shellcheck disable=SC2016 # for make
 	build_of_source "$1" test_hmm '-I$(src)' lib/test_hmm.c lib/test_hmm_uapi.h
 }
 
-# Sets MODULE to the C driver, test_hmm.ko, for the kernel that provide_stock
-# or provide_own chose last.
+# Sets MODULE to the C driver, test_hmm.ko, for the kernel that was chosen last.
 provide_c_driver() {
 	local out
-	out=$CACHE/test_hmm-$(digest "$KVERSION" "${KOUT##*/}")
+	out=$CACHE/$(module_entry test_hmm "${KOUT##*/}")
 	MODULE=$out/test_hmm.ko
 	if [ -f "$KOUT/lib/test_hmm.ko" ]; then
 		MODULE=$KOUT/lib/test_hmm.ko
@@ -115,16 +124,16 @@ provide_c_driver() {
 	fi
 }
 
-# One disk; its pages are allocated as they are written.
+# One disk, whose pages are allocated when they are written.
 build_swap_disk() {
 	build_of_source "$1" brd '-DCONFIG_BLK_DEV_RAM_COUNT=1 -DCONFIG_BLK_DEV_RAM_SIZE=262144' drivers/block/brd.c
 }
 
-# Sets SWAP_DISK to brd.ko, the kernel's own disk in memory, for a kernel that
-# has no disk to swap to.
+# Sets SWAP_DISK to brd.ko, the kernel's RAM disk, to swap to: the guests have no
+# other disk.
 provide_swap_disk() {
 	local out
-	out=$CACHE/brd-$(digest "$KVERSION" "${KOUT##*/}")
+	out=$CACHE/$(module_entry brd "${KOUT##*/}")
 	SWAP_DISK=$out/brd.ko
 	if [ -f "$SWAP_DISK" ]; then
 		cached "a disk to swap to, for $KNAME"
@@ -134,8 +143,8 @@ provide_swap_disk() {
 	fi
 }
 
-# Sets MODULE to rust_dmirror.ko, built from this tree for that same kernel; with
-# UNOBSERVED=yes, without what watches folios.
+# Sets MODULE to rust_dmirror.ko, built from this tree for the kernel that was chosen
+# last. With UNOBSERVED=yes, without ledger and tracepoint.
 provide_rust_driver() {
 	local variant=module${UNOBSERVED:+-unobserved}
 	MODULE=$BUILD/$KNAME/$variant/rust_dmirror.ko
@@ -154,8 +163,8 @@ provide_driver() {
 	esac
 }
 
-# cargo recognises its own work by path and time, and inside the root every
-# checkout is /repo: each has a directory of its own.
+# cargo identifies what it has built by path and time. Inside the root every checkout
+# is /repo, so each needs its own target directory.
 CARGO_TARGET=cargo-$(digest "$ROOT_KEY" "$TOP")
 
 # cargo COMMAND [ARGUMENT...] for the plugin and the report of make coverage.
@@ -164,13 +173,13 @@ coverage_cargo() {
 		sh -e -c 'cd tests/coverage && exec cargo "$@"' sh "$@"
 }
 
-# Sets COVERAGE_PLUGIN, for QEMU, and COVERAGE_REPORT, which reads what the plugin wrote; both as seen
-# inside the build root.
+# Sets COVERAGE_PLUGIN, for QEMU, and COVERAGE_REPORT, which reads the plugin's output. Both are paths inside the
+# build root.
 provide_coverage() {
 	COVERAGE_PLUGIN=/cache/$CARGO_TARGET/coverage/release/libdmirror_coverage_plugin.so
 	COVERAGE_REPORT=/cache/$CARGO_TARGET/coverage/release/dmirror-coverage
 	step "building the plugin and the report" coverage-build coverage_cargo build --release --locked ||
-		die "tests/coverage could not be built" "look at $LOGS/coverage-build.log; is the crate registry reachable?"
+		die "tests/coverage could not be built" "$(remedy "$LOGS/coverage-build.log")"
 }
 
 # cargo COMMAND [ARGUMENT...] for the companion, in the build root.
@@ -179,24 +188,29 @@ companion_cargo() {
 		CARGO_TERM_COLOR=never sh -e -c 'cd tests/selftests && exec cargo "$@"' sh "$@"
 }
 
-# logic_cargo COMMAND [ARGUMENT...] for tests/logic; LOOM=yes selects the tests that loom
-# runs. Two target directories, since other flags would rebuild everything.
+# logic_cargo COMMAND [ARGUMENT...] for tests/logic. LOOM=yes selects the tests for loom, with
+# a target directory of their own, since their flags would cause a full rebuild.
 logic_cargo() {
 	in_root CARGO_TARGET_DIR="/cache/$CARGO_TARGET/logic${LOOM:+-loom}" RUSTFLAGS="${LOOM:+--cfg loom}" \
 		${PROPTEST_CASES:+PROPTEST_CASES="$PROPTEST_CASES"} \
 		CARGO_TERM_COLOR=never sh -e -c 'cd tests/logic && exec cargo "$@"' sh "$@"
 }
 
-# Sets COMPANION to the static program that demonstrates and tests the driver.
-# --target keeps the static flag away from procedural macros, which cannot be static.
+# Sets COMPANION to dmirror, a static program. --target keeps the static flag away
+# from procedural macros, which cannot be static.
 provide_companion() {
 	COMPANION=$CACHE/$CARGO_TARGET/x86_64-unknown-linux-gnu/release/dmirror
 	step "building the companion program" companion \
 		companion_cargo build --release --locked --target x86_64-unknown-linux-gnu ||
-		die "the companion could not be built" "look at $LOGS/companion.log; is the crate registry reachable?"
+		die "the companion could not be built" "$(remedy "$LOGS/companion.log")"
 }
 
-# cargo COMMAND [ARGUMENT...] for the host's half of make mutants, in the build root.
+# cargo COMMAND [ARGUMENT...] for the check of imports between files.
+layers_cargo() {
+	in_root CARGO_TARGET_DIR="/cache/$CARGO_TARGET/layers" CARGO_TERM_COLOR=never sh -e -c 'cd tests/layers && exec cargo "$@"' sh "$@"
+}
+
+# cargo COMMAND [ARGUMENT...] for the host's part of make mutants, in the build root.
 mutants_cargo() {
 	in_root CARGO_TARGET_DIR="/cache/$CARGO_TARGET" CARGO_TERM_COLOR=never sh -e -c 'cd tests/mutants && exec cargo "$@"' sh "$@"
 }

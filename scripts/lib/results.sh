@@ -1,26 +1,25 @@
 # SPDX-License-Identifier: GPL-2.0
 # shellcheck shell=bash
 #
-# The tally. Every check and every test case of a run is counted once, in a
-# file, so that what runs in the background or in a script of its own counts too.
+# The tally: counts every check and every test case of a run once. It is a file, so
+# that background jobs and scripts that are called can count as well.
 
 RESULTS=${DMIRROR_RESULTS:-$BUILD/results}
 JUNIT=$BUILD/junit
 
-# A run starts with an empty tally, unless a script that has one started it.
+# Starts an empty tally, unless the script was called by one that has a tally.
 open_results() {
 	[ -z "${DMIRROR_RESULTS:-}" ] || return 0
 	: >"$RESULTS"
 	rm -rf "$JUNIT"
 	mkdir -p "$JUNIT"
 	export DMIRROR_RESULTS=$RESULTS
-	# The closing line must reach the terminal even from inside a redirection.
+	# The closing line must reach the terminal, even if the run ends inside a redirection.
 	exec 7>&1
 	AT_EXIT=close_early
 }
 
-# Whatever ends a run before its end leaves the closing line all the same, and
-# it is not a good one.
+# A run that ends early prints the closing line all the same, with a failure.
 close_early() {
 	failed "run" "ended before its end"
 	closing >&7 || true
@@ -33,7 +32,7 @@ count() {
 passed() { count "$1" 1 0 0 "${2:-}"; }
 failed() { count "$1" 0 1 0 "${2:-}"; }
 
-# counted ROW...: whether each of these rows is in the tally.
+# counted ROW...: whether all these rows are in the tally.
 counted() {
 	local row
 	for row; do
@@ -41,13 +40,13 @@ counted() {
 	done
 }
 
-# check TITLE LOG COMMAND...: a step that is a check of its own.
+# check TITLE LOG COMMAND...: a step that counts as one check.
 check() {
 	if step "$@"; then passed "$2"; else failed "$2" "$LOGS/$2.log"; fi
 }
 
-# A table of everything that was counted since open_results; what is named
-# "GROUP: CHECK" is one row per group, and a row for each check that failed.
+# Prints a table of the tally. Checks named "GROUP: CHECK" share one row per group;
+# those that failed have a row of their own.
 show_results() {
 	awk -F '\t' -v red="$RED" -v plain="$PLAIN" '
 		function row(name, passed, failed, skipped, note) {
@@ -62,15 +61,15 @@ show_results() {
 		END { row(last, passed, failed, skipped, last_note) }' "$RESULTS"
 }
 
-# What no JUnit file of its own tells, as one more file, a case for each row. RUN.STEP.xml is what the
-# kernel's parser wrote of a step; it counts what is missing, but has no case for it.
+# Writes checks.xml, with a case for each row of the tally that no other JUnit file has. RUN.STEP.xml is written by
+# the kernel's parser for a step; it counts missing cases, but has no element for them.
 junit_checks() {
 	JUNIT=$JUNIT awk -F '\t' '
 		function quote(text) {
 			gsub(/&/, "\\&amp;", text); gsub(/</, "\\&lt;", text); gsub(/"/, "\\&quot;", text)
 			return text
 		}
-		# Whether a file tells of a row, and of its failure if it has one.
+		# Whether another file has the row, and its failure if it failed.
 		function told(row, failures,   file, line, got, bad) {
 			file = ENVIRON["JUNIT"] "/" row ".xml"
 			while ((got = (getline line < file)) > 0)
@@ -92,7 +91,7 @@ junit_checks() {
 		}' "$RESULTS" >"$JUNIT/checks.xml"
 }
 
-# The last line of a run; returns 1 if anything failed or nothing was counted.
+# Prints the last line of a run. Returns 1 if anything failed or nothing was counted.
 closing() {
 	AT_EXIT=''
 	junit_checks

@@ -1,9 +1,9 @@
 # SPDX-License-Identifier: GPL-2.0
 # shellcheck shell=bash
 #
-# The Debian 13 build root: every compiler, bindgen, QEMU and busybox come from
-# there, so that a run depends on nothing that happens to be installed.
-# Inside, the cache is /cache and this tree is /repo, wherever they are outside.
+# The Debian 13 build root: all compilers, bindgen, QEMU and busybox come from it,
+# so that a run does not depend on what is installed on the machine. Inside it, the
+# cache is /cache and this tree is /repo.
 
 ROOT_SUITE=trixie
 ROOT_PACKAGES=(
@@ -16,11 +16,11 @@ ROOT_PACKAGES=(
 	ca-certificates
 )
 ROOT=$CACHE/root-$(digest "$ROOT_SUITE" "${ROOT_PACKAGES[*]}")
-# The part of every key that stands for the compilers, wherever the cache is.
+# The part of cache keys that stands for the compilers. It does not depend on where the cache is.
 ROOT_KEY=${ROOT##*/}
 
-# The mirror that this system's apt uses for Debian; nothing where it has none,
-# and then mmdebstrap takes its own default.
+# Prints the mirror that this system's apt uses for Debian. If it has none, prints
+# nothing, and mmdebstrap uses its default.
 debian_mirror() {
 	command -v apt-get >/dev/null || return 0
 	apt-get indextargets --format '$(REPO_URI)' \
@@ -28,20 +28,49 @@ debian_mirror() {
 		grep -v security | head -n 1
 }
 
-need_mmdebstrap() {
-	command -v mmdebstrap >/dev/null && return
-	[ "$(id -u)" = 0 ] || die "mmdebstrap is not installed, and installing it needs root" \
-		"sudo apt-get install mmdebstrap uidmap"
-	step "installing mmdebstrap" apt-mmdebstrap \
-		sh -c 'apt-get update && apt-get install -y --no-install-recommends mmdebstrap' ||
-		die "mmdebstrap could not be installed" "apt-get install mmdebstrap"
+# The files in which mmdebstrap looks for the keys of Debian's archive.
+KEYRINGS=(/usr/share/keyrings/debian-archive-keyring.{gpg,pgp} /etc/apt/trusted.gpg.d/debian-archive-*)
+
+has_keyring() {
+	local file
+	for file in "${KEYRINGS[@]}"; do
+		[ ! -s "$file" ] || return 0
+	done
+	return 1
 }
 
-# Without root, everything that runs in the root needs a user namespace with a
-# range of subordinate ids.
+# Checks for the packages that make the root. Root installs what is missing; another user gets a list of all.
+need_packages() {
+	local missing=()
+	command -v mmdebstrap >/dev/null || missing+=(mmdebstrap)
+	has_keyring || missing+=(debian-archive-keyring)
+	[ "$(id -u)" = 0 ] || command -v newuidmap >/dev/null || missing+=(uidmap)
+	[ ${#missing[@]} -gt 0 ] || return 0
+	command -v apt-get >/dev/null ||
+		die "not installed: ${missing[*]}" "your system's packages of these names; the keyring comes from https://deb.debian.org/debian/pool/main/d/debian-archive-keyring/"
+	[ "$(id -u)" = 0 ] || die "not installed, and installing needs root: ${missing[*]}" "sudo apt-get install ${missing[*]}"
+	step "installing ${missing[*]}" apt-install \
+		sh -c 'apt-get update && apt-get install -y --no-install-recommends "$@"' sh "${missing[@]}" ||
+		die "${missing[*]} could not be installed" "$(remedy "$LOGS/apt-install.log")"
+}
+
+# Checks that unshare has the options that in_root needs. --map-auto is the newest of them.
+need_unshare() {
+	local option help options=(--kill-child --mount-proc)
+	[ "$(id -u)" = 0 ] || options+=(--map-root-user --map-auto)
+	help=$(unshare --help 2>&1) || true
+	for option in "${options[@]}"; do
+		[[ $help == *"$option"* ]] ||
+			die "unshare has no $option: $(unshare --version 2>&1)" "util-linux 2.38 or newer (Debian 12, Ubuntu 22.10), or run as root"
+	done
+}
+
+# Checks that, without root, there can be a user namespace with a range of
+# subordinate ids. Everything that runs in the build root needs it.
 need_namespaces() {
+	need_unshare
 	[ "$(id -u)" != 0 ] || return 0
-	grep -q "^$(id -un):" /etc/subuid 2>/dev/null ||
+	grep -qE "^($(id -un)|$(id -u)):" /etc/subuid 2>/dev/null ||
 		die "no subordinate user ids for $(id -un) in /etc/subuid" \
 			"sudo usermod --add-subuids 100000-165535 --add-subgids 100000-165535 $(id -un), or run as root"
 	command -v newuidmap >/dev/null ||
@@ -65,28 +94,33 @@ make_root() {
 		mv "$ROOT.new" "$ROOT"
 }
 
-# Runs a command as root of the file system in the cache: as root itself, or in
-# a user namespace whose root is this user, who so owns what is built, and whose
-# other ids are the subordinate ones. (mmdebstrap's own unshare mode has no id for
-# the user, and then nothing inside could write to the cache or to build/.)
+# Runs a command as root of the build root: as root itself, or in a user namespace
+# in which this user is root and the subordinate ids are all others. The user thus
+# owns what is built. (mmdebstrap's unshare mode does not map the user's id, so
+# nothing inside could write to the cache or to build/.)
 as_root_ids() {
 	if [ "$(id -u)" = 0 ]; then "$@"; else unshare --user --map-root-user --map-auto "$@"; fi
 }
 
 provide_root() {
+	need_namespaces
 	if [ -d "$ROOT" ]; then
 		cached "build root: Debian $ROOT_SUITE"
-		return
+	else
+		need_space 3072 "the build root"
+		need_packages
+		step "build root: Debian $ROOT_SUITE, about 2 GB in $CACHE" root make_root ||
+			die "the build root could not be made" "$(remedy "$LOGS/root.log")"
 	fi
-	need_mmdebstrap
-	need_namespaces
-	step "build root: Debian $ROOT_SUITE, about 2 GB in $CACHE" root make_root ||
-		die "the build root could not be made" "look at $LOGS/root.log; is the package archive reachable?"
+	# From here on, failures are not due to a missing tool for entering the root.
+	in_root true >"$LOGS/enter-root.log" 2>&1 ||
+		die "the build root cannot be entered: $(head -n 1 "$LOGS/enter-root.log")" "look at $LOGS/enter-root.log; make clean-cache has the root made anew"
 }
 
-# in_root [VAR=VALUE...] COMMAND...: runs a command inside the build root, in
-# /repo, in mount and process namespaces of its own that end with it.
+# in_root [VAR=VALUE...] COMMAND...: runs a command inside the build root, in /repo,
+# in its own mount and PID namespaces, which end with it. cargo gets JOBS here, make
+# where it is called.
 in_root() {
 	as_root_ids unshare --mount --pid --fork --kill-child --mount-proc="$ROOT/proc" \
-		sh "$TOP/scripts/lib/enter.sh" "$ROOT" "$CACHE" "$TOP" "$@"
+		sh "$TOP/scripts/lib/enter.sh" "$ROOT" "$CACHE" "$TOP" CARGO_BUILD_JOBS="$JOBS" "$@" 6>&- 8>&- 9>&-
 }

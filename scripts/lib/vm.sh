@@ -1,14 +1,14 @@
 # SPDX-License-Identifier: GPL-2.0
 # shellcheck shell=bash
 #
-# The virtual machine: a kernel, an initramfs made of busybox, the module and
-# the programs, and QEMU from the build root. What a guest leaves is in
-# build/vm/NAME: console.log (the kernel), output.log (the steps).
+# The virtual machine: a kernel, an initramfs with busybox, the module and the
+# programs, and QEMU from the build root. The output of a guest is in build/vm/NAME:
+# console.log (the kernel), output.log (the steps).
 
 VM=$BUILD/vm
 
-# make_initramfs NAME DRIVER STEPS [PARAMETER...]: from MODULE, HMM_TESTS, MM_TESTS
-# and COMPANION, each where it is set. Uncompressed, so that every kernel can read it.
+# make_initramfs NAME DRIVER STEPS [PARAMETER...]: contains MODULE, HMM_TESTS,
+# MM_TESTS and COMPANION, as far as they are set. Uncompressed, so that every kernel can read it.
 make_initramfs() {
 	local name=$1 driver=$2 steps=$3 dir=$VM/$1/initramfs file
 	shift 3
@@ -25,7 +25,7 @@ make_initramfs() {
 	for file in ${MODULE:+"$MODULE"} ${SWAP_DISK:+"$SWAP_DISK"} ${EXTRA_MODULES:+"${EXTRA_MODULES[@]}"}; do
 		cp "$file" "$dir/lib/"
 	done
-	# The guest's shell reads this file.
+	# The guest's init reads this file.
 	{
 		echo "DRIVER='$driver'"
 		echo "MODULE='/lib/$(basename "${MODULE:-none}")'"
@@ -46,15 +46,15 @@ make_initramfs() {
 		find . | cpio --quiet -o -H newc >../initramfs.cpio' sh "/repo/build/vm/$name"
 }
 
-# qemu NAME LIMIT ACCELERATOR KERNEL-ARGUMENTS [QEMU-ARGUMENT...]: status 124
-# means that the time limit, in seconds, ended it. No network, no disk, nothing
-# of the host but the files of NAME. A newer CPU than Nehalem offers "rep movsb",
-# which TCG runs byte by byte. VM_CPU=OTHER gives another one all the same, and
-# VM_NUMA=yes two nodes, with half of the memory and one CPU each. On a busy machine the timer may be late when the
-# kernel looks whether it works, which without no_timer_check is a panic.
+# qemu NAME LIMIT ACCELERATOR KERNEL-ARGUMENTS [QEMU-ARGUMENT...]: runs QEMU. Status
+# 124 means that the time limit, in seconds, ended it. The guest has no network, no
+# disk, and only the files of NAME. The CPU is Nehalem, because TCG runs the "rep movsb"
+# of newer ones byte by byte; VM_CPU=OTHER selects another one. VM_NUMA=yes makes two
+# nodes, with half of the memory and one CPU each. no_timer_check is there because on
+# a busy machine the timer may be late when the kernel checks it, which is a panic.
 #
-# The accelerator icount is TCG with a clock that goes by a nanosecond for each
-# instruction, on one CPU: what is timed there is the same each time.
+# The accelerator icount is TCG with one CPU and a clock that advances by a nanosecond
+# for each instruction, so that times are the same in each run.
 qemu() {
 	local name=$1 limit=$2 accel=$3 append=$4 machine=(-smp "${VM_CPUS:-2}")
 	shift 4
@@ -68,8 +68,8 @@ qemu() {
 	[ -z "${VM_NUMA:-}" ] || machine+=(
 		-object "memory-backend-ram,id=node0,size=$(half_of "${VM_MEMORY:-2G}")M" -numa "node,nodeid=0,cpus=0,memdev=node0"
 		-object "memory-backend-ram,id=node1,size=$(half_of "${VM_MEMORY:-2G}")M" -numa "node,nodeid=1,cpus=1,memdev=node1")
-	# What the guest executes goes to build/vm/NAME/executed; where that is in files is known if the kernel
-	# does not move itself.
+	# The plugin writes which instructions the guest executes to build/vm/NAME/executed. nokaslr, so that their
+	# addresses can be mapped to lines.
 	[ -z "${COVERAGE_PLUGIN:-}" ] || {
 		machine+=(-plugin "file=$COVERAGE_PLUGIN,out=/repo/build/vm/$name/executed")
 		append+=' nokaslr'
@@ -81,12 +81,12 @@ qemu() {
 		-append "console=ttyS0 loglevel=8 panic=-1 no_timer_check $append" "$@"
 }
 
-# half_of NUMBER-OF-GIB: in MiB.
+# half_of NUMBER-OF-GIB: prints half of it, in MiB.
 half_of() { echo $((${1%G} * 512)); }
 
-# Sets ACCEL to tcg or kvm. /dev/kvm may be there, open, and still hang every
-# kernel: only a trial boot that reached user space within seconds is believed,
-# and the verdict is kept for this kernel on this machine.
+# Sets ACCEL to tcg or kvm. /dev/kvm may exist and open, and still hang every kernel.
+# KVM is therefore used only if a trial boot reaches user space within seconds. The
+# verdict is kept for this kernel on this machine.
 choose_accel() {
 	local verdict start=$SECONDS
 	case ${DMIRROR_ACCEL:-auto} in
@@ -115,8 +115,8 @@ choose_accel() {
 }
 
 # boot_once NAME LIMIT ACCELERATOR KERNEL-ARGUMENTS [QEMU-ARGUMENT...]: boots
-# build/vm/NAME and says, line by line, how far the guest is. With VM_QUIET=SECONDS
-# a guest whose steps print nothing for so long is ended as if its time were over.
+# build/vm/NAME and prints its progress, a line at a time. With VM_QUIET=SECONDS, a
+# guest whose steps print nothing for that long is ended as by its time limit.
 boot_once() {
 	local name=$1 dir=$VM/$1 limit=$2 pid rc=0 line last=''
 	rm -f "$dir/console.log" "$dir/output.log" "$dir/executed"
@@ -130,7 +130,7 @@ boot_once() {
 			END { print step ? step ": " ok + 0 " ok, " bad + 0 " not ok" said : "booting" }' "$dir/output.log")
 		[ "$line" = "$last" ] || echo "$line"
 		last=$line
-		# The child of the subshell enters the root; what is in there goes with it.
+		# The child of the subshell enters the root. Killing it ends everything in there.
 		[ -z "${VM_QUIET:-}" ] || [ $(($(date +%s) - $(stat -c %Y "$dir/output.log"))) -le "$VM_QUIET" ] ||
 			xargs -r kill -KILL <"/proc/$pid/task/$pid/children" || true
 	done
@@ -146,9 +146,9 @@ boot_once() {
 	return "$rc"
 }
 
-# An emulator fault, seen once with QEMU's multi-threaded TCG: int3 where the
-# kernel patches a static key, met by another CPU in the scheduler. It counts as
-# such only if it is the first thing the kernel complained of.
+# Whether a log shows an emulator fault, seen once with QEMU's multi-threaded TCG: a
+# CPU in the scheduler runs into an int3 while another one patches a static key. It
+# counts as such only if it is the kernel's first complaint.
 emulator_fault() {
 	REPORTS=$(IFS='|'; echo "${GATE_REPORTS[*]}") awk '
 		!seen && $0 ~ ENVIRON["REPORTS"] { if ($0 !~ /Oops: int3/) exit; seen = NR }
@@ -159,8 +159,8 @@ emulator_fault() {
 		END { exit !found }' "$1"
 }
 
-# boot NAME LIMIT KERNEL-ARGUMENTS [QEMU-ARGUMENT...]: boot_once, and once more
-# after an emulator fault, visibly: the first log stays beside the second.
+# boot NAME LIMIT KERNEL-ARGUMENTS [QEMU-ARGUMENT...]: as boot_once, but boots once
+# more after an emulator fault. That is reported, and the first log is kept.
 boot() {
 	local name=$1 limit=$2 append=$3 rc=0
 	shift 3

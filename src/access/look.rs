@@ -1,10 +1,10 @@
 // SPDX-License-Identifier: GPL-2.0
 
-//! What is mapped where, for user space to see: nothing is faulted in, and nothing copied.
+//! Reports what is mapped where to user space. Faults nothing in, and copies no data.
 
-use super::is_own;
 use crate::{
-    file::File,
+    client::Client,
+    device::chunk::is_own,
     layer::mm::{
         hmm::Want,
         lock::check_killed,
@@ -18,10 +18,7 @@ use crate::{
         HUGE_PAGES, //
     },
     range::Pages,
-    uapi::{
-        self,
-        prot, //
-    }, //
+    uapi, //
 };
 use kernel::{
     page::PAGE_SHIFT,
@@ -35,42 +32,43 @@ use kernel::{
 fn describe(owner: OwnerId, seen: &Seen<'_>) -> u8 {
     let pfn = seen.pfn();
     if pfn.is_error() {
-        return prot::ERROR;
+        return uapi::PROT_ERROR as u8;
     }
     let Some(page) = seen.page() else {
-        return prot::NONE;
+        return uapi::PROT_NONE as u8;
     };
     let place = match page.place(owner) {
-        Place::Private { is_own: true } => prot::PRIVATE_LOCAL,
-        Place::Private { is_own: false } => prot::PRIVATE_REMOTE,
-        Place::Coherent { is_own: true } => prot::COHERENT_LOCAL,
-        Place::Coherent { is_own: false } => prot::COHERENT_REMOTE,
-        Place::Zero => prot::ZERO,
-        Place::System => prot::NONE,
+        Place::Private { is_own: true } => uapi::PROT_DEV_PRIVATE_LOCAL,
+        Place::Private { is_own: false } => uapi::PROT_DEV_PRIVATE_REMOTE,
+        Place::Coherent { is_own: true } => uapi::PROT_DEV_COHERENT_LOCAL,
+        Place::Coherent { is_own: false } => uapi::PROT_DEV_COHERENT_REMOTE,
+        Place::Zero => uapi::PROT_ZERO,
+        Place::System => uapi::PROT_NONE,
     };
     let access = match pfn.writable() {
-        true => prot::WRITE,
-        false => prot::READ,
+        true => uapi::PROT_WRITE,
+        false => uapi::PROT_READ,
     };
     let size = match pfn.map_order() {
-        HUGE_ORDER => prot::PMD,
-        order if order == 2 * HUGE_ORDER => prot::PUD,
+        HUGE_ORDER => uapi::PROT_PMD,
+        order if order == 2 * HUGE_ORDER => uapi::PROT_PUD,
         _ => 0,
     };
-    place | access | size
+    (place | access | size) as u8
 }
 
-/// Tells user space what is mapped, a byte per page, without faulting anything in.
-pub fn snapshot(file: &File, pages: Pages, ptr: u64, cmd: &mut uapi::Command) -> Result {
+/// Writes one byte per page to user space that says what is mapped there. Faults nothing in.
+pub(crate) fn snapshot(client: &Client, pages: Pages, ptr: u64, cmd: &mut uapi::Command) -> Result {
     let ptr = usize::try_from(ptr).map_err(|_| EFAULT)?;
     let mut to = UserSlice::new(UserPtr::from_addr(ptr), pages.count()).writer();
     let mut bytes = [0u8; HUGE_PAGES];
-    let owner = file.device().core().owner();
-    file.device().core().scratch.with(|scratch| {
+    let owner = client.device().state().pgmap_owner();
+    client.device().state().scratch.with(|scratch| {
         for window in pages.windows(0) {
             check_killed()?;
             let nr = window.len() >> PAGE_SHIFT;
-            file.mirror()
+            client
+                .mirror()
                 .look(&mut scratch.room, window, |at, nr, seen| {
                     let byte = describe(owner, &seen);
                     match nr {
@@ -85,29 +83,26 @@ pub fn snapshot(file: &File, pages: Pages, ptr: u64, cmd: &mut uapi::Command) ->
     })
 }
 
-/// Tells where a page is, and who holds it.
-pub fn page(file: &File, page: Pages, arg: &mut uapi::Page) -> Result {
-    use uapi::{
-        page_flag,
-        place, //
-    };
-    arg.place = place::NOWHERE;
+/// Reports where a page is, its reference counts and its flags.
+pub(crate) fn page(client: &Client, page: Pages, arg: &mut uapi::Page) -> Result {
+    arg.where_ = uapi::NOWHERE;
     let range = page.start()..page.end();
     let mut room = Room::new()?;
-    file.mirror()
+    client
+        .mirror()
         .fill(&mut room, range, Want::Look, |_, _, seen| {
             if seen.pfn().is_error() {
-                arg.place = place::UNREADABLE;
+                arg.where_ = uapi::UNREADABLE;
                 return;
             }
             let Some(page) = seen.page() else {
                 return;
             };
             let counts = page.counts();
-            arg.place = match (is_own(file.device(), &page), page.is_zero()) {
-                (true, _) => place::DEVICE,
-                (_, true) => place::ZERO,
-                _ => place::SYSTEM,
+            arg.where_ = match (is_own(client.device().state(), &page), page.is_zero()) {
+                (true, _) => uapi::DEVICE,
+                (_, true) => uapi::ZERO,
+                _ => uapi::SYSTEM,
             };
             arg.pfn = page.pfn() as u64;
             arg.order = counts.order;
@@ -116,12 +111,12 @@ pub fn page(file: &File, page: Pages, arg: &mut uapi::Page) -> Result {
             arg.expected = counts.expected as u32;
             arg.mapcount = counts.mapcount as u32;
             arg.flags = [
-                (seen.pfn().writable(), page_flag::WRITE),
-                (counts.anon, page_flag::ANON),
-                (counts.locked, page_flag::LOCKED),
-                (counts.lru, page_flag::LRU),
-                (counts.device_private, page_flag::PRIVATE),
-                (counts.device_coherent, page_flag::COHERENT),
+                (seen.pfn().writable(), uapi::PAGE_WRITE),
+                (counts.anon, uapi::PAGE_ANON),
+                (counts.locked, uapi::PAGE_LOCKED),
+                (counts.lru, uapi::PAGE_LRU),
+                (counts.device_private, uapi::PAGE_PRIVATE),
+                (counts.device_coherent, uapi::PAGE_COHERENT),
             ]
             .iter()
             .fold(0, |flags, (is, flag)| flags | if *is { *flag } else { 0 });

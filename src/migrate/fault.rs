@@ -1,14 +1,13 @@
 // SPDX-License-Identifier: GPL-2.0
 
-//! CPU faults on private memory of the device: the page must come back.
+//! CPU faults on private memory of the device: migrates the page back to system memory.
 //!
-//! The core holds the folio's lock and a reference while this runs, and other CPUs that fault on a
-//! huge entry spin meanwhile (K2). A fault that is refused gives up both and is taken again, for some
-//! time (see `patience`); then the process gets a signal, since for ever is no answer. The data stays
-//! on the device.
+//! The core holds the folio's lock and a reference while this runs. Other CPUs that fault on the same huge entry
+//! spin until it ends (K2 in docs/defects.md). If the migration is refused, the handler returns, so that the core
+//! drops lock and reference and the CPU faults again. After some time (see `patience`) the process gets SIGBUS
+//! instead of faulting for ever. The data stays on the device.
 
 use super::{
-    fates::Fate,
     fill::{
         huge_folio,
         system_folio, //
@@ -18,227 +17,258 @@ use super::{
         copy_back,
         copy_to,
         Origin, //
-    },
-    patience::Verdict,
-    policy::{
-        CoreSplits,
-        Path,
-        Plan,
-        Source, //
-    },
-    splitter::Asked,
-    Direction, //
+    }, //
 };
 use crate::{
-    device::Core,
-    devmem::{
-        Memory,
-        Owner, //
+    device::{
+        chunk::{
+            Chunk,
+            ChunkPagemap, //
+        },
+        owner::Owner,
+        state::State, //
     },
     inject::{
-        Faults,
+        Injection,
         Point, //
     },
-    layer::mm::{
-        fault::{
-            Fault,
-            FaultError,
-            Shape, //
+    layer::{
+        mm::{
+            fault::{
+                Fault,
+                FaultError,
+                Shape, //
+            },
+            lock::fatal_signal_pending,
+            migrate::{
+                Batch,
+                Collected,
+                Destination,
+                Kind,
+                Outcome, //
+            },
+            pagemap::Driver,
+            system::{
+                Blank,
+                SystemPages, //
+            },
+            Size,
+            HUGE_ORDER, //
         },
-        lock::fatal_signal_pending,
-        migrate::{
-            Batch,
-            Collected,
-            Destination,
-            Kind,
-            Outcome, //
-        },
-        system::{
-            Blank,
-            SystemPages, //
-        },
-        Size,
-        HUGE_ORDER, //
+        ratelimit::warn_limited, //
     },
-    layer::ratelimit::warn_limited,
-    pause::Stage,
+    ledger::Direction,
+    pause::PausePoint,
+    policy::{
+        fates::Fate,
+        patience::Verdict,
+        plan::{
+            CoreSplits,
+            Path,
+            Plan,
+            Source, //
+        }, //
+    },
+    splitter::Asked, //
 };
 use core::ops::Range;
 use kernel::{
     page::PAGE_SHIFT,
     prelude::*,
+    str::CStr,
     time::{
         delay::fsleep,
         Delta, //
     }, //
 };
 
-/// What an attempt came to.
+/// The result of an attempt.
 enum Done {
-    /// The page is back, or the fault is to be taken again for a single page.
+    /// The page is back in system memory, or the mapping was split and the CPU faults again on a single page.
     Yes,
-    /// Somebody holds the folio.
+    /// The core refused: the folio has extra references.
     Refused,
-    /// There is no huge page for it: it is to be split first.
+    /// No huge page could be allocated: the folio must be split first.
     TooLarge,
 }
 
-/// What destinations were given for.
+/// What the destinations were given for.
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum Filled {
-    /// To move pages, as far as there are any.
+    /// To migrate pages. There may be none.
     Given,
-    /// To have the mapping split.
+    /// To make the core split the mapping.
     SplitsMapping,
-    /// None were, since the folio is to be split first.
+    /// No destination was given, since the folio must be split first.
     Nothing,
 }
 
-/// Handles a fault.
-pub fn on_fault(memory: &Memory, fault: &Fault<'_>) -> core::result::Result<(), FaultError> {
-    let core = memory.data().core();
-    let before = fault.shape();
-    if before.order > 0 && is_split_elsewhere(core, fault, before) {
-        return split_elsewhere(core, fault, before);
+impl Driver for Chunk {
+    const NAME: &'static CStr = c"hmm_dmirror";
+
+    type Owner = Owner;
+
+    fn migrate_to_ram(
+        chunk: &ChunkPagemap,
+        fault: &Fault<'_>,
+    ) -> core::result::Result<(), FaultError> {
+        on_fault(chunk, fault)
     }
-    let owner = memory.owner_of(fault);
-    // Most faults are of single pages, and there may be many.
+}
+
+/// Handles a CPU fault.
+pub(crate) fn on_fault(
+    chunk: &ChunkPagemap,
+    fault: &Fault<'_>,
+) -> core::result::Result<(), FaultError> {
+    let state = chunk.data().state();
+    let before = fault.shape();
+    if before.order > 0 && is_split_elsewhere(state, fault, before) {
+        return split_elsewhere(state, fault, before);
+    }
+    let owner = chunk.owner_of(fault);
+    // Most faults bring back a single page, and they must be fast.
     let first = fault.range().start >> PAGE_SHIFT;
-    let most = owner.map_or(1, |owner| owner.streams.pages(first, core.around));
+    let most = owner.map_or(1, |owner| owner.streams.pages(first, state.around));
     let range = match most {
-        // Mostly.
+        // The most frequent case.
         1 => fault.range(),
-        _ => fault.around(memory, most),
+        _ => fault.around(chunk, most),
     };
     let done = match range.len() >> PAGE_SHIFT {
-        1 => alone(memory, fault, owner, range),
-        _ => together(memory, fault, owner, range),
+        1 => alone(chunk, fault, owner, range),
+        _ => together(chunk, fault, owner, range),
     };
     match done {
         Ok(Done::Yes) => {
-            core.patience.settled(before.pfn);
+            state.patience.settled(before.pfn);
             Ok(())
         }
-        // It is taken again in either case, and patience makes that end.
-        Ok(Done::Refused) | Err(FaultError::Again) => refused(core, fault, before),
-        Ok(Done::TooLarge) => split_elsewhere(core, fault, before),
+        // In both cases the CPU faults again; `patience` limits how long.
+        Ok(Done::Refused) | Err(FaultError::Again) => refused(state, fault, before),
+        Ok(Done::TooLarge) => split_elsewhere(state, fault, before),
         Err(error) => Err(error),
     }
 }
 
-/// Whether a worker splits the folio: it is about to, or this is a large folio that is mapped by PTEs, which
-/// faults of an unfixed kernel must not split (K19).
-fn is_split_elsewhere(core: &Core, fault: &Fault<'_>, folio: Shape) -> bool {
-    core.core_splits() == CoreSplits::Avoided
-        && (!fault.is_huge() || core.splitter.is_at(folio.pfn))
+/// Returns whether the folio is left to the worker that splits folios: the worker has it already, or it is a
+/// large folio mapped by PTEs, which a fault on a kernel without the fixes must not split (K19 in docs/defects.md).
+fn is_split_elsewhere(state: &State, fault: &Fault<'_>, folio: Shape) -> bool {
+    state.core_splits() == CoreSplits::Avoided
+        && (!fault.is_huge() || state.splitter.is_at(folio.pfn))
 }
 
-/// Has a worker split the folio, or asks how it gets on; the fault is to be taken again.
+/// Asks the worker to split the folio. Until that is done, the CPU faults again.
 #[cold]
 fn split_elsewhere(
-    core: &Core,
+    state: &State,
     fault: &Fault<'_>,
     folio: Shape,
 ) -> core::result::Result<(), FaultError> {
-    match core.splitter.ask(fault, folio.pfn, core.owner()) {
+    match state.splitter.ask(fault, folio.pfn, state.pgmap_owner()) {
         Asked::Pending => Ok(()),
-        Asked::Refused => refused(core, fault, folio),
+        Asked::Refused => refused(state, fault, folio),
     }
 }
 
-/// As [`attempt`], of a single page.
+/// As [`attempt`], for a single page.
 #[inline]
 fn alone(
-    memory: &Memory,
+    chunk: &ChunkPagemap,
     fault: &Fault<'_>,
     owner: Option<&Owner>,
     range: Range<usize>,
 ) -> core::result::Result<Done, FaultError> {
     let mut batch = Batch::for_pages(1).map_err(FaultError::of)?;
-    attempt(memory, fault, owner, range, &mut batch)
+    attempt(chunk, fault, owner, range, &mut batch)
 }
 
-/// As [`attempt`], of many pages.
-// Apart, as all that is rare: a fault on a single page need not carry its stack and its code.
+/// As [`attempt`], for many pages.
+// Not inlined, like everything rare here: it must not cost a fault on a single page stack and code.
 #[inline(never)]
 fn together(
-    memory: &Memory,
+    chunk: &ChunkPagemap,
     fault: &Fault<'_>,
     owner: Option<&Owner>,
     range: Range<usize>,
 ) -> core::result::Result<Done, FaultError> {
     let done =
-        memory.data().core().scratch.with(|scratch| {
-            Ok::<_, Error>(attempt(memory, fault, owner, range, &mut scratch.batch))
+        chunk.data().state().scratch.with(|scratch| {
+            Ok::<_, Error>(attempt(chunk, fault, owner, range, &mut scratch.batch))
         });
     match done {
         Ok(done) => done,
-        // What is brought along must not be what makes a fault fail.
-        Err(_) if !fault.is_huge() => alone(memory, fault, owner, fault.range()),
+        // Pages beside the one that faulted must not make the fault fail.
+        Err(_) if !fault.is_huge() => alone(chunk, fault, owner, fault.range()),
         Err(error) => Err(FaultError::of(error)),
     }
 }
 
-/// What to do about a fault on a folio that somebody holds, which looked like this `before`.
+/// Decides what happens after a refused migration. `before` is the folio's shape before the attempt.
 #[cold]
-fn refused(core: &Core, fault: &Fault<'_>, before: Shape) -> core::result::Result<(), FaultError> {
-    // Somebody else has unmapped it, or mapped it otherwise: it will not be found here again.
+fn refused(
+    state: &State,
+    fault: &Fault<'_>,
+    before: Shape,
+) -> core::result::Result<(), FaultError> {
+    // The folio has been unmapped or split meanwhile: the CPU faults again, on another folio or entry.
     if before != fault.shape() || fatal_signal_pending() {
         return Ok(());
     }
-    match core.patience.refused(before.pfn) {
+    match state.patience.refused(before.pfn) {
         Verdict::Again(milliseconds) => {
-            core.stats.retries.add(1);
+            state.stats.retries.add(1);
             fsleep(Delta::from_millis(milliseconds.into()));
             Ok(())
         }
         Verdict::Over => {
-            core.stats
+            state
+                .stats
                 .split_refused
                 .add(u64::from(before.order == HUGE_ORDER));
             warn_limited!(
                 "hmm_dmirror{}: somebody holds a page that a CPU fault needs back\n",
-                core.id()
+                state.id()
             );
             Err(FaultError::Bus)
         }
     }
 }
 
-/// Brings back what is mapped at `range`, as far as it can be had.
+/// Migrates the pages of `range` back to system memory, as far as possible.
 fn attempt(
-    memory: &Memory,
+    chunk: &ChunkPagemap,
     fault: &Fault<'_>,
     owner: Option<&Owner>,
     range: Range<usize>,
     batch: &mut Batch,
 ) -> core::result::Result<Done, FaultError> {
-    let core = memory.data().core();
-    let faults = Faults::new(owner.map(|owner| &owner.inject), &core.inject);
+    let state = chunk.data().state();
+    let injection = Injection::new(owner.map(|owner| &owner.inject), &state.inject);
     let first = range.start >> PAGE_SHIFT;
     let mut collected = batch
-        .setup_fault(fault, range, core.owner())
+        .setup_fault(fault, range, state.pgmap_owner())
         .map_err(FaultError::of)?;
-    let extra = match faults.fires(Point::ExtraRef) {
+    let extra = match injection.fires(Point::ExtraRef) {
         true => collected.source(0).and_then(|source| source.hold()),
         false => None,
     };
     let log = Logbook {
-        core,
+        state,
         direction: Direction::Fault,
         fault: Some(fault),
         extra_at: extra.as_ref().map(|_| 0),
     };
     log.collected(&collected);
-    faults.pause(Stage::Collected, Direction::Fault);
-    let filled = fill(&faults, memory, fault, &mut collected)?;
+    injection.pause(PausePoint::Collected, Direction::Fault);
+    let filled = fill(&injection, chunk, fault, &mut collected)?;
     if filled == Filled::Nothing {
         return Ok(Done::TooLarge);
     }
     log.filled(&collected);
-    faults.pause(Stage::Filled, Direction::Fault);
+    injection.pause(PausePoint::Filled, Direction::Fault);
     let committed = collected.commit();
-    faults.pause(Stage::Committed, Direction::Fault);
+    injection.pause(PausePoint::Committed, Direction::Fault);
     let mut done = Done::Refused;
     let mut moved = 0;
     let mut in_a_row = 0;
@@ -247,48 +277,48 @@ fn attempt(
             moved += nr;
             in_a_row += if index == in_a_row { nr } else { 0 };
         }
-        // The page that faulted is the first. If somebody unmapped it before the locks were taken, the
-        // access decides what comes next.
+        // The page that faulted is the first. If it was unmapped before it was collected, the CPU's next
+        // access finds what is mapped now.
         if index == 0 && (outcome.is_migrated() || outcome == Outcome::Empty) {
             done = Done::Yes;
         }
     });
-    // A fault that is refused comes again, and that is no stream.
+    // A refused fault is repeated at the same address, which must not look like a stream.
     if let Some(owner) = owner.filter(|_| in_a_row > 0) {
         owner.streams.brought(first, in_a_row);
     }
     log.committed(&committed);
     drop(extra);
-    faults.pause(Stage::Finalize, Direction::Fault);
+    injection.pause(PausePoint::Finalize, Direction::Fault);
     drop(committed);
-    core.stats.faulted.add(moved as u64);
+    state.stats.faulted.add(moved as u64);
     if filled == Filled::SplitsMapping {
         return Ok(Done::Yes);
     }
     Ok(done)
 }
 
-/// Gives destinations.
+/// Gives destinations to the collected entries.
 fn fill(
-    faults: &Faults<'_>,
-    memory: &Memory,
+    injection: &Injection<'_>,
+    chunk: &ChunkPagemap,
     fault: &Fault<'_>,
     collected: &mut Collected<'_>,
 ) -> core::result::Result<Filled, FaultError> {
     let (kind, Some(source)) = collected.entry(0) else {
         return Ok(Filled::Given);
     };
-    let mut origin = Origin::of(memory);
+    let mut origin = Origin::of(chunk);
     let size = kind.size();
-    let folio = system_folio(faults, size, || match size {
-        Size::Huge => huge_folio(memory.data().core(), fault.beneficiary(), || {
+    let folio = system_folio(injection, size, || match size {
+        Size::Huge => huge_folio(chunk.data().state(), fault.beneficiary(), || {
             Blank::for_fault(fault, size)
         }),
         Size::Page => Blank::for_fault(fault, size),
     });
-    match folio.and_then(|folio| copy_back(faults, &mut origin, &source, folio)) {
+    match folio.and_then(|folio| copy_back(injection, &mut origin, &source, folio)) {
         Ok(destination) => {
-            // Refused only if it is not what was asked for, which the types above exclude.
+            // Fails only for a destination of another size than the entry's, and the size is the entry's.
             let _ = collected.give(0, destination);
             if size == Size::Page && collected.len() > 1 {
                 fill_around(fault, &mut origin, collected);
@@ -296,48 +326,54 @@ fn fill(
             Ok(Filled::Given)
         }
         Err(Fate::CopyFailed) => Err(FaultError::Bus),
-        Err(_) if size == Size::Huge => {
-            without_huge_page(memory.data().core(), faults, fault, &mut origin, collected)
-        }
+        Err(_) if size == Size::Huge => without_huge_page(
+            chunk.data().state(),
+            injection,
+            fault,
+            &mut origin,
+            collected,
+        ),
         Err(_) => Err(FaultError::OutOfMemory),
     }
 }
 
-/// What to do about a huge entry without a huge page to bring it back to.
+/// Handles a huge entry for which no huge page could be allocated.
 #[cold]
 fn without_huge_page(
-    core: &Core,
-    faults: &Faults<'_>,
+    state: &State,
+    injection: &Injection<'_>,
     fault: &Fault<'_>,
     origin: &mut Origin<'_>,
     collected: &mut Collected<'_>,
 ) -> core::result::Result<Filled, FaultError> {
-    match Plan::without_huge_destination(Path::Fault, Source::Shared, core.core_splits()) {
+    match Plan::without_huge_destination(Path::Fault, Source::Shared, state.core_splits()) {
         Plan::SplitByWorker => Ok(Filled::Nothing),
-        _ => split_mapping(faults, fault, origin, collected),
+        _ => split_mapping(injection, fault, origin, collected),
     }
 }
 
-/// Has the mapping split.
+/// Makes the core split the mapping, by giving a single page to a huge entry.
 fn split_mapping(
-    faults: &Faults<'_>,
+    injection: &Injection<'_>,
     fault: &Fault<'_>,
     origin: &mut Origin<'_>,
     collected: &mut Collected<'_>,
 ) -> core::result::Result<Filled, FaultError> {
-    // The core refuses the page. Should it ever not, the data must be there.
+    // The core splits the mapping and refuses the page. Should a core ever take it, the page must have the data.
     let part = collected.source(0).and_then(|source| source.page(0));
     let part = part.ok_or(FaultError::OutOfMemory)?;
-    let page = system_folio(faults, Size::Page, || Blank::for_fault(fault, Size::Page))
-        .and_then(|page| copy_to(faults, origin, &part, page))
-        .map_err(|_| FaultError::OutOfMemory)?;
+    let page = system_folio(injection, Size::Page, || {
+        Blank::for_fault(fault, Size::Page)
+    })
+    .and_then(|page| copy_to(injection, origin, &part, page))
+    .map_err(|_| FaultError::OutOfMemory)?;
     let _ = collected.split_mapping(page);
     Ok(Filled::SplitsMapping)
 }
 
-/// Gives destinations to the pages behind the one that faulted, as far as they are easily had: nobody
-/// waits for these.
-// Apart: it has an array of pages on the stack.
+/// Gives destinations to the pages behind the one that faulted, up to the first failure: no access waits for
+/// these pages.
+// Not inlined: it has an array of pages on the stack.
 #[inline(never)]
 fn fill_around(fault: &Fault<'_>, origin: &mut Origin<'_>, collected: &mut Collected<'_>) {
     let mut pages = SystemPages::new(fault.beneficiary());
@@ -353,7 +389,7 @@ fn fill_around(fault: &Fault<'_>, origin: &mut Origin<'_>, collected: &mut Colle
         let Some(folio) = filled else {
             return;
         };
-        // What does not fit is freed, and the page stays.
+        // A destination that the entry cannot take is freed, and the page stays.
         let _ = collected.give(index, Destination::System(folio));
     }
 }

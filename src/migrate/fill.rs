@@ -1,30 +1,24 @@
 // SPDX-License-Identifier: GPL-2.0
 
-//! Destinations for a window: allocated, filled, given.
+//! Allocates destinations for a window, fills them, and gives them to the migration.
 //!
-//! Filling stops at the first destination that cannot be had; what has none stays where it is.
+//! Filling stops at the first destination that cannot be allocated or filled. Sources without a destination stay.
 
-use super::{
-    fates::Fate,
-    origin::{
-        copy_back,
-        Origin, //
-    },
-    policy::{
-        self,
-        Path,
-        Plan, //
-    }, //
+use super::origin::{
+    copy_back,
+    Origin, //
 };
 use crate::{
-    device::Core,
-    devmem::{
-        Supply,
-        Taker, //
+    client::Client,
+    device::{
+        state::State,
+        supply::{
+            Supply,
+            Taker, //
+        }, //
     },
-    file::File,
     inject::{
-        Faults,
+        Injection,
         Point, //
     },
     layer::mm::{
@@ -43,6 +37,17 @@ use crate::{
             SystemPages, //
         },
         Size, //
+    },
+    policy::{
+        fates::{
+            Fate,
+            Made, //
+        },
+        plan::{
+            self,
+            Path,
+            Plan, //
+        }, //
     }, //
 };
 use core::ops::Range;
@@ -51,66 +56,63 @@ use kernel::{
     prelude::*, //
 };
 
-/// How far filling came.
-pub enum Filled {
-    /// Not far: the sources must be collected again without COMPOUND.
+/// The result of filling.
+pub(super) enum Filled {
+    /// No destinations: the sources must be split first, by collecting them again without COMPOUND.
     SplitBefore,
-    /// As far as it could; entries that have no destination have none for this reason.
+    /// Destinations as far as possible. Entries without one have none for this reason.
     Upto(Fate),
 }
 
-/// Why there is no destination: an outcome, not an error.
-pub type Made<T> = core::result::Result<T, Fate>;
-
-/// What filling needs to know.
-pub struct Filler<'a> {
-    /// The file.
-    pub file: &'a File,
+/// The context of filling.
+pub(super) struct Filler<'a> {
+    /// The client that the migration is for.
+    pub(super) client: &'a Client,
     /// The VMA.
-    pub vma: Vma<'a>,
+    pub(super) vma: Vma<'a>,
     /// The addresses of the entries.
-    pub range: Range<usize>,
-    /// What is to fail.
-    pub faults: Faults<'a>,
-    /// Where device memory comes from.
-    pub supply: &'a Supply,
+    pub(super) range: Range<usize>,
+    /// The injected failures.
+    pub(super) injection: Injection<'a>,
+    /// The chunks that device folios are allocated from.
+    pub(super) supply: &'a Supply,
 }
 
-/// An entry that wants a destination.
+/// A destination to be made.
 struct Wanted {
-    /// Of this size.
+    /// Its size.
     size: Size,
-    /// The number of the entry.
+    /// The index of its entry.
     index: usize,
-    /// Entries from it on.
+    /// The number of entries from this one to the last.
     left: usize,
 }
 
 impl Filler<'_> {
-    /// Gives destinations on the device.
-    pub fn to_device(&self, collected: &mut Collected<'_>) -> Filled {
-        let mut taker = self.supply.taker(self.file.owner());
+    /// Gives device folios as destinations.
+    pub(super) fn to_device(&self, collected: &mut Collected<'_>) -> Filled {
+        let mut taker = self.supply.taker(self.client.owner());
         self.fill(collected, |source, wanted| {
             self.device_folio(&mut taker, source, wanted)
         })
     }
 
-    /// Gives destinations in system memory.
-    pub fn to_system(&self, collected: &mut Collected<'_>) -> Filled {
+    /// Gives folios of system memory as destinations.
+    pub(super) fn to_system(&self, collected: &mut Collected<'_>) -> Filled {
         let mut pages = SystemPages::new(self.vma.beneficiary());
         let mut origin = Origin::default();
-        let core = self.file.device().core();
+        let state = self.client.device().state();
         self.fill(collected, |source, wanted| {
-            // Nothing comes out of a hole.
+            // A hole has no data on the device to bring back.
             let source = source.ok_or(Fate::Empty)?;
             let address = self.range.start + (wanted.index << PAGE_SHIFT);
-            let folio = system_folio(&self.faults, wanted.size, || match wanted.size {
-                Size::Huge => huge_folio(core, self.vma.beneficiary(), || {
+            let folio = system_folio(&self.injection, wanted.size, || match wanted.size {
+                Size::Huge => huge_folio(state, self.vma.beneficiary(), || {
                     Blank::for_vma(self.vma.beneficiary(), address, wanted.size)
                 }),
                 Size::Page => pages.next(address, wanted.left),
             })?;
-            copy_back(&self.faults, &mut origin, &source, folio)
+            copy_back(&self.injection, &mut origin, &source, folio)
         })
     }
 
@@ -122,9 +124,9 @@ impl Filler<'_> {
         let nr = collected.len();
         let mut reason = Fate::NoMemory;
         let huge = match collected.kind(0) {
-            Kind::Huge { exclusive: true } => Some(policy::Source::Exclusive),
-            Kind::Huge { exclusive: false } => Some(policy::Source::Shared),
-            Kind::HugeHole => Some(policy::Source::Hole),
+            Kind::Huge { exclusive: true } => Some(plan::Source::Exclusive),
+            Kind::Huge { exclusive: false } => Some(plan::Source::Shared),
+            Kind::HugeHole => Some(plan::Source::Hole),
             _ => None,
         };
         if let Some(kind) = huge {
@@ -140,11 +142,11 @@ impl Filler<'_> {
                     }
                     return Filled::Upto(reason);
                 }
-                // Small pages would not be copied either.
+                // Small destinations would fail in the same way.
                 Err(fate @ (Fate::CopyFailed | Fate::Empty)) => return Filled::Upto(fate),
                 Err(_) => {}
             }
-            let core_splits = self.file.device().core().core_splits();
+            let core_splits = self.client.device().state().core_splits();
             match Plan::without_huge_destination(Path::Address, kind, core_splits) {
                 Plan::SmallDestinations => {}
                 Plan::SplitBefore => return Filled::SplitBefore,
@@ -155,7 +157,7 @@ impl Filler<'_> {
         }
         for index in 0..nr {
             let source = match huge {
-                // A part of what is at entry 0.
+                // One page of the huge source at entry 0.
                 Some(_) => collected.source(0).and_then(|source| source.page(index)),
                 None => match collected.entry(index) {
                     (Kind::Page | Kind::Hole, source) => source,
@@ -190,13 +192,13 @@ impl Filler<'_> {
         source: Option<Source<'_>>,
         wanted: Wanted,
     ) -> Made<Destination> {
-        if self.faults.fires(alloc_point(wanted.size)) {
+        if self.injection.fires(alloc_point(wanted.size)) {
             return Err(Fate::NoMemory);
         }
         let folio = taker
             .next(wanted.size, wanted.left)
             .map_err(|_| Fate::NoMemory)?;
-        if self.faults.fires(Point::Copy) {
+        if self.injection.fires(Point::Copy) {
             return Err(Fate::CopyFailed);
         }
         let folio = folio.fill(source).map_err(|_| Fate::CopyFailed)?;
@@ -211,28 +213,28 @@ fn alloc_point(size: Size) -> Point {
     }
 }
 
-/// A huge folio of system memory that was kept ready, or a new one; if there is none, the worker may have
-/// got the last.
-// Apart from what single pages need, and from what is done for each.
+/// Returns a huge folio of system memory: one that was kept ready, or a new one. If neither can be had, the worker
+/// may just have taken the last free one to keep it ready, so that is asked again.
+// Not inlined: this is rare, and must not enlarge the code that runs for each single page.
 #[inline(never)]
-pub fn huge_folio(
-    core: &Core,
+pub(super) fn huge_folio(
+    state: &State,
     vma: Beneficiary<'_>,
     alloc: impl FnOnce() -> Result<Blank>,
 ) -> Result<Blank> {
-    let ready = || core.ready.take(vma);
+    let ready = || state.ready.take(vma);
     ready()
         .map_or_else(alloc, Ok)
         .or_else(|error| ready().ok_or(error))
 }
 
-/// A destination in system memory.
-pub fn system_folio(
-    faults: &Faults<'_>,
+/// Allocates a destination in system memory, unless injection makes that fail.
+pub(super) fn system_folio(
+    injection: &Injection<'_>,
     size: Size,
     alloc: impl FnOnce() -> Result<Blank>,
 ) -> Made<Blank> {
-    if faults.fires(alloc_point(size)) {
+    if injection.fires(alloc_point(size)) {
         return Err(Fate::NoMemory);
     }
     alloc().map_err(|_| Fate::NoMemory)

@@ -1,10 +1,9 @@
 // SPDX-License-Identifier: GPL-2.0
 
-//! What a migration tells the ledger, stage by stage. Nothing is looked at while nobody wants it.
+//! Reports the folios of a migration to the ledger, stage by stage. While nobody wants records, it reads nothing.
 
-use super::Direction;
 use crate::{
-    device::Core,
+    device::state::State,
     layer::mm::{
         fault::Fault,
         folio::Counts,
@@ -20,6 +19,7 @@ use crate::{
         }, //
     },
     ledger::{
+        Direction,
         Record,
         Stage, //
     }, //
@@ -27,32 +27,31 @@ use crate::{
 use core::ops::Range;
 
 /// The reports of one attempt.
-pub struct Logbook<'a> {
+pub(super) struct Logbook<'a> {
     /// The device.
-    pub core: &'a Core,
-    /// Where to.
-    pub direction: Direction,
-    /// The fault that is being handled: it holds a reference on the folio of its page.
-    pub fault: Option<&'a Fault<'a>>,
-    /// The entry whose source has a reference more, by injection.
-    pub extra_at: Option<usize>,
+    pub(super) state: &'a State,
+    /// The direction of the migration.
+    pub(super) direction: Direction,
+    /// The CPU fault that is being handled, which holds a reference on the folio that faulted.
+    pub(super) fault: Option<&'a Fault<'a>>,
+    /// The index of the entry whose source has an injected reference.
+    pub(super) extra_at: Option<usize>,
 }
 
 impl Logbook<'_> {
     fn write(&self, stage: Stage, counts: Counts, held: i32) {
-        self.core.ledger.write(Record {
+        self.state.ledger.write(Record {
             stage,
-            device: self.core.id(),
+            device: self.state.id(),
             direction: self.direction,
             counts,
             held,
         });
     }
 
-    /// References on a source: the migration's, the fault's, the injected one.
+    /// Returns the number of references that are held on a source: the migration's, the fault's, the injected one.
     ///
-    /// The fault's is mostly on the first source, but not if somebody has put another page in the place of
-    /// the one that faulted.
+    /// The fault's is on the first source, unless another page was mapped there after the fault.
     fn held(&self, index: usize, source: &Counts) -> i32 {
         let is_faulting = self
             .fault
@@ -60,10 +59,10 @@ impl Logbook<'_> {
         1 + i32::from(is_faulting) + i32::from(self.extra_at == Some(index))
     }
 
-    /// Sources, after setup.
+    /// Reports the sources after setup.
     #[inline]
-    pub fn collected(&self, collected: &Collected<'_>) {
-        if self.core.ledger.wants_records() {
+    pub(super) fn collected(&self, collected: &Collected<'_>) {
+        if self.state.ledger.wants_records() {
             self.tell_collected(collected);
         }
     }
@@ -77,10 +76,10 @@ impl Logbook<'_> {
         }
     }
 
-    /// Destinations, filled and given.
+    /// Reports the destinations when they are filled and given.
     #[inline]
-    pub fn filled(&self, collected: &Collected<'_>) {
-        if self.core.ledger.wants_records() {
+    pub(super) fn filled(&self, collected: &Collected<'_>) {
+        if self.state.ledger.wants_records() {
             self.tell_filled(collected);
         }
     }
@@ -94,10 +93,10 @@ impl Logbook<'_> {
         }
     }
 
-    /// Sources and destinations, after pages.
+    /// Reports sources and destinations after `migrate_vma_pages()`.
     #[inline]
-    pub fn committed(&self, committed: &Committed<'_>) {
-        if self.core.ledger.wants_records() {
+    pub(super) fn committed(&self, committed: &Committed<'_>) {
+        if self.state.ledger.wants_records() {
             self.tell_committed(committed);
         }
     }
@@ -108,27 +107,27 @@ impl Logbook<'_> {
             if outcome == Outcome::NotCollected {
                 return;
             }
-            // The entries behind a huge folio's first have no page.
+            // Of a huge folio only the first entry has a page.
             for index in first..first + nr {
                 if let Some(counts) = committed.source_counts(index) {
                     self.write(Stage::PagesSource, counts, self.held(index, &counts));
                 }
                 if let Some(counts) = committed.destination_counts(index) {
-                    // A hole is filled by mapping it, which takes a reference that is expected.
+                    // The destination of a hole is mapped now. The reference of that mapping is an expected one.
                     self.write(Stage::PagesDestination, counts, 1);
                 }
             }
         });
     }
 
-    /// What is mapped at a range, after finalize. Looked up like a device does, without taking a
-    /// reference: to look must not change what is seen. No lock may be held.
-    pub fn finalized(&self, mirror: &Mirror, range: Range<usize>) {
-        if !self.core.ledger.wants_records() {
+    /// Reports what is mapped at a range after finalize. It is looked up as a device does, without taking references,
+    /// which would change the counts. No lock may be held.
+    pub(super) fn finalized(&self, mirror: &Mirror, range: Range<usize>) {
+        if !self.state.ledger.wants_records() {
             return;
         }
         let mut last = None;
-        // What cannot be looked up is not told.
+        // Without memory for the lookup, nothing is reported.
         let Ok(mut room) = Room::new() else {
             return;
         };

@@ -1,173 +1,34 @@
 // SPDX-License-Identifier: GPL-2.0
 
-//! Migration: on request ([`migrate`]), by CPU faults ([`on_fault`]), by eviction ([`evict`]).
+//! Migration: on request ([`migrate`]), by CPU faults ([`fault`]), by eviction ([`evict`]).
 //!
-//! Lock order: `mmap_lock`, then folio locks, which are only tried. Memory of the device is made
-//! before any is taken. Nothing sleeps for long with a folio locked but allocations.
+//! Lock order: `mmap_lock`, then folio locks, which are only tried. Chunks of device memory are made before any
+//! lock is taken. With a folio locked, only memory allocation may sleep for long.
 
-pub mod around;
-pub mod behind;
-pub mod evict;
-pub mod fates;
-pub mod fault;
-pub mod fill;
-pub mod logbook;
-pub mod origin;
-pub mod patience;
-pub mod policy;
-pub mod splitter;
-pub mod window;
+mod attempt;
+mod eviction;
+mod fault;
+mod fill;
+mod logbook;
+mod origin;
+mod report;
+mod request;
+mod window;
 
-pub use evict::evict;
-pub use fates::Counts;
-pub use fault::on_fault;
-
-use crate::{
-    device::Device,
-    devmem::Owner,
-    file::File,
-    layer::mm::{
-        lock::check_killed,
-        migrate::Select, //
-    },
-    range::Pages,
-    scratch::Scratch,
-    uapi, //
+pub(crate) use eviction::{
+    close,
+    release,
+    shut_down, //
 };
-use kernel::{
-    mm::MmWithUser,
-    prelude::*,
-    sync::{
-        aref::ARef,
-        Arc, //
-    },
-    time::{
-        Instant,
-        Monotonic, //
+pub(crate) use report::Report;
+pub(crate) use request::migrate;
+
+#[cfg(CONFIG_KUNIT = "y")]
+pub(crate) use {
+    eviction::evict,
+    fault::on_fault,
+    origin::{
+        copy_back,
+        Origin, //
     }, //
 };
-
-/// Where pages go, and at whose request.
-/// The numbers are those of `show_dmirror_direction()`.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
-#[repr(u32)]
-pub enum Direction {
-    /// To the device.
-    ToDevice = 0,
-    /// Back, on request.
-    ToSystem = 1,
-    /// Back, by a CPU fault.
-    Fault = 2,
-    /// Back, by eviction.
-    Evict = 3,
-}
-
-impl Direction {
-    /// Its name in tables and traces.
-    pub fn name(self) -> &'static str {
-        match self {
-            Direction::ToDevice => "to-device",
-            Direction::ToSystem => "to-system",
-            Direction::Fault => "fault",
-            Direction::Evict => "evict",
-        }
-    }
-
-    fn select(self, device: &Device) -> Select {
-        match (self, device.core().is_private()) {
-            (Direction::ToDevice, _) => Select::System,
-            (_, true) => Select::DevicePrivate,
-            (_, false) => Select::DeviceCoherent,
-        }
-    }
-}
-
-/// A moment.
-pub fn now() -> Instant<Monotonic> {
-    Instant::now()
-}
-
-/// Nanoseconds since.
-pub fn nanos_since(begin: Instant<Monotonic>) -> u64 {
-    begin.elapsed().as_nanos().max(0) as u64
-}
-
-/// Nanoseconds in each phase.
-#[derive(Clone, Copy, Default)]
-pub struct Times {
-    setup: u64,
-    copy: u64,
-    pages: u64,
-    finalize: u64,
-}
-
-/// What a migration came to.
-#[derive(Clone, Copy, Default)]
-pub struct Report {
-    /// Exact counts.
-    pub counts: Counts,
-    retries: u64,
-    times: Times,
-}
-
-impl Report {
-    /// Fills the answer to user space in.
-    pub fn tell(&self, arg: &mut uapi::Migrate) {
-        self.counts.tell(arg);
-        arg.retries = self.retries;
-        arg.ns_setup = self.times.setup;
-        arg.ns_copy = self.times.copy;
-        arg.ns_pages = self.times.pages;
-        arg.ns_finalize = self.times.finalize;
-    }
-}
-
-/// Moves pages of the file's process, window by window.
-///
-/// # Errors
-///
-/// `EINVAL` if a part of the range is not mapped, may not be read or is of a kind that cannot be
-/// migrated, or the process is gone; `EINTR` if killed; `ENOMEM` if not even the lists can be had;
-/// `EAGAIN` if the page tables changed under the collector each time that it tried. What was moved
-/// before stays moved, and is in `report`. Pages that are refused are no error.
-pub fn migrate(file: &File, pages: Pages, direction: Direction, report: &mut Report) -> Result {
-    let mm = file.mm()?;
-    let core = file.device().core();
-    let done = core
-        .scratch
-        .with(|scratch| windows(file, &mm, scratch, pages, direction, report));
-    let stats = &core.stats;
-    stats.retries.add(report.retries);
-    match direction {
-        Direction::ToDevice => stats.to_device.add(report.counts.migrated()),
-        _ => stats.to_system.add(report.counts.migrated()),
-    }
-    done
-}
-
-fn windows(
-    file: &File,
-    mm: &ARef<MmWithUser>,
-    scratch: &mut Scratch,
-    pages: Pages,
-    direction: Direction,
-    report: &mut Report,
-) -> Result {
-    let mut at = pages.start();
-    loop {
-        let Some(range) = pages.windows(at).next() else {
-            return Ok(());
-        };
-        if direction == Direction::ToDevice {
-            file.device().memory.make_room(file.device().core());
-        }
-        check_killed()?;
-        at = window::run(file, mm, scratch, range, direction, report)?;
-    }
-}
-
-/// Pages of the device that belong to an owner.
-pub fn owned(device: &Device, owner: &Arc<Owner>) -> Result<usize> {
-    let chunks = device.memory.chunks()?;
-    Ok(chunks.iter().map(|chunk| chunk.owned_by(owner)).sum())
-}

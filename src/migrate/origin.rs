@@ -1,18 +1,14 @@
 // SPDX-License-Identifier: GPL-2.0
 
-//! Copies out of the device's memory, to where pages are brought back.
+//! Copies data from device memory to destinations in system memory.
 
-use super::{
-    fates::Fate,
-    fill::Made, //
-};
 use crate::{
-    devmem::{
+    device::chunk::{
         Chunk,
-        Memory, //
+        ChunkPagemap, //
     },
     inject::{
-        Faults,
+        Injection,
         Point, //
     },
     layer::mm::{
@@ -27,6 +23,10 @@ use crate::{
             SystemFolio, //
         },
         HUGE_PAGES, //
+    },
+    policy::fates::{
+        Fate,
+        Made, //
     }, //
 };
 use core::ops::Range;
@@ -35,28 +35,28 @@ use kernel::{
     sync::Arc, //
 };
 
-/// Where data comes from.
+/// Finds the data of device pages, and keeps what it found for the next page.
 ///
-/// For pages that were collected together: while one of them is, its block keeps what stands behind it.
+/// All pages must be of one migration: while a page is collected, its block keeps its backing memory.
 #[derive(Default)]
-pub struct Origin<'a> {
-    /// Where the pages probably are.
-    memory: Option<&'a Memory>,
-    /// What stands behind the block of the last page, since the next one is mostly of the same.
+pub(crate) struct Origin<'a> {
+    /// The chunk that probably has the pages.
+    chunk: Option<&'a ChunkPagemap>,
+    /// The PFNs and the backing memory of the last page's block, which mostly is the next page's block as well.
     block: Option<(Range<usize>, Arc<Backing>)>,
 }
 
 impl<'a> Origin<'a> {
-    /// Of pages that are probably all of this memory.
-    pub fn of(memory: &'a Memory) -> Self {
+    /// For pages that are probably all of this chunk.
+    pub(super) fn of(chunk: &'a ChunkPagemap) -> Self {
         Origin {
-            memory: Some(memory),
+            chunk: Some(chunk),
             block: None,
         }
     }
 
     /// Fills a folio with the data of a source on the device.
-    pub fn take(&mut self, source: &Source<'_>, folio: Blank) -> Made<SystemFolio> {
+    pub(super) fn take(&mut self, source: &Source<'_>, folio: Blank) -> Made<SystemFolio> {
         let pfn = source.pfn();
         let filled = match &self.block {
             Some((pfns, backing)) if pfns.contains(&pfn) => folio.fill(backing, pfn - pfns.start),
@@ -67,12 +67,12 @@ impl<'a> Origin<'a> {
 
     fn look(&mut self, source: &Source<'_>, folio: Blank) -> Result<SystemFolio> {
         let pfn = source.pfn();
-        let known = self.memory.filter(|memory| memory.pfns().contains(&pfn));
-        let (memory, offset) = match known {
-            Some(memory) => (memory, pfn - memory.pfns().start),
+        let known = self.chunk.filter(|chunk| chunk.pfns().contains(&pfn));
+        let (chunk, offset) = match known {
+            Some(chunk) => (chunk, pfn - chunk.pfns().start),
             None => Pagemap::<Chunk>::of_source(source).ok_or(EINVAL)?,
         };
-        let Some((backing, first)) = memory.data().place(offset) else {
+        let Some((backing, first)) = chunk.data().backing_page(offset) else {
             return folio.fill_from(source);
         };
         let filled = folio.fill(&backing, first)?;
@@ -82,25 +82,25 @@ impl<'a> Origin<'a> {
     }
 }
 
-/// As [`Origin::take`], if nothing is to fail.
-pub fn copy_to(
-    faults: &Faults<'_>,
+/// As [`Origin::take`], unless injection makes the copy fail.
+pub(super) fn copy_to(
+    injection: &Injection<'_>,
     origin: &mut Origin<'_>,
     source: &Source<'_>,
     folio: Blank,
 ) -> Made<SystemFolio> {
-    if faults.fires(Point::Copy) {
+    if injection.fires(Point::Copy) {
         return Err(Fate::CopyFailed);
     }
     origin.take(source, folio)
 }
 
-/// As [`copy_to`], for a destination.
-pub fn copy_back(
-    faults: &Faults<'_>,
+/// As [`copy_to`]. Returns a destination that can be given to a migration.
+pub(crate) fn copy_back(
+    injection: &Injection<'_>,
     origin: &mut Origin<'_>,
     source: &Source<'_>,
     folio: Blank,
 ) -> Made<Destination> {
-    copy_to(faults, origin, source, folio).map(Destination::System)
+    copy_to(injection, origin, source, folio).map(Destination::System)
 }

@@ -3,54 +3,39 @@
 //! One window of a migration on request: at most a huge page, as many attempts as the policy allows.
 
 use super::{
-    behind::Behind,
-    fates::Fates,
-    fill::{
-        Filled,
-        Filler, //
+    attempt::{
+        Attempt,
+        Progress,
+        Tried,
+        What, //
     },
     logbook::Logbook,
-    nanos_since,
-    now,
-    policy::{
-        self,
-        Attempts,
-        Next, //
-    },
-    Direction,
-    Report, //
+    report::Report, //
 };
 use crate::{
-    access::is_own,
-    file::File,
-    inject::Point,
+    client::Client,
+    device::chunk::is_own,
     layer::mm::{
-        folio::Folio,
         hmm::Want,
-        lock::{
-            check_killed,
-            is_alone,
-            MmapReadLock, //
-        },
+        lock::check_killed,
         mapped::Mapped,
-        migrate::{
-            Batch,
-            Collected,
-            Outcome, //
-        },
-        mirror::Room,
-        HUGE_ORDER,
-        HUGE_SIZE, //
+        migrate::Batch,
+        mirror::Room, //
     },
-    pause::Stage,
-    scratch::Scratch,
+    ledger::Direction,
+    policy::{
+        behind::Behind,
+        plan::{
+            AttemptResult,
+            Attempts,
+            Next, //
+        }, //
+    },
+    scratch::Scratch, //
 };
 use core::ops::Range;
 use kernel::{
-    mm::{
-        virt::flags,
-        MmWithUser, //
-    },
+    mm::MmWithUser,
     page::PAGE_SHIFT,
     prelude::*,
     sync::aref::ARef,
@@ -60,132 +45,97 @@ use kernel::{
     }, //
 };
 
-/// How often the page tables may change under the collector.
-const COLLECT_TRIES: u32 = 10;
-
-/// For injection: a reference that somebody else holds on a source.
-struct Extra {
-    address: usize,
-    folio: Folio,
-}
-
-impl Extra {
-    /// The entry of that source among those from `start` on, if it is still the one there: between two
-    /// attempts, another folio may have come in its place, of which nothing is held.
-    fn at(&self, start: usize, collected: &Collected<'_>) -> Option<usize> {
-        let index = self.address.checked_sub(start)? >> PAGE_SHIFT;
-        collected
-            .source(index)
-            .is_some_and(|source| source.counts().pfn == self.folio.counts().pfn)
-            .then_some(index)
-    }
-}
-
 struct Window<'a> {
-    file: &'a File,
+    client: &'a Client,
     mm: &'a ARef<MmWithUser>,
     direction: Direction,
     start: usize,
-    /// Not behind the end of the VMA, once that is known.
+    /// The end of the range; after the first attempt, not beyond the end of the VMA.
     end: usize,
-    /// Whether an attempt was made at all.
+    /// Whether an attempt was made.
     is_begun: bool,
+    attempts: Attempts,
+    progress: Progress<'a>,
 }
 
-/// An attempt at a part of a window.
-struct Tried {
-    /// The end of the part that is in the VMA.
-    end: usize,
-    what: What,
-}
-
-/// What it came to.
-enum What {
-    /// An answer.
-    Done(policy::Result),
-    /// Nothing of the VMA may leave.
-    Kept,
-    /// KSM may have merged pages there, which must be left out.
-    Merged,
-}
-
-/// Migrates what lies in `range`, or in the part of it that its first VMA covers; gives the end of
-/// that part.
-pub fn run(
-    file: &File,
+/// Migrates the pages of `range`, up to the end of the VMA that covers its start. Returns where it stopped: at
+/// that end, or at the end of `range`.
+pub(super) fn run(
+    client: &Client,
     mm: &ARef<MmWithUser>,
     scratch: &mut Scratch,
     range: Range<usize>,
     direction: Direction,
     report: &mut Report,
 ) -> Result<usize> {
+    let state = client.device().state();
+    let Scratch { batch, fates, .. } = scratch;
+    fates.reset(range.len() >> PAGE_SHIFT);
     let mut window = Window {
-        file,
+        client,
         mm,
         direction,
         start: range.start,
         end: range.end,
         is_begun: false,
+        // Huge folios on coherent devices cannot be selected back (K10).
+        attempts: Attempts::new(state.is_private()),
+        progress: Progress {
+            fates,
+            extra: None,
+            report,
+        },
     };
-    // Huge folios on coherent devices cannot be selected back (K10).
-    let mut attempts = Attempts::new(file.device().core().is_private());
-    let Scratch { batch, fates, .. } = scratch;
-    fates.reset(range.len() >> PAGE_SHIFT);
-    let mut extra = None;
-    let done = loop {
-        let result = match window.round(batch, &attempts, &mut extra, fates, report) {
-            Ok(result) => result,
-            Err(error) if !window.is_begun => return Err(error),
-            // What the attempts before did stands.
-            Err(error) => break Err(error),
-        };
-        let log = Logbook {
-            core: file.device().core(),
-            direction,
-            fault: None,
-            extra_at: None,
-        };
-        log.finalized(file.mirror(), window.start..window.end);
-        match attempts.after(result) {
-            Next::Done => break Ok(()),
-            Next::Again => {}
-            Next::Pause(milliseconds) => fsleep(Delta::from_millis(milliseconds.into())),
-        }
-        if let Err(error) = check_killed() {
-            break Err(error);
-        }
-    };
+    let done = window.rounds(batch);
+    if !window.is_begun {
+        done?;
+    }
+    // Pages that moved before an error stay moved, and are counted.
+    let Progress { fates, report, .. } = &mut window.progress;
     let before = report.counts.split_refused;
     fates.count(&mut report.counts);
-    report.retries += u64::from(attempts.retries());
+    report.retries += u64::from(window.attempts.retries());
     if report.counts.split_refused > before {
-        file.device().core().stats.split_refused.add(1);
+        state.stats.split_refused.add(1);
     }
     done.map(|()| window.end)
 }
 
 impl Window<'_> {
-    /// Goes through the window once: mostly by one attempt; by several, if there are folios that cannot be
-    /// split (see [`super::behind`]), or pages that KSM has merged.
-    fn round(
-        &mut self,
-        batch: &mut Batch,
-        attempts: &Attempts,
-        extra: &mut Option<Extra>,
-        fates: &mut Fates,
-        report: &mut Report,
-    ) -> Result<policy::Result> {
-        let mut all = policy::Result::default();
+    /// Repeats passes over the window, with pauses, as often as the policy allows.
+    fn rounds(&mut self, batch: &mut Batch) -> Result {
+        loop {
+            let result = self.round(batch)?;
+            let log = Logbook {
+                state: self.client.device().state(),
+                direction: self.direction,
+                fault: None,
+                extra_at: None,
+            };
+            log.finalized(self.client.mirror(), self.start..self.end);
+            match self.attempts.after(result) {
+                Next::Done => return Ok(()),
+                Next::Again => {}
+                Next::Pause(milliseconds) => fsleep(Delta::from_millis(milliseconds.into())),
+            }
+            check_killed()?;
+        }
+    }
+
+    /// Makes one pass over the window. That is one attempt, unless there are folios that cannot be split (see
+    /// [`crate::policy::behind`]) or pages that KSM has merged: then it is an attempt for each part between them.
+    fn round(&mut self, batch: &mut Batch) -> Result<AttemptResult> {
+        let mut all = AttemptResult::default();
         let mut at = self.start;
         let mut left = Behind::default();
         let mut is_one = true;
         while at < self.end {
             is_one = at == self.start;
-            let mut tried =
-                self.attempt(batch, at..self.end, false, attempts, extra, fates, report)?;
+            let mut tried = self.attempt(batch, at..self.end, false)?;
             if !self.is_begun {
                 self.end = tried.end;
-                fates.truncate((self.end - self.start) >> PAGE_SHIFT);
+                let pages = self.page(self.end);
+                self.progress.fates.truncate(pages);
                 self.is_begun = true;
             }
             let mut next = self.end;
@@ -196,8 +146,7 @@ impl Window<'_> {
                     continue;
                 }
                 next = merged.end;
-                let part = at..merged.start;
-                tried = self.attempt(batch, part, true, attempts, extra, fates, report)?;
+                tried = self.attempt(batch, at..merged.start, true)?;
             }
             let result = match tried.what {
                 What::Done(result) => result,
@@ -207,164 +156,54 @@ impl Window<'_> {
                 return Ok(result);
             }
             all.refused |= result.refused;
-            left = self.left_behind(at..tried.end, attempts, fates);
+            left = self.left_behind(at..tried.end);
             at = left.next().map_or(next, |page| at + (page << PAGE_SHIFT));
             if at < self.end {
                 check_killed()?;
             }
         }
         if !is_one {
-            left = self.left_behind(self.start..self.end, attempts, fates);
+            left = self.left_behind(self.start..self.end);
         }
         all.refused |= left.is_any();
-        all.split_refused = fates.has_refused_split();
+        all.split_refused = self.progress.fates.has_refused_split();
         Ok(all)
     }
 
-    /// Goes through a part of the window. `is_clear` says that KSM was asked about.
-    #[expect(clippy::too_many_arguments)]
+    /// Makes an attempt at a part of the window. `is_unmerged` says that KSM has merged no page of the part.
     fn attempt(
-        &self,
+        &mut self,
         batch: &mut Batch,
         range: Range<usize>,
-        is_clear: bool,
-        attempts: &Attempts,
-        extra: &mut Option<Extra>,
-        fates: &mut Fates,
-        report: &mut Report,
+        is_unmerged: bool,
     ) -> Result<Tried> {
-        let core = self.file.device().core();
-        let faults = self.file.faults();
-        if !core.is_private() {
-            // The old flag is about a huge folio first of all, which a coherent device never asks for.
-            self.file.owner().inject.set_flags(0)?;
-        }
-        let to_lock = match range.start == self.start && faults.fires(Point::FolioLock) {
-            true => self.find_source(&range, attempts.compound()),
-            false => None,
-        };
-        // Before the lock, and so dropped after it.
-        let supply = self.file.device().memory.supply()?;
-        let mmap = MmapReadLock::new(self.mm)?;
-        // Not before: who faults on that page waits for the folio's lock with `mmap_lock` held.
-        let blocker = to_lock.and_then(|folio| folio.try_lock().ok());
-        let vma = mmap.vma(range.start).ok_or(EINVAL)?;
-        if vma.flags() & flags::READ == 0 {
-            return Err(EINVAL);
-        }
-        let range = range.start..range.end.min(vma.end());
-        let (start, end) = (range.start, range.end);
-        let tried = |what| Ok(Tried { end, what });
-        if self.direction == Direction::ToDevice {
-            if !vma.may_leave() {
-                return tried(What::Kept);
-            }
-            if vma.may_have_merged() && !is_clear {
-                return tried(What::Merged);
-            }
-        }
-        // A large folio that is not mapped whole any more would be split, and its lock waited for.
-        let blocker = blocker.filter(|folio| {
-            folio.order() == 0 || folio.is_mapped_whole() && !vma.may_wait_for_user()
-        });
-        // Whoever holds a folio does not let go because it is collected again.
-        let holds = faults.fires(Point::ExtraRef);
-        if !holds {
-            *extra = None;
-        }
-
-        let begin = now();
-        let select = self.direction.select(self.file.device());
-        let mut tries = 0;
-        let mut collected = loop {
-            match batch.setup(
-                vma,
-                range.clone(),
-                select,
-                attempts.compound(),
-                core.owner(),
-            ) {
-                Err(error) if error == EAGAIN && tries < COLLECT_TRIES => tries += 1,
-                Ok(collected) => break collected,
-                Err(error) => return Err(error),
-            }
-        };
-        drop(blocker);
-        report.times.setup += nanos_since(begin);
-        if holds && extra.is_none() {
-            *extra = (0..collected.len()).find_map(|index| {
-                let folio = collected.source(index)?.hold()?;
-                let address = start + (index << PAGE_SHIFT);
-                Some(Extra { address, folio })
-            });
-        }
-        let log = Logbook {
-            core,
+        Attempt {
+            client: self.client,
+            mm: self.mm,
             direction: self.direction,
-            fault: None,
-            extra_at: extra.as_ref().and_then(|extra| extra.at(start, &collected)),
-        };
-        log.collected(&collected);
-        faults.pause(Stage::Collected, self.direction);
-
-        let begin = now();
-        let filler = Filler {
-            file: self.file,
-            vma,
-            range: range.clone(),
-            faults,
-            supply: &supply,
-        };
-        let filled = match self.direction {
-            Direction::ToDevice => filler.to_device(&mut collected),
-            _ => filler.to_system(&mut collected),
-        };
-        report.times.copy += nanos_since(begin);
-
-        let mut result = policy::Result::default();
-        let reason = match filled {
-            Filled::SplitBefore => {
-                result.split_before = true;
-                return tried(What::Done(result));
-            }
-            Filled::Upto(reason) => reason,
-        };
-        log.filled(&collected);
-        faults.pause(Stage::Filled, self.direction);
-
-        let begin = now();
-        let committed = collected.commit();
-        report.times.pages += nanos_since(begin);
-        faults.pause(Stage::Committed, self.direction);
-        let splitting = !attempts.compound() && core.is_private();
-        let first = (start - self.start) >> PAGE_SHIFT;
-        committed.outcomes(|index, nr, outcome| {
-            fates.note(first + index, nr, outcome, reason, splitting);
-            let is_anon = |at| {
-                committed
-                    .source_counts(at)
-                    .is_some_and(|source| source.anon)
-            };
-            result.refused |= outcome == Outcome::Refused && (index..index + nr).any(is_anon);
-        });
-        log.committed(&committed);
-        faults.pause(Stage::Finalize, self.direction);
-
-        let begin = now();
-        drop(committed);
-        report.times.finalize += nanos_since(begin);
-        tried(What::Done(result))
+            first: self.page(range.start),
+            range,
+            compound: self.attempts.compound(),
+            is_unmerged,
+        }
+        .run(batch, &mut self.progress)
     }
 
-    /// The pages that could go but were not offered: somebody has them locked, holds them, or they were
-    /// in motion. Pages of other kinds, and those that are there already, are not worth another attempt.
-    fn left_behind(&self, range: Range<usize>, attempts: &Attempts, fates: &Fates) -> Behind {
+    /// Returns the index in the window of the page at an address.
+    fn page(&self, address: usize) -> usize {
+        (address - self.start) >> PAGE_SHIFT
+    }
+
+    /// Returns the pages that can be migrated but were not collected: they were locked, had extra references, or
+    /// were being migrated. Pages that cannot be migrated or are at their destination are not worth another attempt.
+    fn left_behind(&self, range: Range<usize>) -> Behind {
         let mut behind = Behind::default();
-        let is_splitting = !attempts.compound() && fates.has_refused_split();
+        let fates = &self.progress.fates;
+        let is_splitting = !self.attempts.compound() && fates.has_refused_split();
         if !fates.has_uncollected() && !is_splitting {
             return behind;
         }
-        let first = (range.start - self.start) >> PAGE_SHIFT;
+        let first = self.page(range.start);
         let looked = self.look(range, |at, nr, page| {
             if !(at..at + nr).any(|page| fates.stays(first + page)) {
                 return;
@@ -373,7 +212,7 @@ impl Window<'_> {
             let on_device = counts.device_private || counts.device_coherent;
             let could_go = match self.direction {
                 Direction::ToDevice => !on_device && page.may_leave(),
-                _ => on_device && is_own(self.file.device(), page),
+                _ => on_device && is_own(self.client.device().state(), page),
             };
             if could_go {
                 behind.see(at, nr, counts.pfn, counts.order > 0);
@@ -385,7 +224,7 @@ impl Window<'_> {
         }
     }
 
-    /// The first pages in a row that KSM has merged; none, at the end of the range.
+    /// Returns the first run of pages that KSM has merged; if there are none, an empty range at the end.
     fn find_merged(&self, range: Range<usize>) -> Result<Range<usize>> {
         let mut merged: Option<Range<usize>> = None;
         let address = |page: usize| range.start + (page << PAGE_SHIFT);
@@ -397,43 +236,16 @@ impl Window<'_> {
         Ok(merged.unwrap_or(range.end..range.end))
     }
 
-    /// Calls `see` for each page in a range, or once if all is one huge mapping, with the number of the
-    /// page in the range, and how many pages are meant.
+    /// Calls `see` for each page that is mapped in a range, with its index in the range and the number 1. A huge
+    /// mapping is seen once, with the number of its pages.
     fn look(&self, range: Range<usize>, mut see: impl FnMut(usize, usize, &Mapped<'_>)) -> Result {
         let mut room = Room::new()?;
-        self.file
+        self.client
             .mirror()
             .fill(&mut room, range, Want::Look, |at, nr, seen| {
                 if let Some(page) = seen.page() {
                     see(at, nr, &page);
                 }
             })
-    }
-
-    /// For injection: the first page's folio, to see what it is like if somebody else has it locked.
-    ///
-    /// The collector only tries to lock what it takes as it is, but waits for the lock of a large
-    /// folio that it must split first: for ever, if the lock is ours. So a large folio is locked only
-    /// where it is to be collected whole, and neither another thread could split the mapping before, nor another
-    /// process by userfaultfd; reclaim would take the lock for it.
-    fn find_source(&self, range: &Range<usize>, compound: bool) -> Option<Folio> {
-        let is_whole = compound && range.len() == HUGE_SIZE && is_alone(self.mm);
-        let first = range.start..range.start + (1 << PAGE_SHIFT);
-        let mut folio = None;
-        let mut room = Room::new().ok()?;
-        self.file
-            .mirror()
-            .fill(&mut room, first, Want::Look, |_, _, seen| {
-                let is_taken_as_it_is = |order| match order {
-                    0 => true,
-                    _ => is_whole && seen.pfn().map_order() >= HUGE_ORDER,
-                };
-                folio = seen
-                    .page()
-                    .filter(|page| is_taken_as_it_is(page.counts().order))
-                    .and_then(|page| page.folio());
-            })
-            .ok()?;
-        folio
     }
 }

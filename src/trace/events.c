@@ -14,7 +14,7 @@ struct rust_dmirror_key rust_dmirror_ledger_key = { STATIC_KEY_FALSE_INIT };
 
 void rust_dmirror_ledger_enable(bool on);
 
-/* Sleeps. Counts: as many calls with false undo as many with true. */
+/* Sleeps. Calls are counted: each call with false undoes one with true. */
 void rust_dmirror_ledger_enable(bool on)
 {
 	if (on)

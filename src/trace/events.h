@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: GPL-2.0 */
 /*
- * The ledger's tracepoint: a folio at a stage of a migration, and who holds it.
+ * The ledger's tracepoint: the reference counts of a folio at a stage of a migration.
  *
  *	trace-cmd record -e rust_dmirror
  */

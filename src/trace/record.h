@@ -4,7 +4,7 @@
 
 #include <linux/types.h>
 
-/* What ledger.rs hands over. The numbers of stage and direction are those of its enums. */
+/* A record of the ledger, see trace.rs. The numbers of stage and direction are those of the enums in ledger/record.rs. */
 struct rust_dmirror_record {
 	unsigned long pfn;
 	u32 stage;

@@ -15,7 +15,7 @@ use crate::{
         Size,
         HUGE_PAGES, //
     },
-    migrate::Direction, //
+    ledger::Direction, //
 };
 use kernel::prelude::*;
 
@@ -24,7 +24,7 @@ fn orders() -> Result<Log> {
     Rig::run(|rig, log| {
         let alloc = |size| {
             let supply = rig.device.memory.supply()?;
-            let mut taker = supply.taker(rig.file().owner());
+            let mut taker = supply.taker(rig.client().owner());
             taker.next(size, 1)?.fill(None)
         };
         let first = alloc(Size::Huge)?;
@@ -55,7 +55,7 @@ fn last_block() -> Result<Log> {
     Rig::run(|rig, log| {
         let chunks = rig.device.memory.chunks()?;
         let memory = chunks.first().ok_or(ENODEV)?;
-        let owner = rig.file().owner();
+        let owner = rig.client().owner();
         let blocks = rig.device.memory.usage().2 / HUGE_PAGES;
         let mut taken = KVec::with_capacity(blocks, GFP_KERNEL)?;
         for _ in 1..blocks {
@@ -79,7 +79,7 @@ fn leak() -> Result<(usize, Log)> {
         rig.migrate(rig.range(), Direction::ToDevice)?;
         let mut leaked: Option<Folio> = None;
         let start = rig.base;
-        rig.file().mirror().fill(
+        rig.client().mirror().fill(
             &mut crate::layer::mm::mirror::Room::new()?,
             start..start + kernel::page::PAGE_SIZE,
             crate::layer::mm::hmm::Want::Look,

@@ -19,11 +19,9 @@ use crate::{
         Size,
         HUGE_PAGES, //
     },
-    migrate::{
-        self,
-        policy,
-        Direction, //
-    }, //
+    ledger::Direction,
+    migrate,
+    policy::plan, //
 };
 use kernel::prelude::*;
 
@@ -40,7 +38,7 @@ fn evict(arm: &[(Point, u64)], split: bool, is_done: bool) -> Result<Log> {
             rig.inject(*point, 0, *times);
         }
         let done = rig.watch(log, || {
-            Ok(migrate::evict(&rig.device, Some(rig.file().owner())))
+            Ok(migrate::evict(&rig.device, Some(rig.client().owner())))
         })?;
         log.check(done.is_ok() == is_done, "eviction says whether it is done")?;
         let used = rig.device.memory.usage().1;
@@ -48,18 +46,18 @@ fn evict(arm: &[(Point, u64)], split: bool, is_done: bool) -> Result<Log> {
             (used == 0) == is_done,
             "the device holds what did not leave",
         )?;
-        let stuck = rig.device.core().stats.stuck.get();
+        let stuck = rig.device.state().stats.stuck.get();
         log.check(stuck == used as u64, "what is stuck is counted")?;
         let listed = rig
             .device
-            .core()
+            .state()
             .stuck
             .lock()
             .iter()
             .map(|c| 1 << c.order)
             .sum();
         log.check(used == listed, "what is stuck is listed")?;
-        rig.file().owner().inject.clear();
+        rig.client().owner().inject.clear();
         rig.drain_lru(log);
         rig.note_mapped(log, "after", 0)?;
         log.check(rig.has_pattern(0..HUGE_PAGES)?, "the data are right")
@@ -71,7 +69,7 @@ fn other_owner() -> Result<Log> {
     Rig::run(|rig, log| {
         rig.write_pattern()?;
         rig.migrate(rig.range(), Direction::ToDevice)?;
-        let other = crate::devmem::Owner::new()?;
+        let other = crate::device::owner::Owner::new()?;
         log.check(
             migrate::evict(&rig.device, Some(&other)).is_ok(),
             "who has no pages has nothing to evict",
@@ -85,7 +83,7 @@ fn other_owner() -> Result<Log> {
 fn listed() -> Result<Log> {
     Rig::run(|rig, log| {
         let memory = rig.memory()?;
-        let owner = rig.file().owner();
+        let owner = rig.client().owner();
         let mut list = KVec::with_capacity(2, GFP_KERNEL)?;
         let mut folios = KVec::new();
         for _ in 0..=list.capacity() {
@@ -114,7 +112,7 @@ fn listed() -> Result<Log> {
 mod tests {
     use super::*;
 
-    const TRIES: usize = policy::PATIENT_RETRIES as usize + 1;
+    const TRIES: usize = plan::PATIENT_RETRIES as usize + 1;
 
     /// All stages of one attempt.
     fn stages(at: impl Fn(&'static str) -> Line) -> [Line; 4] {

@@ -13,10 +13,8 @@ use super::{
 use crate::{
     inject::Point,
     layer::mm::HUGE_PAGES,
-    migrate::{
-        policy::CoreSplits,
-        Direction, //
-    }, //
+    ledger::Direction,
+    policy::plan::CoreSplits, //
 };
 use kernel::{
     page::PAGE_SIZE,
@@ -48,8 +46,8 @@ fn whole() -> Result<Log> {
 
 fn allocation_fails(splits: CoreSplits) -> Result<Log> {
     on_device(|rig, log| {
-        let core = rig.device.core();
-        core.set_core_splits(splits);
+        let state = rig.device.state();
+        state.set_core_splits(splits);
         rig.inject(Point::HugeAlloc, 0, 1);
         // What the worker holds for a moment is in the counts: then only the end is looked at.
         let is_right = match splits {
@@ -57,8 +55,8 @@ fn allocation_fails(splits: CoreSplits) -> Result<Log> {
             CoreSplits::Avoided => rig.read_page(3)?,
         };
         log.check(is_right, "the touched page is right")?;
-        core.splitter.flush();
-        let by_worker = core.splitter.done() > 0;
+        state.splitter.flush();
+        let by_worker = state.splitter.done() > 0;
         log.check(
             by_worker == (splits == CoreSplits::Avoided),
             "the worker splits what the core may not",
@@ -80,7 +78,7 @@ fn refused() -> Result<(Log, usize)> {
         rig.inject(Point::ExtraRef, 0, u64::MAX);
         let touched = rig.watch(log, || Ok(rig.read_page(3)))?;
         log.check(touched == Err(EFAULT), "the touch gets a signal")?;
-        let stats = &rig.device.core().stats;
+        let stats = &rig.device.state().stats;
         let signals = stats.split_refused.get();
         let before = stats.retries.get();
         attempts = (before + signals) as usize;

@@ -33,7 +33,7 @@ impl Invalidate for Told {
 fn stale() -> Result<Log> {
     Rig::run(|rig, log| {
         rig.write_pattern()?;
-        let mm = rig.file().mm()?;
+        let mm = rig.client().mm()?;
         let notifier = Arc::pin_init(Notifier::new(&mm, Told), GFP_KERNEL)?;
         let before = notifier.read_begin();
         log.check(!notifier.read_retry(before), "nothing has changed")?;

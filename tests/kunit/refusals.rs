@@ -11,27 +11,28 @@ use super::{
 };
 use crate::{
     device::{
-        Device,
-        Kind,
-        Settings, //
-    },
-    devmem::{
-        Chunk,
-        Memory,
-        Owner, //
+        chunk::{
+            Chunk,
+            ChunkPagemap, //
+        },
+        owner::Owner,
+        state::{
+            MemoryType,
+            Settings, //
+        },
+        Device, //
     },
     layer::mm::{
         backing::Backing,
         hmm::Want,
         migrate::{
             Batch,
-            Kind as EntryKind,
+            Kind,
             Select, //
         },
         mirror::Room,
         pagemap::{
             self,
-            OwnerId,
             SpecialPurpose, //
         },
         system::Blank,
@@ -41,8 +42,12 @@ use crate::{
         HUGE_PAGES,
         HUGE_SIZE, //
     },
-    ledger::Ledger,
-    migrate::Direction, //
+    ledger::{
+        Direction,
+        Ledger, //
+    },
+    migrate,
+    nodes, //
 };
 use core::ops::Range;
 use kernel::{
@@ -104,7 +109,9 @@ fn entries() -> Result<Log> {
     Rig::run(|rig, log| {
         rig.write_pattern()?;
         let memory = rig.memory()?;
-        let mut private = memory.alloc(Size::Page, rig.file().owner()).ok_or(ENOMEM)?;
+        let mut private = memory
+            .alloc(Size::Page, rig.client().owner())
+            .ok_or(ENOMEM)?;
         log.check(memory.usage().0 == 1, "a page is one page")?;
         log.check(private.counts().order == 0, "and a folio of its own")?;
         let mut batch = Batch::new()?;
@@ -115,7 +122,7 @@ fn entries() -> Result<Log> {
             |mut collected, _| {
                 log.check(!collected.is_empty(), "there are entries")?;
                 let behind = collected.kind(HUGE_PAGES);
-                log.check(behind == EntryKind::Skipped, "there is none behind")?;
+                log.check(behind == Kind::Skipped, "there is none behind")?;
                 let page = Blank::anywhere(Size::Page)?;
                 let source = collected.source(0).ok_or(ENOENT)?;
                 log.check(source.pages() == HUGE_PAGES, "the source is huge")?;
@@ -174,7 +181,7 @@ fn droppable() -> Result<Log> {
                 log.check(collected.give(0, folio).is_err(), "it takes nothing")
             },
         )?;
-        log.check(kind == Some(EntryKind::Skipped), "it is not for a device")?;
+        log.check(kind == Some(Kind::Skipped), "it is not for a device")?;
         log.check(word().reader().read::<u64>()? == 7, "the data are right")?;
         testing::unmap(area, PAGE_SIZE)
     })
@@ -184,7 +191,7 @@ fn droppable() -> Result<Log> {
 fn looks() -> Result<Log> {
     Rig::run(|rig, log| {
         rig.write_pattern()?;
-        let (mirror, mm) = (rig.file().mirror(), rig.file().mm()?);
+        let (mirror, mm) = (rig.client().mirror(), rig.client().mm()?);
         let mut room = Room::new()?;
         let (base, end) = (rig.base, rig.base + HUGE_SIZE);
         for range in [
@@ -219,7 +226,7 @@ fn copies() -> Result<Log> {
         let user = UserPages::new(rig.base as u64, 1)?;
         let part = [user.fault_in_readable(1, 1), user.fault_in_writeable(0, 2)];
         log.check(part == [Err(EINVAL); 2], "it is one page")?;
-        let mirror = rig.file().mirror();
+        let mirror = rig.client().mirror();
         let mut room = Room::new()?;
         let mut both = |range: Range<usize>| -> Result<_> {
             mirror.fill(&mut room, range.clone(), Want::Look, |_, _, _| {})?;
@@ -246,13 +253,13 @@ fn pagemaps() -> Result<Log> {
         rig.migrate(rig.range(), Direction::ToDevice)?;
         let memory = rig.memory()?;
         log.check(memory.inspect(0).is_none(), "that page is another's")?;
-        let folio = memory.alloc(Size::Page, rig.file().owner());
+        let folio = memory.alloc(Size::Page, rig.client().owner());
         let refused = folio.ok_or(ENOMEM)?.clear();
         log.check(refused == Err(EINVAL), "the CPU cannot clear it")?;
-        let other = Device::new(1, Kind::Private, Settings::DEFAULT, Ledger::new()?)?;
-        other.memory.make_room(other.core());
+        let other = Device::new(1, MemoryType::Private, Settings::DEFAULT, Ledger::new()?)?;
+        other.memory.make_room(other.state());
         let other_memory = other.memory.chunks()?.first().cloned().ok_or(ENODEV)?;
-        let (mut batch, owner) = (Batch::new()?, rig.device.core().owner());
+        let (mut batch, owner) = (Batch::new()?, rig.device.state().pgmap_owner());
         let held = rig.lock(0)?;
         let seen = rig.in_fault(0, &held, |fault| {
             let behind = fault.range().start + PAGE_SIZE;
@@ -266,7 +273,7 @@ fn pagemaps() -> Result<Log> {
         });
         drop(held);
         drop(other_memory);
-        other.release()?;
+        migrate::release(&other)?;
         log.check(
             seen? == (true, false, Some(EINVAL)),
             "the fault is of one device, and of one page",
@@ -279,7 +286,7 @@ fn signs() -> Result<Log> {
     Rig::run(|rig, log| {
         rig.write_pattern()?;
         rig.migrate(rig.range(), Direction::ToDevice)?;
-        let (mut batch, owner) = (Batch::new()?, rig.device.core().owner());
+        let (mut batch, owner) = (Batch::new()?, rig.device.state().pgmap_owner());
         let held = rig.lock(0)?;
         let taken = rig.in_fault(0, &held, |fault| -> Result<_> {
             let mut collected = batch.setup_fault(fault, fault.range(), owner)?;
@@ -298,10 +305,10 @@ fn signs() -> Result<Log> {
 /// Device memory that cannot be made.
 fn memories() -> Result<Log> {
     Rig::run(|rig, log| {
-        let core = rig.device.core();
+        let state = rig.device.state();
         let make = |memory, size| -> Result {
-            let owner = OwnerId::of(&**core);
-            let made = Memory::new(memory, size, owner, Chunk::new(core.clone())?);
+            let chunk = Chunk::new(state.clone())?;
+            let made = ChunkPagemap::new(memory, size, state.pgmap_owner(), chunk);
             Arc::pin_init(made, GFP_KERNEL).map(drop)
         };
         let at =
@@ -334,23 +341,23 @@ fn memories() -> Result<Log> {
 /// The memory of a coherent device, if there is one.
 fn coherent() -> Result<Log> {
     Rig::run(|_, log| {
-        let Some(device) = crate::find(c"hmm_dmirror2") else {
+        let Some(device) = nodes::find(c"hmm_dmirror2") else {
             pr_info!("# SKIP: no coherent device\n");
             return Ok(());
         };
-        let Kind::Coherent(range) = device.core().kind() else {
+        let MemoryType::Coherent(range) = device.state().memory_type() else {
             return Err(EINVAL);
         };
         let memory = device.memory.chunks()?.first().cloned().ok_or(ENODEV)?;
         let owner = Owner::new()?;
         let folio = memory.alloc(Size::Huge, &owner);
         log.check(folio.is_none(), "there are no huge folios")?;
-        let core = device.core();
-        let again = Memory::new(
+        let state = device.state();
+        let again = ChunkPagemap::new(
             pagemap::Memory::Coherent(range),
             range.size(),
-            OwnerId::of(&**core),
-            Chunk::new(core.clone())?,
+            state.pgmap_owner(),
+            Chunk::new(state.clone())?,
         );
         let again = Arc::pin_init(again, GFP_KERNEL).err();
         log.check(again == Some(EBUSY), "a range is had once")

@@ -10,14 +10,17 @@ use super::{
     }, //
 };
 use crate::{
+    client::Client,
     device::{
-        Device,
-        Kind,
-        Settings, //
+        chunk::ChunkPagemap,
+        state::{
+            MemoryType,
+            Settings, //
+        },
+        Device, //
     },
-    devmem::Memory,
-    file::File,
     inject::Point,
+    ioctl::File,
     layer::mm::{
         fault::Fault,
         folio::{
@@ -43,14 +46,16 @@ use crate::{
         HUGE_PAGES,
         HUGE_SIZE, //
     },
-    ledger::Ledger,
+    ledger::{
+        Direction,
+        Ledger, //
+    },
     migrate::{
         self,
-        origin::Origin,
-        policy::CoreSplits,
-        Direction,
+        Origin,
         Report, //
     },
+    policy::plan::CoreSplits,
     range::Pages, //
 };
 use core::ops::Range;
@@ -112,8 +117,8 @@ impl Rig {
         };
         let ledger = Ledger::new()?;
         ledger.enable(true);
-        let device = Device::new(0, Kind::Private, Settings::DEFAULT, ledger.clone())?;
-        device.memory.make_room(device.core());
+        let device = Device::new(0, MemoryType::Private, Settings::DEFAULT, ledger.clone())?;
+        device.memory.make_room(device.state());
         let rig = Rig {
             file: File::new(device.clone(), &mm)?,
             watch: Watch::new(mm.clone(), device.memory.chunks()?)?,
@@ -125,12 +130,12 @@ impl Rig {
         let mut log = Log::default();
         let done = case(&rig, &mut log);
         rig.ledger.set_observer(None);
-        rig.file.owner().inject.clear();
+        rig.client().owner().inject.clear();
         testing::unmap(area, 2 * HUGE_SIZE)?;
         log.check(rig.watch.rss() == 0, "no page is counted after unmap")?;
         // The worker that splits for faults collects pages beside them, and takes a reference on each before it
         // tries the lock: a count may be too high then.
-        let mismatches = match rig.device.core().core_splits() {
+        let mismatches = match rig.device.state().core_splits() {
             CoreSplits::Allowed => rig.ledger.totals().1,
             CoreSplits::Avoided => rig.ledger.too_low(),
         };
@@ -146,7 +151,10 @@ impl Rig {
         let is_free = device.memory.usage().1 == 0;
         log.check(is_free, "no folio is missing from the device")?;
         if is_free {
-            log.check(device.release().is_ok(), "the device gives its memory up")?;
+            log.check(
+                migrate::release(&device).is_ok(),
+                "the device gives its memory up",
+            )?;
         } else {
             // To wait for what was leaked would be to wait for ever.
             core::mem::forget(device);
@@ -155,14 +163,14 @@ impl Rig {
         Ok(log)
     }
 
-    /// The open file.
-    pub(super) fn file(&self) -> &File {
-        &self.file
+    /// The client of the open file.
+    pub(super) fn client(&self) -> &Client {
+        self.file.client()
     }
 
     /// Arms an injection point for this file.
     pub(super) fn inject(&self, point: Point, skip: u64, times: u64) {
-        self.file.owner().inject.arm(point, skip, times);
+        self.client().owner().inject.arm(point, skip, times);
     }
 
     /// Anonymous pages of the mm.
@@ -226,7 +234,7 @@ impl Rig {
         let start = self.base + page * PAGE_SIZE;
         let mut line = Err(ENOENT);
         let mut room = Room::new()?;
-        self.file.mirror().fill(
+        self.client().mirror().fill(
             &mut room,
             start..start + PAGE_SIZE,
             Want::Look,
@@ -253,7 +261,7 @@ impl Rig {
     ) -> Result<T> {
         let mmap = MmapReadLock::new(&self.mm)?;
         let vma = mmap.vma(range.start).ok_or(EFAULT)?;
-        let owner = self.device.core().owner();
+        let owner = self.device.state().pgmap_owner();
         let collected = batch.setup(vma, range, select, true, owner)?;
         then(collected, vma)
     }
@@ -265,7 +273,7 @@ impl Rig {
         size: Size,
     ) -> Result<Destination> {
         let supply = self.device.memory.supply()?;
-        let mut taker = supply.taker(self.file.owner());
+        let mut taker = supply.taker(self.client().owner());
         let folio = taker.next(size, 1)?.fill(source)?;
         Ok(Destination::Device(folio))
     }
@@ -273,8 +281,8 @@ impl Rig {
     /// A filled destination in system memory.
     pub(super) fn system_folio(&self, source: &Source<'_>, size: Size) -> Result<Destination> {
         let folio = Blank::anywhere(size)?;
-        let faults = self.file.faults();
-        migrate::origin::copy_back(&faults, &mut Origin::default(), source, folio).map_err(|_| EIO)
+        let injection = self.client().injection();
+        migrate::copy_back(&injection, &mut Origin::default(), source, folio).map_err(|_| EIO)
     }
 
     /// The folio that is mapped at a page, locked.
@@ -282,7 +290,7 @@ impl Rig {
         let start = self.base + page * PAGE_SIZE;
         let mut folio = None;
         let mut room = Room::new()?;
-        self.file.mirror().fill(
+        self.client().mirror().fill(
             &mut room,
             start..start + PAGE_SIZE,
             Want::Look,
@@ -312,7 +320,7 @@ impl Rig {
     }
 
     /// The memory of the device.
-    pub(super) fn memory(&self) -> Result<Arc<Memory>> {
+    pub(super) fn memory(&self) -> Result<Arc<ChunkPagemap>> {
         self.device.memory.chunks()?.first().cloned().ok_or(ENODEV)
     }
 
@@ -321,7 +329,7 @@ impl Rig {
         let npages = (range.len() / PAGE_SIZE) as u64;
         let pages = Pages::new(range.start as u64, npages, usize::MAX)?;
         let mut report = Report::default();
-        migrate::migrate(&self.file, pages, direction, &mut report)?;
+        migrate::migrate(self.client(), pages, direction, &mut report)?;
         Ok(report)
     }
 }

@@ -31,7 +31,7 @@ use crate::{
         HUGE_PAGES,
         HUGE_SIZE, //
     },
-    migrate::Direction, //
+    ledger::Direction, //
 };
 use kernel::prelude::*;
 

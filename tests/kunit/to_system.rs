@@ -23,7 +23,7 @@ use crate::{
         HUGE_PAGES,
         HUGE_SIZE, //
     },
-    migrate::Direction, //
+    ledger::Direction, //
 };
 use kernel::prelude::*;
 

@@ -20,7 +20,7 @@ use crate::{
         Size,
         HUGE_PAGES, //
     },
-    migrate::Direction, //
+    ledger::Direction, //
 };
 use kernel::prelude::*;
 

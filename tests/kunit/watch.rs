@@ -10,7 +10,7 @@ use super::log::{
     Log, //
 };
 use crate::{
-    devmem::Memory,
+    device::chunk::ChunkPagemap,
     layer::mm::{
         folio::Counts,
         lock::anon_rss,
@@ -19,7 +19,7 @@ use crate::{
     ledger::{
         Observe,
         Record, //
-    },
+    }, //
 };
 use kernel::{
     mm::MmWithUser,
@@ -52,7 +52,7 @@ const TAG: u64 = 0x1234_5678_0000_0000;
 #[pin_data]
 pub(super) struct Watch {
     mm: ARef<MmWithUser>,
-    chunks: KVec<Arc<Memory>>,
+    chunks: KVec<Arc<ChunkPagemap>>,
     #[pin]
     seen: SpinLock<Seen>,
 }
@@ -64,7 +64,7 @@ struct Seen {
 
 impl Watch {
     /// For an mm and the memory of a device.
-    pub(super) fn new(mm: ARef<MmWithUser>, chunks: KVec<Arc<Memory>>) -> Result<Arc<Self>> {
+    pub(super) fn new(mm: ARef<MmWithUser>, chunks: KVec<Arc<ChunkPagemap>>) -> Result<Arc<Self>> {
         let seen = Seen {
             lines: KVec::with_capacity(ROOM, GFP_KERNEL)?,
             overflow: false,
@@ -104,7 +104,7 @@ impl Watch {
     /// A word of a page, wherever it is.
     fn word(&self, pfn: usize, offset: usize) -> Option<u64> {
         for chunk in self.chunks.iter().filter(|c| c.pfns().contains(&pfn)) {
-            if let Some((backing, page)) = chunk.data().place(pfn - chunk.pfns().start) {
+            if let Some((backing, page)) = chunk.data().backing_page(pfn - chunk.pfns().start) {
                 let mut word = [0; 8];
                 let at = (page << PAGE_SHIFT) + offset;
                 backing.read(at, &mut word).ok()?;

@@ -1,8 +1,29 @@
 // SPDX-License-Identifier: GPL-2.0
 
-//! Sets what Kbuild defines for a kernel with KUnit.
+//! Sets what Kbuild defines for a kernel with KUnit, and generates bindings of the ioctls as Kbuild does.
+
+use std::{
+    env,
+    process::Command, //
+};
+
+const SCRIPT: &str = "../../scripts/uapi-bindings.sh";
+const HEADER: &str = "../../include/uapi/rust_dmirror.h";
+const INCLUDED: &str = "../../include/uapi/test_hmm_uapi.h";
 
 fn main() {
     println!("cargo::rerun-if-changed=build.rs");
     println!("cargo::rustc-cfg=CONFIG_KUNIT=\"y\"");
+
+    let out = env::var("OUT_DIR").expect("cargo sets it") + "/uapi.rs";
+    for input in [SCRIPT, HEADER, INCLUDED] {
+        println!("cargo::rerun-if-changed={input}");
+    }
+    println!("cargo::rerun-if-env-changed=BINDGEN");
+    let status = Command::new("sh").args([SCRIPT, HEADER, &out]).status();
+    assert!(
+        status.is_ok_and(|status| status.success()),
+        "{SCRIPT} failed: it needs bindgen 0.71 and clang"
+    );
+    println!("cargo::rustc-env=RUST_DMIRROR_UAPI={out}");
 }

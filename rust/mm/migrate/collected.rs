@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: GPL-2.0
 
-//! Sources that were collected, and the destinations that are given to them.
+//! Collected sources, which are locked and unmapped, and the destinations that are given to them.
 
 use super::{
     committed::{
@@ -30,27 +30,27 @@ use crate::layer::mm::{
 use core::ptr::NonNull;
 use kernel::types::NotThreadSafe;
 
-/// What an entry is, after setup.
+/// What an entry has after setup.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum Kind {
-    /// A whole huge folio; the following entries belong to it. It is anonymous.
+    /// A huge folio, anonymous, that is collected whole. The following entries belong to it.
     Huge {
-        /// Mapped writable, hence, as it is anonymous, by one process only.
+        /// Whether it is mapped writable. An anonymous folio then is mapped by one process only.
         exclusive: bool,
     },
-    /// A huge page's worth of nothing: unmapped, or the huge zero page.
+    /// A hole of the size of a huge page: nothing is mapped, or the huge zero page.
     HugeHole,
-    /// One page. It is anonymous.
+    /// One page, anonymous.
     Page,
-    /// Nothing, or the zero page.
+    /// A hole of one page: nothing is mapped, or the zero page.
     Hole,
-    /// Nothing to be done: not collected, not to leave system memory (see [`super::super::leave`]), or part
-    /// of a huge entry.
+    /// No entry to migrate: it was not collected, its page must not leave system memory (see
+    /// [`super::super::leave`]), or it is part of a huge entry.
     Skipped,
 }
 
 impl Kind {
-    /// How large a destination is that takes all of it.
+    /// Returns the size of a destination for the whole entry.
     pub fn size(self) -> Size {
         match self {
             Kind::Huge { .. } | Kind::HugeHole => Size::Huge,
@@ -59,11 +59,11 @@ impl Kind {
     }
 }
 
-/// A destination: a new folio that has been filled.
+/// A destination: a new folio, locked and filled.
 pub enum Destination {
-    /// Of device memory.
+    /// A folio of device memory.
     Device(DeviceFolio),
-    /// Of system memory.
+    /// A folio of system memory.
     System(SystemFolio),
 }
 
@@ -75,7 +75,7 @@ impl Destination {
         }
     }
 
-    /// The number of its first page.
+    /// Returns the page frame number of its first page.
     fn pfn(&self) -> usize {
         match self {
             Destination::Device(folio) => folio.pfn(),
@@ -98,20 +98,20 @@ impl Destination {
 /// - The entries of `src` are as the core left them at setup.
 /// - Each entry of `dst` is empty or a locked folio that this value owns, of an order that its
 ///   source allows.
-/// - `setup` is what the core was told, and that has not gone or changed.
+/// - `setup` has the arguments that the core was called with. What they refer to still exists, unchanged.
 #[must_use = "dropping it puts every page back"]
 pub struct Collected<'a> {
     arrays: Arrays<'a>,
     setup: &'a mut Setup,
-    // `mmap_lock`, which is held meanwhile, is released by the thread that took it.
+    // `mmap_lock` is held, and must be released by the thread that took it.
     _nts: NotThreadSafe,
 }
 
 impl<'a> Collected<'a> {
     /// # Safety
     ///
-    /// The entries must be as the core left them at setup, without destinations, and `setup` what it
-    /// was told, which stays for `'a`.
+    /// The entries must be as the core left them at setup, without destinations. `setup` must have the arguments of
+    /// that call; what they refer to must stay for `'a`.
     pub(super) unsafe fn new(mut arrays: Arrays<'a>, setup: &'a mut Setup) -> Self {
         arrays.keep(setup.keeps);
         setup.head = kind(arrays.before(0));
@@ -123,12 +123,12 @@ impl<'a> Collected<'a> {
         }
     }
 
-    /// Entries, one per page.
+    /// Returns the number of entries, one per page.
     pub fn len(&self) -> usize {
         self.arrays.len()
     }
 
-    /// Whether there are none; never, but a `len` wants it.
+    /// Returns whether there are no entries. There always are; clippy asks for this beside `len`.
     pub fn is_empty(&self) -> bool {
         self.len() == 0
     }
@@ -145,17 +145,17 @@ impl<'a> Collected<'a> {
         self.arrays.dst(index)
     }
 
-    /// What the entry is; what is none is skipped.
+    /// Returns what the entry has. Beyond the last entry, [`Kind::Skipped`].
     pub fn kind(&self, index: usize) -> Kind {
         kind(self.before(index))
     }
 
-    /// The page of the entry, if it has one: for a huge entry, the whole folio.
+    /// Returns the source of the entry, if it has one: a page, or the whole folio of a huge entry.
     pub fn source(&self, index: usize) -> Option<Source<'_>> {
         self.entry(index).1
     }
 
-    /// [`Collected::kind`] and [`Collected::source`] in one.
+    /// Returns [`Collected::kind`] and [`Collected::source`] together.
     #[inline]
     pub fn entry(&self, index: usize) -> (Kind, Option<Source<'_>>) {
         let before = self.before(index);
@@ -165,29 +165,29 @@ impl<'a> Collected<'a> {
             Kind::Page => 1,
             Kind::HugeHole | Kind::Hole | Kind::Skipped => return (kind, None),
         };
-        // SAFETY: It was locked and referenced at setup, and stays so until finalize, which is not
-        // before `self` goes. What goes to a device was selected as system memory.
+        // SAFETY: It was locked and referenced at setup, and stays so until finalize, which does not
+        // run before `self` is dropped. A source that goes to a device was selected as system memory.
         let source = |pfn| unsafe { Source::new(pfn, nr, self.setup.to_device) };
         (kind, before.pfn().map(source))
     }
 
-    /// The counts of the entry's destination, if it has one.
+    /// Returns the counts of the entry's destination, if it has one.
     pub fn destination_counts(&self, index: usize) -> Option<Counts> {
         let pfn = self.dst(index).pfn()?;
         // SAFETY: By the type invariants, the entry owns a reference on the folio.
         Some(unsafe { Counts::read(bindings::rust_dmirror_pfn_folio(pfn)) })
     }
 
-    /// Gives a destination, which must have been filled, to an entry.
+    /// Gives a filled destination to an entry.
     ///
-    /// A huge entry takes a huge folio, or small ones page by page, which asks the core to split the
-    /// source while it migrates. It does that in this process only, so that just a source that no
-    /// other maps may be split so (K3), and never inside a CPU fault, whose reference would refuse
-    /// the split (K4), nor without a VMA (K6).
+    /// A huge entry takes one huge folio, or single pages for all its entries, which asks the core to split the source
+    /// while it migrates it. The core splits the mapping of this process only, so single pages are accepted only if
+    /// no other process maps the source (K3 in docs/defects.md). They are not accepted in a CPU fault, whose reference
+    /// makes the split fail (K4), nor without a VMA (K6).
     ///
     /// # Errors
     ///
-    /// The destination comes back if the entry cannot take it.
+    /// Returns the destination if the entry cannot take it.
     pub fn give(
         &mut self,
         index: usize,
@@ -206,24 +206,24 @@ impl<'a> Collected<'a> {
         Ok(())
     }
 
-    /// Whether there is nothing, or a part of a huge page's worth of it.
+    /// Returns whether the entry is a hole, or a part of a huge one.
     fn is_hole(&self, index: usize) -> bool {
         self.setup.head == Kind::HugeHole || self.kind(index) == Kind::Hole
     }
 
-    /// Whether an entry can take a folio of a size.
+    /// Returns whether an entry can take a destination of a size.
     fn takes(&self, index: usize, size: Size) -> bool {
         match (self.kind(index), size) {
             (Kind::Page, Size::Page) | (Kind::Huge { .. }, Size::Huge) => true,
-            // A hole is filled by address, which eviction has none of; nothing comes out of one.
+            // A hole is filled on the way to a device only: there is no data in it to bring back.
             (Kind::Hole, Size::Page) | (Kind::HugeHole, Size::Huge) => self.setup.to_device,
-            // The entries behind a huge one follow it.
+            // These are part of a huge entry, or the first entry is not huge, which `may_split` checks.
             (Kind::Huge { .. } | Kind::HugeHole | Kind::Skipped, Size::Page) => self.may_split(),
             (Kind::Page | Kind::Hole | Kind::Skipped, Size::Huge) => false,
         }
     }
 
-    /// What becomes of a hole that has no destination: only on the way to a device could it have one.
+    /// Returns the outcome of a hole without a destination. Only on the way to a device can it have one.
     pub(super) fn unfilled(&self) -> Outcome {
         match self.setup.to_device {
             true => Outcome::NotGiven,
@@ -231,7 +231,7 @@ impl<'a> Collected<'a> {
         }
     }
 
-    /// Whether the core may be asked to split what is at the first entry.
+    /// Returns whether the core may be asked to split the huge source of the first entry.
     fn may_split(&self) -> bool {
         self.setup.by == By::Address
             && match self.setup.head {
@@ -241,16 +241,18 @@ impl<'a> Collected<'a> {
             }
     }
 
-    /// Inside a CPU fault on a huge entry: has the mapping, not the folio, split, so that the next
-    /// faults are of single pages. `page` only serves as the sign for it; the folio's split is
-    /// always refused, because the fault holds a reference (K4).
+    /// Makes the core split the mapping, but not the folio, in a CPU fault on a huge entry. The next faults are then
+    /// on single pages.
+    ///
+    /// A destination of one page is what asks the core for it. The core splits the mapping, then refuses to split the
+    /// folio, because the fault holds a reference (K4 in docs/defects.md). `page` is never used as a destination.
     ///
     /// # Errors
     ///
-    /// The page comes back if this is anything else.
+    /// Returns the page if this is no CPU fault on a huge entry, or if the entry has a destination.
     pub fn split_mapping(&mut self, page: SystemFolio) -> core::result::Result<(), SystemFolio> {
-        // If another folio came in the place of the one that faulted, the fault holds no reference on
-        // it, and its split might succeed, in this process only (K3).
+        // If another folio has been mapped since the fault, the fault holds no reference on it. Its split could
+        // succeed, but would split the mapping of this process only (K3).
         let is_huge = matches!(self.setup.head, Kind::Huge { .. });
         let is_free = self.dst(0) == Mpfn::EMPTY;
         if !is_huge || !is_free || !self.is_faulting() || page.size() != Size::Page {
@@ -260,7 +262,7 @@ impl<'a> Collected<'a> {
         Ok(())
     }
 
-    /// Whether the first entry is the folio whose fault is being handled.
+    /// Returns whether the first entry is the folio of the CPU fault that is being handled.
     fn is_faulting(&self) -> bool {
         let page = self.setup.args.fault_page;
         if self.setup.by != By::Fault {
@@ -292,17 +294,17 @@ impl<'a> Collected<'a> {
         }
     }
 
-    /// Takes all destinations back.
+    /// Takes all destinations back and frees them.
     fn take_all_back(&mut self) {
         for index in 0..self.len() {
             self.take_back(index);
         }
     }
 
-    /// Takes small destinations of holes back for which the cgroup of the process has no room. Sleeps.
+    /// Takes single pages that were given to holes back, as many as the process's cgroup cannot be charged for. Sleeps.
     fn spare_cgroup(&mut self) {
-        // SAFETY: By the type invariants, it is the VMA that was given at setup, with `mmap_lock` held since:
-        // what fills holes is by address.
+        // SAFETY: By the type invariants, it is the VMA that was given at setup, and `mmap_lock` has been held
+        // since. There is a VMA: holes are collected by address only.
         let room = unsafe { Vma::from_raw(self.setup.args.vma) }.room_for(self.setup.filled);
         for index in (0..self.len()).rev() {
             if self.setup.filled <= room {
@@ -315,15 +317,14 @@ impl<'a> Collected<'a> {
         }
     }
 
-    /// Migrates every entry that has a destination. C: `migrate_vma_pages()` or
-    /// `migrate_device_pages()`. Sleeps.
+    /// Migrates the entries that have a destination. C: `migrate_vma_pages()` or `migrate_device_pages()`. Sleeps.
     pub fn commit(mut self) -> Committed<'a> {
         if self.setup.filled > 0 {
             self.spare_cgroup();
         }
         let all_given = |this: &Self| (0..this.len()).all(|index| this.dst(index) != Mpfn::EMPTY);
         if self.setup.head == Kind::HugeHole && !self.dst(0).compound() && !all_given(&self) {
-            // The core fills a huge hole page by page without looking whether there is one.
+            // The core fills a huge hole with single pages without checking that each entry has a destination.
             self.take_all_back();
         }
         let (src, dst) = self.arrays.as_mut_ptrs();
@@ -334,8 +335,8 @@ impl<'a> Collected<'a> {
         } else {
             let args = &mut self.setup.args;
             (args.src, args.dst) = (src, dst);
-            // SAFETY: As at setup: by the type invariants, nothing that it refers to has gone or
-            // changed.
+            // SAFETY: As at setup: by the type invariants, what the arguments refer to still exists,
+            // unchanged.
             unsafe { bindings::migrate_vma_pages(args) };
         }
         // SAFETY: The core has just seen the destinations.
@@ -344,8 +345,7 @@ impl<'a> Collected<'a> {
 
     /// # Safety
     ///
-    /// The core must have seen every destination, or there is none; and nothing may be done with this
-    /// afterwards.
+    /// The core must have seen every destination, or there must be none. `self` must not be used afterwards.
     pub(super) unsafe fn finalize(&mut self) {
         let (src, dst) = self.arrays.as_mut_ptrs();
         let len = self.len();
@@ -364,7 +364,7 @@ impl<'a> Collected<'a> {
 impl Drop for Collected<'_> {
     fn drop(&mut self) {
         self.take_all_back();
-        // SAFETY: There is no destination any more.
+        // SAFETY: All destinations have just been taken back.
         unsafe { self.finalize() };
     }
 }
@@ -383,8 +383,8 @@ fn kind(before: Mpfn) -> Kind {
 
 /// # Safety
 ///
-/// `pfn` must be the first page of a folio whose lock and one reference belong to the caller, who
-/// gives them up.
+/// `pfn` must be the first page of a folio whose lock and one reference belong to the caller. They are passed to the
+/// returned value.
 unsafe fn owned_folio(pfn: usize) -> Option<LockedFolio> {
     // SAFETY: The folio is in use by the requirements of this function.
     let raw = NonNull::new(unsafe { bindings::rust_dmirror_pfn_folio(pfn) })?;

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: GPL-2.0
 
-//! What became of the entries, between pages and finalize.
+//! The outcomes of a migration, between `migrate_vma_pages()` and `migrate_vma_finalize()`.
 
 use super::collected::{
     Collected,
@@ -14,39 +14,39 @@ use crate::layer::mm::{
 };
 use core::mem::ManuallyDrop;
 
-/// What became of an entry.
+/// The outcome of an entry.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum Outcome {
-    /// A huge folio, or hole, migrated as one.
+    /// A huge folio or hole that migrated whole.
     Whole,
-    /// A page of a huge folio, or hole, that was split for it, migrated.
+    /// A page that migrated after its huge folio or hole was split.
     Split,
-    /// A small page migrated.
+    /// A small page that migrated.
     Small,
-    /// The core could not split the huge folio: somebody holds a reference.
+    /// A huge folio that the core could not split, because of an extra reference.
     SplitRefused,
-    /// It had a destination, and the core withdrew it.
+    /// An entry whose destination the core withdrew.
     Refused,
-    /// It had no destination; a hole among them that might have been filled.
+    /// An entry without a destination. On the way to a device, holes included.
     NotGiven,
-    /// There was nothing, and nothing was to be made.
+    /// A hole on the way to system memory: there was nothing to migrate.
     Empty,
-    /// It was not collected.
+    /// An entry that was not collected.
     NotCollected,
 }
 
 impl Outcome {
-    /// Whether the page is at its destination now.
+    /// Returns whether the page is at its destination now.
     pub fn is_migrated(self) -> bool {
         matches!(self, Outcome::Whole | Outcome::Split | Outcome::Small)
     }
 }
 
-/// Entries that have been migrated, or not; source and destination are still locked.
+/// The entries of a migration after `migrate_vma_pages()`. Sources and destinations are still locked.
 ///
 /// # Invariants
 ///
-/// The core has seen the destinations; they belong to it.
+/// The core has seen the destinations, and owns them.
 #[must_use = "what became of the pages has to be looked at"]
 pub struct Committed<'a>(ManuallyDrop<Collected<'a>>);
 
@@ -59,18 +59,18 @@ impl<'a> Committed<'a> {
         Committed(ManuallyDrop::new(collected))
     }
 
-    /// Entries, one per page.
+    /// Returns the number of entries, one per page.
     pub fn len(&self) -> usize {
         self.0.len()
     }
 
-    /// Whether there are none; never, but a `len` wants it.
+    /// Returns whether there are no entries. There always are; clippy asks for this beside `len`.
     pub fn is_empty(&self) -> bool {
         self.0.is_empty()
     }
 
-    /// Calls `tell` for the entries in order: with the number of the first, how many follow each other
-    /// to which the same has happened, and what.
+    /// Calls `tell` for each run of entries with the same outcome, in order: with the index of the first entry, the
+    /// number of entries, and the outcome.
     pub fn outcomes(&self, mut tell: impl FnMut(usize, usize, Outcome)) {
         let mut run: Option<(usize, usize, Outcome)> = None;
         self.each(|index, nr, outcome| match &mut run {
@@ -86,8 +86,8 @@ impl<'a> Committed<'a> {
         }
     }
 
-    /// Calls `tell` for the entries in order: with the number of the entry, how many it stands for, which
-    /// are more than one for huge ones that were not split, and what happened to it.
+    /// Calls `tell` for each entry in order: with its index, the number of entries that it covers, and the outcome. A
+    /// huge entry that was not split covers many; any other covers one.
     #[inline]
     pub fn each(&self, mut tell: impl FnMut(usize, usize, Outcome)) {
         let this = &*self.0;
@@ -99,7 +99,7 @@ impl<'a> Committed<'a> {
                     match self.huge(index) {
                         Some(outcome) => (nr, outcome),
                         None => {
-                            // It was split: each page has an outcome of its own.
+                            // After a split, each page has its own outcome.
                             for at in index..index + nr {
                                 tell(at, 1, self.single(at, Outcome::Split));
                             }
@@ -126,7 +126,7 @@ impl<'a> Committed<'a> {
         self.0.dst(index)
     }
 
-    /// What became of a huge entry as one; `None` if it was split.
+    /// Returns the outcome of a huge entry as a whole. `None` if it was split.
     fn huge(&self, index: usize) -> Option<Outcome> {
         let (src, dst) = (self.src(index), self.dst(index));
         let is_hole = self.0.kind(index) == Kind::HugeHole;
@@ -145,7 +145,7 @@ impl<'a> Committed<'a> {
         if is_hole {
             return None;
         }
-        // Small destinations: after a split, the following entries have pages of their own.
+        // It has small destinations. If the core has split the source, the next entry has a page.
         let is_split = self.src(index + 1).pfn().is_some();
         (!is_split).then_some(Outcome::SplitRefused)
     }
@@ -158,14 +158,14 @@ impl<'a> Committed<'a> {
         }
     }
 
-    /// The counts of the entry's source, if it has one.
+    /// Returns the counts of the entry's source, if it has one.
     pub fn source_counts(&self, index: usize) -> Option<Counts> {
         let pfn = self.src(index).pfn().or(self.0.before(index).pfn())?;
         // SAFETY: The source is locked and referenced until finalize.
         Some(unsafe { Counts::read(bindings::rust_dmirror_pfn_folio(pfn)) })
     }
 
-    /// The counts of the entry's destination, if it has one.
+    /// Returns the counts of the entry's destination, if it has one.
     pub fn destination_counts(&self, index: usize) -> Option<Counts> {
         let pfn = self.dst(index).pfn()?;
         // SAFETY: The destination is locked and referenced until finalize.
@@ -174,8 +174,8 @@ impl<'a> Committed<'a> {
 }
 
 impl Drop for Committed<'_> {
-    /// Maps what migrated at its destination, and the rest where it was. C:
-    /// `migrate_vma_finalize()` or `migrate_device_finalize()`.
+    /// Maps the destinations of entries that migrated, and the sources of all others. C: `migrate_vma_finalize()` or
+    /// `migrate_device_finalize()`.
     fn drop(&mut self) {
         // SAFETY: By the type invariants, the core has seen every destination.
         unsafe { self.0.finalize() };

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: GPL-2.0
 
-//! The arrays that the core works on.
+//! The `src` and `dst` arrays of a migration.
 
 use super::setup::Keeps;
 use crate::layer::mm::{
@@ -13,15 +13,15 @@ use core::ops::{
 };
 use kernel::prelude::*;
 
-/// One entry per page, and as many again. In place for a single page: most CPU faults are of one, and
-/// three allocations cost more than such a fault has to.
+/// An array with two entries per page (see [`super::Batch`] for why two). It is stored in place for a single page:
+/// most CPU faults bring back one page, and must not pay for three allocations.
 pub(super) enum Entries {
     Two([usize; 2]),
     Many(KVVec<usize>),
 }
 
 impl Entries {
-    /// Zeroes, for `npages` pages. May sleep.
+    /// Makes an array of zeroes for `npages` pages. May sleep.
     pub(super) fn new(npages: usize) -> Result<Self> {
         Ok(match npages {
             0 | 1 => Entries::Two([0; 2]),
@@ -50,21 +50,21 @@ impl DerefMut for Entries {
     }
 }
 
-/// The entries of a migration that is going on.
+/// The arrays of a migration in progress.
 ///
 /// # Invariants
 ///
-/// All slices are of one length.
+/// All slices have the same length.
 pub(super) struct Arrays<'a> {
     src: &'a mut [usize],
     dst: &'a mut [usize],
-    /// `src` as it was after setup, to tell afterwards what became of it; what must not get a destination
-    /// does not migrate here.
+    /// A copy of `src` after setup, from which the outcomes are determined. Entries that must not get a destination
+    /// are marked as not migrating here.
     before: &'a mut [usize],
 }
 
 impl<'a> Arrays<'a> {
-    /// The first `len` entries of each, or as many as there are: the core has set them up.
+    /// Takes the first `len` entries of each array, or fewer if there are fewer. The core must have set them up.
     pub(super) fn new(
         src: &'a mut [usize],
         dst: &'a mut [usize],
@@ -75,15 +75,15 @@ impl<'a> Arrays<'a> {
         let (src, dst) = (&mut src[..len], &mut dst[..len]);
         let before = &mut before[..len];
         match (&mut *before, &*src) {
-            // Mostly, of a CPU fault, which has better things to do than to call memcpy().
+            // The most frequent case, a CPU fault on a single page, is not to pay for a call of memcpy().
             ([before], [src]) => *before = *src,
             (before, src) => before.copy_from_slice(src),
         }
-        // INVARIANT: Just cut.
+        // INVARIANT: All were just cut to `len`.
         Arrays { src, dst, before }
     }
 
-    /// Has entries that must stay in system memory not migrate, as far as `before` tells: these get no
+    /// Marks the entries that must stay in system memory as not migrating in `before`, so that they get no
     /// destination.
     pub(super) fn keep(&mut self, keeps: Keeps) {
         match keeps {
@@ -92,38 +92,38 @@ impl<'a> Arrays<'a> {
             Keeps::Sources | Keeps::SourcesAndHoles => {
                 let (entries, len) = (self.before.as_mut_ptr(), self.before.len());
                 let holes = keeps == Keeps::SourcesAndHoles;
-                // SAFETY: There are as many entries, whose pages were locked and referenced at setup.
+                // SAFETY: There are `len` entries, whose pages were locked and referenced at setup.
                 unsafe { bindings::rust_dmirror_keep(entries, len, holes) };
             }
         }
     }
 
-    /// How many there are.
+    /// Returns the number of entries.
     pub(super) fn len(&self) -> usize {
         self.src.len()
     }
 
-    /// C: `migrate_vma.src`; what is none is empty.
+    /// Returns an entry of `src`; an empty one beyond the last. C: `migrate_vma.src`.
     pub(super) fn src(&self, index: usize) -> Mpfn {
         entry(self.src, index)
     }
 
-    /// C: `migrate_vma.dst`; what is none is empty.
+    /// Returns an entry of `dst`; an empty one beyond the last. C: `migrate_vma.dst`.
     pub(super) fn dst(&self, index: usize) -> Mpfn {
         entry(self.dst, index)
     }
 
-    /// C: `migrate_vma.src` as it was after setup; what is none is empty.
+    /// Returns an entry of `src` as it was after setup; an empty one beyond the last.
     pub(super) fn before(&self, index: usize) -> Mpfn {
         entry(self.before, index)
     }
 
-    /// C: `migrate_vma.dst`, to be written.
+    /// Returns an entry of `dst`, to be written. C: `migrate_vma.dst`.
     pub(super) fn dst_mut(&mut self, index: usize) -> Option<&mut usize> {
         self.dst.get_mut(index)
     }
 
-    /// All of `src` and `dst`, for the core.
+    /// Returns pointers to `src` and `dst`, for the core.
     pub(super) fn as_mut_ptrs(&mut self) -> (*mut usize, *mut usize) {
         (self.src.as_mut_ptr(), self.dst.as_mut_ptr())
     }

@@ -1,13 +1,17 @@
 // SPDX-License-Identifier: GPL-2.0
 
-//! Migration of a range of addresses into device memory, or out of it.
+//! Migrates a range of addresses to device memory or back.
 //!
-//! The protocol of C, as types: [`Batch::setup`] gives [`Collected`]: the sources are locked,
-//! unmapped, and stay so. Entries are [given](Collected::give) locked destinations, which the batch
-//! then owns. [`Collected::commit`] gives [`Committed`], which tells what became of each entry.
-//! Dropping that finalizes. Dropping a [`Collected`] takes every destination back and finalizes, so
-//! nothing migrates. There is no other way to finalize, hence none that leaves a destination set
-//! without having migrated (K1).
+//! The types follow the protocol of C:
+//!
+//! - [`Batch::setup`] returns [`Collected`]: the sources, locked and unmapped.
+//! - [`Collected::give`] gives a locked and filled destination to an entry, which owns it from then on.
+//! - [`Collected::commit`] migrates and returns [`Committed`], which has the outcome of each entry.
+//! - Dropping [`Committed`] finalizes. Dropping [`Collected`] frees every destination and finalizes, so that nothing
+//!   migrates.
+//!
+//! There is no other way to finalize. It therefore never runs with a destination that `migrate_vma_pages()` has not
+//! seen (K1 in docs/defects.md).
 //!
 //! C header: [`include/linux/migrate.h`](srctree/include/linux/migrate.h)
 
@@ -56,25 +60,25 @@ use setup::{
     Setup, //
 };
 
-/// Which pages to migrate. C: `enum migrate_vma_direction`.
+/// The pages to migrate. C: `enum migrate_vma_direction`.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum Select {
     /// Pages of system memory, to a device.
     System,
-    /// Pages of private memory of the device with the owner that is given.
+    /// Pages of private memory of the device with the given owner.
     DevicePrivate,
-    /// Pages of its coherent memory.
+    /// Pages of coherent memory of the device with the given owner.
     DeviceCoherent,
 }
 
-/// The arrays that a migration works on. To be made once and used again.
+/// The arrays of a migration, to be allocated once and used for many.
 ///
-/// They are twice as long as the largest migration: while page tables are freed under it, the core
-/// may collect a range twice (K9).
+/// They are twice as long as the largest migration: if page tables are freed while the core collects, it may collect
+/// a range twice (K9 in docs/defects.md).
 ///
 /// # Invariants
 ///
-/// All arrays are of one length.
+/// All arrays have the same length.
 pub struct Batch {
     src: Entries,
     dst: Entries,
@@ -83,15 +87,15 @@ pub struct Batch {
 }
 
 impl Batch {
-    /// For migrations of up to a huge page. May sleep.
+    /// Allocates the arrays for migrations of up to one huge page. May sleep.
     pub fn new() -> Result<Self> {
         Self::for_pages(HUGE_PAGES)
     }
 
-    /// For migrations of up to so many pages. May sleep.
+    /// Allocates the arrays for migrations of up to `npages` pages. May sleep.
     pub fn for_pages(npages: usize) -> Result<Self> {
         let npages = npages.min(HUGE_PAGES);
-        // INVARIANT: They are for as many pages.
+        // INVARIANT: All are for `npages` pages.
         Ok(Batch {
             src: Entries::new(npages)?,
             dst: Entries::new(npages)?,
@@ -100,25 +104,24 @@ impl Batch {
         })
     }
 
-    /// The pages of the largest migration.
+    /// Returns the number of pages that a migration may have at most.
     pub(super) fn room(&self) -> usize {
         self.src.len() / 2
     }
 
     /// Collects, locks and unmaps the pages at `range`. C: `migrate_vma_setup()`. Sleeps.
     ///
-    /// `range` must be within `vma` and within one huge page, and not more than the batch is for. With
-    /// `compound`, huge folios are collected whole; without, the core splits them first, in every
-    /// process that maps them.
+    /// `range` must be within `vma` and within one huge page, and not larger than the batch. With `compound`, huge
+    /// folios are collected whole. Without it, the core splits them first, in every process that maps them.
     ///
-    /// Pages that are pinned, locked or of another kind are left alone; that is no error. Nor do pages get
-    /// a destination on a device that must not leave (see [`super::leave`]): these are locked and unmapped
-    /// meanwhile, but count as not collected. A hole where no huge page is allowed is collected page by page.
+    /// Pages that are pinned, locked or of another kind are skipped; that is no error. Pages that must not leave
+    /// system memory (see [`super::leave`]) are locked and unmapped, but take no destination and count as not
+    /// collected. A hole where no huge page is allowed is collected page by page.
     ///
     /// # Errors
     ///
-    /// `EINVAL` for a bad range, or a VMA that cannot be migrated (hugetlbfs, DAX, special ones);
-    /// `EAGAIN` if the page tables changed meanwhile.
+    /// `EINVAL` for a bad range or a VMA that cannot be migrated (hugetlbfs, DAX, special mappings); `EAGAIN` if the
+    /// page tables changed while the core collected.
     pub fn setup<'a>(
         &'a mut self,
         vma: Vma<'a>,
@@ -130,12 +133,12 @@ impl Batch {
         self.collect(vma, range, select, compound, owner, None)
     }
 
-    /// As [`Batch::setup`], for a CPU fault on private memory that is being handled, whose folio is
-    /// locked already: collects from the page that faulted on, a huge mapping whole.
+    /// As [`Batch::setup`], for a CPU fault on private memory, whose folio the core has locked already. Collects the
+    /// page that faulted and the following ones of `range`, or a huge mapping whole.
     ///
     /// # Errors
     ///
-    /// As [`Batch::setup`], and `EINVAL` if `range` does not begin where the fault's own does.
+    /// As [`Batch::setup`], and `EINVAL` if `range` does not begin where the fault's own range does.
     pub fn setup_fault<'a>(
         &'a mut self,
         fault: &'a Fault<'a>,
@@ -145,7 +148,7 @@ impl Batch {
         if range.start != fault.range().start {
             return Err(EINVAL);
         }
-        // Without COMPOUND a huge mapping would never make progress (K5).
+        // Without COMPOUND, a fault on a huge mapping would be repeated for ever (K5).
         let (select, compound) = (Select::DevicePrivate, fault.is_huge());
         self.collect(
             fault.collectable_vma(),
@@ -211,18 +214,18 @@ impl Batch {
             }
             self.setup.keeps = Keeps::of(vma);
         }
-        // SAFETY: The core has set up `collected` entries, and no destinations, and nothing that it was
-        // told of goes before `'a` ends.
+        // SAFETY: The core has set up `collected` entries, and no destinations. What its arguments refer to
+        // stays for `'a`.
         let this = unsafe { self.collected(collected) };
         if collected != npages {
-            // Dropping it puts everything back.
+            // Dropping `this` maps all pages again.
             return Err(EAGAIN);
         }
         Ok(this)
     }
 
-    /// A huge page's worth of nothing was collected, so that nothing is locked: collects it again, as what
-    /// may be made there. Gives the number of entries.
+    /// Collects a huge hole again: page by page if no huge page may be made there. Nothing was locked the first time.
+    /// Returns the number of entries.
     #[inline(never)]
     fn collect_hole(&mut self, vma: Vma<'_>, start: usize) -> Result<usize> {
         let args = &mut self.setup.args;
@@ -232,7 +235,7 @@ impl Batch {
         if !vma.may_make_huge(start) {
             args.flags &= !bindings::MIGRATE_VMA_SELECT_COMPOUND;
         }
-        // SAFETY: As at the first time; what was collected is nothing that would have to be put back.
+        // SAFETY: As for the first call. That one collected a hole, so nothing is locked that had to be finalized.
         to_result(unsafe { bindings::migrate_vma_setup(args) })?;
         Ok(args.npages)
     }
@@ -242,28 +245,28 @@ impl Batch {
     ///
     /// # Safety
     ///
-    /// The entries must be numbers of pages of a pagemap that stays registered for `'a`.
+    /// The entries must be page frame numbers of a pagemap that stays registered for `'a`.
     pub(super) unsafe fn setup_listed(&mut self, len: usize) -> Result<Collected<'_>> {
         if !(1..=self.room()).contains(&len) {
             return Err(EINVAL);
         }
         self.setup.begin(By::Device, false);
-        // SAFETY: By the requirements of this function; there are as many entries.
+        // SAFETY: By the requirements of this function. There are `len` entries, as was just checked.
         to_result(unsafe { bindings::migrate_device_pfns(self.listed().as_mut_ptr(), len) })?;
         self.dst[..len].fill(0);
         // SAFETY: The core has set up `len` entries, and there are no destinations.
         Ok(unsafe { self.collected(len) })
     }
 
-    /// Where device pages are listed.
+    /// Returns the array in which device pages are listed.
     pub(super) fn listed(&mut self) -> &mut [usize] {
         &mut self.src
     }
 
     /// # Safety
     ///
-    /// The core must have set up `len` entries, at most as many as there are, as `self.setup` says,
-    /// without destinations; what it was told of must stay for `'a`.
+    /// The core must have set up `len` entries, within the arrays, as `self.setup` says, without destinations. What
+    /// `self.setup` refers to must stay for the lifetime of the returned value.
     unsafe fn collected(&mut self, len: usize) -> Collected<'_> {
         let arrays = Arrays::new(&mut self.src, &mut self.dst, &mut self.before, len);
         // SAFETY: By the requirements of this function.

@@ -1,9 +1,9 @@
 // SPDX-License-Identifier: GPL-2.0
 
-//! What the core was told of a migration that is going on.
+//! The arguments of a migration in progress.
 //!
-//! It stays in the batch, and not in what is handed from step to step: to copy it each time would cost
-//! a fault on a single page more than the page's own copy.
+//! They stay in the batch and are not moved from type to type with the protocol's steps: in a fault on a single page,
+//! these copies would cost more than the copy of the page.
 
 use super::collected::Kind;
 use crate::layer::mm::{
@@ -11,32 +11,32 @@ use crate::layer::mm::{
     lock::Vma, //
 };
 
-/// By which half of the interface pages were collected.
+/// Which of the core's interfaces collected the pages.
 #[derive(Clone, Copy, PartialEq, Eq)]
 pub(super) enum By {
-    /// By address.
+    /// `migrate_vma_setup()`, by address.
     Address,
-    /// By address, inside a CPU fault.
+    /// `migrate_vma_setup()`, by address, in a CPU fault.
     Fault,
-    /// By device page.
+    /// `migrate_device_pfns()`, by device page.
     Device,
 }
 
-/// What stays in system memory.
+/// Which collected pages must stay in system memory.
 #[derive(Clone, Copy, PartialEq, Eq)]
 pub(super) enum Keeps {
-    /// Nothing: it comes from there, or that is where it goes.
+    /// None: the sources are in device memory.
     Nothing,
-    /// What must not leave.
+    /// Pages that must not leave (see [`super::super::leave`]).
     Sources,
-    /// That, and holes.
+    /// These, and holes.
     SourcesAndHoles,
-    /// Everything.
+    /// All pages.
     All,
 }
 
 impl Keeps {
-    /// Of a VMA.
+    /// Returns what a VMA keeps.
     pub(super) fn of(vma: Vma<'_>) -> Self {
         match (vma.may_leave(), vma.may_fill_holes()) {
             (false, _) => Keeps::All,
@@ -46,27 +46,27 @@ impl Keeps {
     }
 }
 
-/// The migration for which a batch was used last.
+/// The migration that a batch was used for last.
 pub(super) struct Setup {
-    /// Of a migration by address.
+    /// The arguments of a migration by address.
     pub(super) args: bindings::migrate_vma,
     pub(super) by: By,
-    /// Whether the pages are of system memory, and go to a device.
+    /// Whether the sources are in system memory, and go to a device.
     pub(super) to_device: bool,
-    /// What of it gets no destination.
+    /// Which entries get no destination.
     pub(super) keeps: Keeps,
-    /// What the first entry is: only that may be huge.
+    /// What the first entry has. Only the first may be huge.
     pub(super) head: Kind,
-    /// Small destinations that were given to holes.
+    /// The number of single pages that were given to holes.
     pub(super) filled: usize,
 }
 
 // SAFETY: What `args` points to is used by `Collected` only, which is bound to the thread and borrows
-// the batch; between two migrations nobody looks at it.
+// the batch. Between two migrations nothing uses it.
 unsafe impl Send for Setup {}
 
 impl Default for Setup {
-    /// Of nothing.
+    /// Makes the setup of no migration.
     fn default() -> Self {
         Setup {
             args: bindings::migrate_vma {
@@ -91,7 +91,7 @@ impl Default for Setup {
 }
 
 impl Setup {
-    /// Another migration; of its pages nothing is known yet.
+    /// Begins another migration, of whose pages nothing is known yet.
     pub(super) fn begin(&mut self, by: By, to_device: bool) {
         self.by = by;
         self.to_device = to_device;

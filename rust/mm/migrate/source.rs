@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: GPL-2.0
 
-//! A source while it is locked and unmapped.
+//! A source of a migration, while it is locked and unmapped.
 
 use crate::layer::mm::{
     backing::Backing,
@@ -16,16 +16,16 @@ use core::{
 };
 use kernel::prelude::*;
 
-/// The folio, or page, of an entry while it is collected.
+/// The folio or page of a collected entry.
 ///
 /// # Invariants
 ///
-/// It is locked, referenced and unmapped for `'a`; and of system memory, if `is_system`.
+/// It is locked, referenced and unmapped for `'a`. If `is_system`, it is system memory.
 #[derive(Clone, Copy)]
 pub struct Source<'a> {
     pfn: usize,
     nr: usize,
-    /// Whether it was collected as system memory, which needs no look at it to be known.
+    /// Whether it was collected as system memory. Saves reading its `struct page`.
     is_system: bool,
     _collected: PhantomData<&'a ()>,
 }
@@ -33,8 +33,8 @@ pub struct Source<'a> {
 impl<'a> Source<'a> {
     /// # Safety
     ///
-    /// The `nr` pages from `pfn` on must be of a folio that is locked, referenced and unmapped for
-    /// `'a`; and of system memory, if `is_system`.
+    /// The `nr` pages from `pfn` on must be of a folio that is locked, referenced and unmapped for `'a`. If
+    /// `is_system`, they must be system memory.
     pub(super) unsafe fn new(pfn: usize, nr: usize, is_system: bool) -> Self {
         // INVARIANT: By the requirements of this function.
         Source {
@@ -45,19 +45,19 @@ impl<'a> Source<'a> {
         }
     }
 
-    /// The number of its first page.
+    /// Returns the page frame number of its first page.
     pub fn pfn(&self) -> usize {
         self.pfn
     }
 
-    /// Its pages.
+    /// Returns the number of its pages.
     pub fn pages(&self) -> usize {
         self.nr
     }
 
-    /// One page of it.
+    /// Returns one page of it.
     pub fn page(&self, at: usize) -> Option<Source<'a>> {
-        // INVARIANT: A part of what is locked and referenced.
+        // INVARIANT: The page is a part of this source.
         (at < self.nr).then_some(Source {
             pfn: self.pfn + at,
             nr: 1,
@@ -66,28 +66,27 @@ impl<'a> Source<'a> {
         })
     }
 
-    /// The counts of its folio.
+    /// Returns the counts of its folio.
     pub fn counts(&self) -> Counts {
         // SAFETY: By the type invariants, the folio is referenced.
         unsafe { Counts::read(bindings::rust_dmirror_pfn_folio(self.pfn)) }
     }
 
-    /// Whether it was migrated away already: somebody has unlocked it and not yet put it, so that it
-    /// could be collected by its number once more. There is nothing to be brought anywhere, and the
-    /// core complains of a source that is charged to nobody. Known only where there are memory
-    /// cgroups; elsewhere nobody complains.
+    /// Returns whether the folio has just been migrated away: finalize has unlocked it, but not put it yet, so that
+    /// eviction could collect it again. It has no data any more, and the core warns about a source that is not charged
+    /// to a cgroup. Without memory cgroups this is always false, and the core does not warn.
     pub fn is_left(&self) -> bool {
         // SAFETY: By the type invariants, the folio is referenced and locked.
         unsafe { bindings::rust_dmirror_folio_is_left(bindings::rust_dmirror_pfn_folio(self.pfn)) }
     }
 
-    /// Another reference on its folio. While it is held, the core refuses to split or migrate it.
+    /// Takes another reference on its folio. While it is held, the core refuses to split or migrate the folio.
     pub fn hold(&self) -> Option<Folio> {
         // SAFETY: It has a `struct page`.
         unsafe { Folio::try_get_pfn(self.pfn) }
     }
 
-    /// Whether it is memory that the CPU cannot reach.
+    /// Returns whether it is private memory, which the CPU cannot reach.
     fn is_private(&self) -> bool {
         if self.is_system {
             return false;
@@ -96,11 +95,11 @@ impl<'a> Source<'a> {
         unsafe { bindings::rust_dmirror_pfn_memory(self.pfn) == bindings::MEMORY_PRIVATE }
     }
 
-    /// Copies system memory to device memory, to page `first` and on.
+    /// Copies its data to the backing of device memory, from page `first` on.
     ///
     /// # Errors
     ///
-    /// `EINVAL` if this is private memory, or `to` has not as many pages from there on.
+    /// `EINVAL` if this is private memory, or if `to` has fewer pages from there on.
     pub fn copy_to(&self, to: &Backing, first: usize) -> Result {
         if self.is_private() {
             return Err(EINVAL);
@@ -110,7 +109,7 @@ impl<'a> Source<'a> {
         unsafe { to.fill_from_pfns(first, self.pfn, self.nr) }
     }
 
-    /// Copies to as many pages.
+    /// Copies its data to the pages `to`.
     ///
     /// # Safety
     ///
@@ -118,7 +117,7 @@ impl<'a> Source<'a> {
     ///
     /// # Errors
     ///
-    /// `EINVAL` if this is private memory, or another number of pages.
+    /// `EINVAL` if this is private memory, or if `to` has another number of pages.
     pub(in crate::layer) unsafe fn copy_to_pfns(&self, to: Range<usize>) -> Result {
         if to.len() != self.nr || self.is_private() {
             return Err(EINVAL);

@@ -1,7 +1,6 @@
 // SPDX-License-Identifier: GPL-2.0
 
-//! From what C has, a page or a `struct dev_pagemap`, to a [`Pagemap`]: for its callbacks, and for
-//! whoever finds device memory mapped somewhere.
+//! The callbacks of a [`Pagemap`], and the conversion of a page or a `struct dev_pagemap` to its [`Pagemap`].
 
 use super::{
     Driver,
@@ -20,8 +19,8 @@ use core::{
 use kernel::types::Opaque;
 
 impl<T: Driver> Pagemap<T> {
-    /// What C keeps a pointer to. Its type, a reference that is `'static`, is the check that it stays: the
-    /// compiler refuses a constant that it cannot keep. A test could not tell.
+    /// The operations of a pagemap. C keeps a pointer to them, so they must be `'static`; the type has the compiler
+    /// check that, which no test could.
     pub(super) const OPS: &'static bindings::dev_pagemap_ops = &bindings::dev_pagemap_ops {
         folio_free: Some(Self::folio_free),
         migrate_to_ram: Some(Self::migrate_to_ram),
@@ -29,16 +28,15 @@ impl<T: Driver> Pagemap<T> {
         folio_split: Some(Self::folio_split),
     };
 
-    /// The pagemap that a device page belongs to and the number of the page in it, if the pagemap
-    /// is one of this driver.
+    /// Returns the pagemap of a device page and the index of the page in it, if the pagemap is one of this driver.
     ///
     /// # Safety
     ///
-    /// The page `pfn` must belong to a folio with a reference that stays for `'a`.
+    /// The page `pfn` must belong to a folio on which a reference is held for `'a`.
     pub(in crate::layer::mm) unsafe fn of_pfn<'a>(pfn: usize) -> Option<(&'a Self, usize)> {
         // SAFETY: The page is in use by the requirements of this function.
         let raw = NonNull::new(unsafe { bindings::rust_dmirror_pfn_pgmap(pfn) })?.as_ptr();
-        // SAFETY: The page is in use, so its pagemap stays; `ops` is set by whoever registered it.
+        // SAFETY: The page is in use, so its pagemap stays. `ops` was set when it was registered, or is null.
         let ops = unsafe { (*raw).ops.as_ref() }?;
         let ours: unsafe extern "C" fn(*mut bindings::folio) = Self::folio_free;
         if !ops
@@ -47,10 +45,10 @@ impl<T: Driver> Pagemap<T> {
         {
             return None;
         }
-        // Functions that compile alike may have one address, whatever their type: of another driver's
-        // pagemap, nothing but what comes first may be looked at.
-        // SAFETY: The operations are those of a `Pagemap` of some driver, of which `raw` is the field;
-        // what comes first has one layout, whatever the driver.
+        // Identical functions may be merged to one address, even if their types differ. The pagemap may therefore
+        // be one of another driver, and only its first two fields may be read.
+        // SAFETY: The operations are those of a `Pagemap` of some driver, of which `raw` is the field. The first
+        // two fields have the same layout for all drivers.
         let driver = unsafe {
             *raw.byte_add(offset_of!(Self, driver) - offset_of!(Self, raw))
                 .cast::<TypeId>()
@@ -63,8 +61,8 @@ impl<T: Driver> Pagemap<T> {
         Some((this, pfn.checked_sub(this.pfns().start)?))
     }
 
-    /// The pagemap of a migration's source page and the number of the page in it, if the pagemap is
-    /// one of this driver.
+    /// Returns the pagemap of a migration's source and the index of its first page in it, if the pagemap is one of this
+    /// driver.
     pub fn of_source<'a>(source: &Source<'a>) -> Option<(&'a Self, usize)> {
         // SAFETY: A source is referenced and locked for its lifetime.
         unsafe { Self::of_pfn(source.pfn()) }
@@ -72,20 +70,19 @@ impl<T: Driver> Pagemap<T> {
 
     /// # Safety
     ///
-    /// `raw` must be the field of a `Self` that lives for `'a`.
+    /// `raw` must be the field `raw` of a `Self` that lives for `'a`.
     unsafe fn from_raw<'a>(raw: *mut bindings::dev_pagemap) -> &'a Self {
-        // SAFETY: By the requirements of this function; `Opaque` has the layout of what it holds.
+        // SAFETY: By the requirements of this function. `Opaque` has the layout of its content.
         unsafe { &*kernel::container_of!(Opaque::cast_from(raw), Self, raw) }
     }
 
     /// # Safety
     ///
-    /// Called by the core when the last reference on `folio`, which belongs to a pagemap with our
-    /// operations, is gone.
+    /// Called by the core after the last reference on `folio`, which belongs to a pagemap with our operations, was put.
     unsafe extern "C" fn folio_free(folio: *mut bindings::folio) {
-        // SAFETY: The folio is of a pagemap of ours, which waits for it to be freed.
+        // SAFETY: The folio belongs to a pagemap of ours, whose drop waits until the folio is freed.
         let this = unsafe { Self::from_raw(bindings::rust_dmirror_folio_pgmap(folio)) };
-        // SAFETY: The folio is still whole.
+        // SAFETY: The core has not taken the folio apart yet.
         let (pfn, order) = unsafe {
             (
                 bindings::rust_dmirror_folio_pfn(folio),
@@ -98,11 +95,11 @@ impl<T: Driver> Pagemap<T> {
 
     /// # Safety
     ///
-    /// Called by the core on a fault at an entry for a folio of a pagemap with our operations.
+    /// Called by the core on a CPU fault at a device-private entry for a folio of a pagemap with our operations.
     unsafe extern "C" fn migrate_to_ram(vmf: *mut bindings::vm_fault) -> bindings::vm_fault_t {
-        // SAFETY: The core holds what `Fault` asks for during this call.
+        // SAFETY: During this call the core holds the locks and the reference that `Fault` requires.
         let fault = unsafe { Fault::from_raw(&*vmf) };
-        // SAFETY: The folio is of a pagemap of ours, and the core holds a reference on it during this call.
+        // SAFETY: The folio belongs to a pagemap of ours, and the core holds a reference on it during this call.
         let this = unsafe { Self::from_raw(fault.pgmap()) };
         match T::migrate_to_ram(this, &fault) {
             Ok(()) => 0,
@@ -112,19 +109,19 @@ impl<T: Driver> Pagemap<T> {
 
     /// # Safety
     ///
-    /// Called by the core, with interrupts off, while it splits `head`: for each `tail`, and once
-    /// with none at the end.
+    /// Called by the core, with interrupts off, while it splits `head`: once for each `tail`, and once with a null
+    /// `tail` at the end.
     unsafe extern "C" fn folio_split(head: *mut bindings::folio, tail: *mut bindings::folio) {
-        // SAFETY: The folio is of a pagemap of ours, which stays while it is in use.
+        // SAFETY: The folio belongs to a pagemap of ours, which stays while the folio is in use.
         let this = unsafe { Self::from_raw(bindings::rust_dmirror_folio_pgmap(head)) };
-        // SAFETY: Pages of a range in use; the number follows from the address alone.
+        // SAFETY: The page is in a registered range; its number follows from the address alone.
         let offset = unsafe { bindings::rust_dmirror_folio_pfn(head) } - this.pfns().start;
         if tail.is_null() {
             let split = this.state.lock().slots.split(offset);
             kernel::warn_on!(split.is_err());
             return;
         }
-        // SAFETY: The core made `tail` out of `head`, and both are frozen.
+        // SAFETY: The core has split `tail` from `head`, and both are frozen.
         unsafe { bindings::rust_dmirror_folio_inherit(head, tail) };
     }
 }

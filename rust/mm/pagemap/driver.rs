@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: GPL-2.0
 
-//! What a driver says about its device memory, and which device it is.
+//! The trait that a driver implements for its device memory, and the identity of a device.
 
 use super::Pagemap;
 use crate::layer::mm::fault::{
@@ -9,14 +9,14 @@ use crate::layer::mm::fault::{
 };
 use kernel::str::CStr;
 
-/// Tells whose device memory is whose: the `owner` of pagemaps, ranges and migrations.
+/// The identity of a device: the `owner` of its pagemaps, and of its HMM ranges and migrations.
 ///
-/// Only ever compared. Two devices must not use the same.
+/// It is only compared, never dereferenced. Two devices must not use the same.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub struct OwnerId(usize);
 
 impl OwnerId {
-    /// The identity of a value that stays where it is for as long as the identity is used.
+    /// Returns the identity of a value, its address. The value must not move while the identity is used.
     pub fn of<T>(value: &T) -> Self {
         OwnerId(core::ptr::from_ref(value).addr())
     }
@@ -26,20 +26,20 @@ impl OwnerId {
     }
 }
 
-/// What a driver says about its device memory.
+/// A driver with device memory.
 pub trait Driver: Sized + Send + Sync + 'static {
-    /// What its memory is called in /proc/iomem.
+    /// The name of its memory in /proc/iomem.
     const NAME: &'static CStr;
 
-    /// What the folios in use hold a reference to. Its last reference may go under a page table
-    /// lock or in an interrupt, so its destructor must be fit for that: it must not sleep, nor take a
-    /// lock that is taken elsewhere with interrupts on.
+    /// The owner of folios, to which folios in use hold a reference. The last reference may be put under a page table
+    /// lock or in an interrupt: the destructor must not sleep, nor take a lock that is taken with interrupts on
+    /// elsewhere.
     type Owner: Send + Sync + 'static;
 
-    /// Brings the folio of a CPU fault on private memory back. C: `migrate_to_ram`.
+    /// Migrates the folio of a CPU fault on private memory back to system memory. C: `migrate_to_ram`.
     ///
-    /// Called with `mmap_lock` held for reading and the folio locked and referenced. May sleep, but
-    /// others spin on the folio's lock meanwhile.
+    /// Called with `mmap_lock` held for reading and the folio locked and referenced. May sleep, but other CPUs that
+    /// fault on the folio spin meanwhile.
     fn migrate_to_ram(
         pagemap: &Pagemap<Self>,
         fault: &Fault<'_>,

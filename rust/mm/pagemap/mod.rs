@@ -1,11 +1,11 @@
 // SPDX-License-Identifier: GPL-2.0
 
-//! Memory of a device that has `struct page`s: private (the CPU cannot reach it) or coherent.
+//! Device memory with `struct page`s: private, which the CPU cannot reach, or coherent.
 //!
-//! A [`Pagemap`] owns a range of such pages, hands them out as locked folios ([`DeviceFolio`]) and
-//! takes them back when the last reference goes. Folios belong to an *owner*, a value of the driver:
-//! each block of 2 MiB with a folio in use holds a counted reference to the one owner of all folios
-//! in it. The range cannot go while one of its folios is in use.
+//! A [`Pagemap`] owns a range of such pages. It hands them out as locked folios ([`DeviceFolio`]), and takes them
+//! back when their last reference is put. Each folio has an *owner*, a value of the driver. All folios in use in a
+//! block of 2 MiB have the same owner, to which the block holds a counted reference. The range stays registered while
+//! a folio of it is in use.
 //!
 //! C header: [`include/linux/memremap.h`](srctree/include/linux/memremap.h)
 
@@ -56,7 +56,7 @@ use kernel::{
 };
 use region::Region;
 
-/// Whose pages they are.
+/// The owner of the folios in a block.
 struct Holder<O>(Arc<O>);
 
 impl<O> Clone for Holder<O> {
@@ -71,12 +71,12 @@ impl<O> PartialEq for Holder<O> {
     }
 }
 
-/// Whether folios are handed out.
+/// Whether folios can be allocated.
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum Door {
     Open,
     Closed,
-    /// For good.
+    /// Closed for good.
     Retired,
 }
 
@@ -90,41 +90,43 @@ struct State<O> {
 /// # Invariants
 ///
 /// - `raw` was registered by `memremap_pages()` and is unregistered on drop only.
-/// - A page whose slot in `state.slots` is free belongs to no folio with a reference. The slot of a
-///   page that does is taken, as are those of a [`Run`], and for a moment those of a folio that is
-///   being made or has just been freed.
-/// - `zone_device_data` of a folio in use points to its owner, the one that its block has a reference to.
+/// - A page whose slot in `state.slots` is free belongs to no folio with a reference. The slot is taken if the page
+///   belongs to such a folio or to a [`Run`], and for a moment while a folio is being made or has just been freed.
+/// - `zone_device_data` of a folio in use points to its owner, to which its block has a reference.
 /// - `driver` is the identity of `T`.
 #[pin_data(PinnedDrop)]
 #[repr(C)]
 pub struct Pagemap<T: Driver> {
-    // These two come first, so that they are found without knowing `T`.
+    // These two are the first fields, so that they can be read without knowing `T`.
     #[pin]
     raw: Opaque<bindings::dev_pagemap>,
     driver: TypeId,
     memory: Memory,
     region: Region,
-    // The last reference on a page that was pinned for I/O may be put in an interrupt.
+    // Interrupts are off with it held: the last reference on a page pinned for I/O may be put in an interrupt.
     #[pin]
     state: SpinLockIrq<State<T::Owner>>,
     data: T,
 }
 
-// SAFETY: A pagemap may be unregistered by any thread; what is in it is `Send`.
+// SAFETY: Any thread may unregister a pagemap, and its fields are `Send`.
 unsafe impl<T: Driver> Send for Pagemap<T> {}
-// SAFETY: All methods on `&self` are written for concurrent use; what is in it is `Sync`.
+// SAFETY: All methods on `&self` may be called concurrently, and the fields are `Sync`.
 unsafe impl<T: Driver> Sync for Pagemap<T> {}
 
 impl<T: Driver> Pagemap<T> {
-    /// Makes `size` bytes of device memory, a multiple of [`HUGE_SIZE`]. C: `memremap_pages()`.
+    /// Makes device memory of `size` bytes, a multiple of [`HUGE_SIZE`]. C: `memremap_pages()`.
     ///
     /// # Errors
     ///
-    /// `EINVAL` for a bad size or address; `ENXIO` if what is to be coherent memory is not reserved; `ENODEV` if it
-    /// belongs to a bus or a device; `EBUSY` if somebody uses it; `EEXIST` if memory was short for it before, which the
-    /// core does not get over (K25); `ERANGE` if there is no hole for private memory; `ENOMEM`.
+    /// - `EINVAL` for a bad size or address.
+    /// - For coherent memory: `ENXIO` if the range is not reserved; `ENODEV` if it belongs to a bus or a device;
+    ///   `EBUSY` if it is in use; `EEXIST` if it was tried before and memory was short then, after which the core
+    ///   always fails (K25 in docs/defects.md).
+    /// - For private memory: `ERANGE` if there is no hole in the physical address space.
+    /// - `ENOMEM`.
     ///
-    /// May sleep for long, and must not be called with locks held that freeing memory needs.
+    /// May sleep for long. No lock may be held that freeing memory needs.
     pub fn new(memory: Memory, size: usize, owner: OwnerId, data: T) -> impl PinInit<Self, Error> {
         let prepare = move || -> Result<(Region, State<T::Owner>)> {
             if size == 0 || size % HUGE_SIZE != 0 {
@@ -139,16 +141,16 @@ impl<T: Driver> Pagemap<T> {
         pin_init::pin_init_scope(move || {
             let (region, state) = prepare()?;
             let start = region.start;
-            // INVARIANT: That is the identity of `T`.
+            // INVARIANT: `driver` is the identity of `T`.
             Ok(try_pin_init!(Self {
                 driver: TypeId::of::<T>(),
                 memory,
                 region,
                 state <- new_spinlock_irq!(state, "pagemap_state"),
                 data,
-                // Last: from here on the core may call back.
+                // The last field: from here on the core may call the operations.
                 raw <- Opaque::try_ffi_init(move |slot: *mut bindings::dev_pagemap| {
-                    // SAFETY: `slot` is ours to write; all zeroes is what C starts from.
+                    // SAFETY: `slot` is valid for writes, and C initialises it to zeroes as well.
                     unsafe { slot.write_bytes(0, 1) };
                     // SAFETY: `slot` was initialised above.
                     unsafe {
@@ -164,7 +166,7 @@ impl<T: Driver> Pagemap<T> {
                             start + size as u64 - 1,
                         );
                     }
-                    // SAFETY: `slot` is pinned, and unregistered before it goes.
+                    // SAFETY: `slot` is pinned, and is unregistered before it is dropped.
                     let mapped = unsafe {
                         bindings::memremap_pages(slot, bindings::rust_dmirror_numa_mem_id())
                     };
@@ -174,29 +176,29 @@ impl<T: Driver> Pagemap<T> {
         })
     }
 
-    /// The driver's own.
+    /// Returns the driver's data.
     pub fn data(&self) -> &T {
         &self.data
     }
 
-    /// The page frame numbers of the range.
+    /// Returns the page frame numbers of the range.
     pub fn pfns(&self) -> Range<usize> {
         let first = self.region.start as usize >> PAGE_SHIFT;
         first..first + (self.region.size >> PAGE_SHIFT)
     }
 
-    /// Pages in use, and in all.
+    /// Returns the number of pages in use, and of all pages.
     pub fn usage(&self) -> (usize, usize) {
         let state = self.state.lock();
         (state.slots.used(), state.slots.total())
     }
 
-    /// Whether no page of the huge block `block` is in use. True only until somebody takes one.
+    /// Returns whether no page of the huge block `block` is in use. Another thread may allocate one at any time.
     pub fn block_is_free(&self, block: usize) -> bool {
         self.state.lock().slots.is_free(block)
     }
 
-    /// Hands out no more folios (true), or hands them out again.
+    /// Makes allocations fail (true), or lets them succeed again (false).
     pub fn close(&self, closed: bool) {
         let mut state = self.state.lock();
         if state.door != Door::Retired {
@@ -204,8 +206,8 @@ impl<T: Driver> Pagemap<T> {
         }
     }
 
-    /// Hands out no more folios, ever, if none is in use; gives how many pages are. From then on, it
-    /// can be dropped without waiting for anybody.
+    /// Makes all further allocations fail if no page is in use. Returns the number of pages in use. If that is 0,
+    /// dropping the pagemap does not wait.
     pub fn retire(&self) -> usize {
         let mut state = self.state.lock();
         let used = state.slots.used();
@@ -215,13 +217,15 @@ impl<T: Driver> Pagemap<T> {
         used
     }
 
-    /// A new folio of the range, huge or of one page, locked, with one reference.
+    /// Allocates a folio, huge or of one page. It is locked and has one reference. `None` if none is free.
     ///
-    /// C: `zone_device_folio_init()`. `None` if there is none. Only where one may sleep: the core locks the new
-    /// page by `lock_page()`. It is not waited for, since who locks a page has a reference on it, and this one
-    /// has none, but the core insists. Fill the memory before the folio is given to a migration: it holds what the user before left. There are no huge
-    /// folios of coherent memory: they cannot be selected back (K10), and when the core splits one its
-    /// pages lose their pagemap, since only private memory has a callback for that.
+    /// The memory must be filled before the folio is given to a migration: it has the previous user's data.
+    ///
+    /// May sleep: the core locks the new page by `lock_page()`, although nobody else can have locked a page without
+    /// references. C: `zone_device_folio_init()`.
+    ///
+    /// Coherent memory has no huge folios. The core cannot select them back (K10 in docs/defects.md). If it splits one,
+    /// the pages lose their pagemap, since it calls `folio_split` for private memory only.
     pub fn alloc(&self, size: Size, owner: &Arc<T::Owner>) -> Option<DeviceFolio> {
         if size == Size::Page {
             return self.alloc_run(1, owner)?.next();
@@ -234,24 +238,23 @@ impl<T: Driver> Pagemap<T> {
         Some(unsafe { self.init_folio(offset, size, owner) })
     }
 
-    /// New folios of single pages that follow each other, `most` at most and all of one huge block,
-    /// each as [`Pagemap::alloc`] gives it.
+    /// Allocates up to `most` consecutive single pages of one huge block. The iterator makes a folio of each, as
+    /// [`Pagemap::alloc`] returns it. `None` if no page is free, or if `most` is 0.
     ///
-    /// To take the lock for each page would cost more than the rest of it. `None` if there is none, or
-    /// `most` is 0.
+    /// This takes the lock once for all pages; once for each would be most of the cost.
     pub fn alloc_run<'a>(&'a self, most: usize, owner: &'a Arc<T::Owner>) -> Option<Run<'a, T>> {
         let (first, nr) = self.take(owner, |slots, owner| slots.take_run(most, owner))?;
         // SAFETY: We just took the slots of these pages, for this owner.
         Some(unsafe { Run::new(self, owner, first..first + nr) })
     }
 
-    /// Takes slots, if folios are handed out.
+    /// Takes slots, unless the pagemap is closed.
     fn take<S>(
         &self,
         owner: &Arc<T::Owner>,
         take: impl FnOnce(&mut Slots<Holder<T::Owner>>, &Holder<T::Owner>) -> Option<S>,
     ) -> Option<S> {
-        // What makes a folio of them may.
+        // Making a folio of the slots may.
         might_sleep();
         let owner = Holder(owner.clone());
         let mut state = self.state.lock();
@@ -261,31 +264,31 @@ impl<T: Driver> Pagemap<T> {
         }
     }
 
-    /// Makes a folio of pages without one.
+    /// Makes a folio of pages whose slots were taken.
     ///
     /// # Safety
     ///
-    /// The pages from number `offset` of the range on, as many as `size` says, must have slots that the
-    /// caller took for `owner` and has not made a folio of; those of a huge folio are a huge block.
+    /// The pages are those from page `offset` of the range on, as many as `size` says. The caller must have taken their
+    /// slots for `owner` and not made a folio of them. If `size` is huge, they must be a huge block.
     unsafe fn init_folio(&self, offset: usize, size: Size, owner: &Arc<T::Owner>) -> DeviceFolio {
         let pfn = self.pfns().start + offset;
         // SAFETY: The page is part of our registered range.
         let raw: *mut bindings::folio = unsafe { bindings::rust_dmirror_pfn_to_page(pfn) }.cast();
         let owner = Arc::as_ptr(owner).cast_mut().cast();
-        // INVARIANT: The block of these slots has a reference to this owner.
+        // INVARIANT: The block of these slots has a reference to `owner`.
         // SAFETY: By the type invariants, these pages belonged to no folio when their slots were taken,
         // and nobody else makes a folio of them. The pagemap is registered.
         unsafe {
             bindings::rust_dmirror_zone_device_folio_init(raw, self.raw.get(), size.order(), owner)
         };
-        // SAFETY: A page that has a number has a `struct page`. The folio was made with one reference,
-        // locked, and both are ours.
+        // SAFETY: A page with a page frame number has a `struct page`. The folio was just made, locked and with one
+        // reference, and both are ours.
         let folio = unsafe { LockedFolio::from_raw(NonNull::new_unchecked(raw)) };
-        // SAFETY: It is new, of this size, and begins there.
+        // SAFETY: The folio is new, has this size, and its first page is page `offset`, with this `pfn`.
         unsafe { DeviceFolio::new(folio, pfn, offset, size) }
     }
 
-    /// Gives slots back whose pages have no folio any more.
+    /// Frees the slots of pages that no longer belong to a folio.
     fn give_back(&self, pages: Range<usize>) {
         if pages.is_empty() {
             return;
@@ -295,8 +298,7 @@ impl<T: Driver> Pagemap<T> {
         kernel::warn_on!(put.is_err());
     }
 
-    /// Whether a folio of the largest kind there is could be handed out. True only until somebody takes
-    /// it.
+    /// Returns whether a folio of the largest size could be allocated. Another thread may allocate it at any time.
     pub fn has_room(&self) -> bool {
         let state = self.state.lock();
         state.door == Door::Open
@@ -306,19 +308,19 @@ impl<T: Driver> Pagemap<T> {
             }
     }
 
-    /// Pages in use by folios of an owner.
+    /// Returns the number of pages in use by folios of an owner.
     pub fn owned_by(&self, owner: &Arc<T::Owner>) -> usize {
         let owner = Holder(owner.clone());
         self.state.lock().slots.used_by(&owner)
     }
 
-    /// The owner of the folio that a CPU fault wants, if it is one of this pagemap. No lock is taken.
+    /// Returns the owner of the folio of a CPU fault, if it is a folio of this pagemap. Takes no lock.
     pub fn owner_of<'a>(&self, fault: &Fault<'a>) -> Option<&'a T::Owner> {
         if fault.pgmap() != self.raw.get() {
             return None;
         }
-        // SAFETY: By our invariants, that is the owner of the folio, to which its block has a reference
-        // until the folio is free. The core holds a reference on the folio for `'a`.
+        // SAFETY: By the type invariants, `zone_device_data` points to the folio's owner, to which its block has a
+        // reference until the folio is freed. The core holds a reference on the folio for `'a`.
         unsafe {
             bindings::rust_dmirror_page_zone_device_data(fault.page())
                 .cast::<T::Owner>()
@@ -326,11 +328,11 @@ impl<T: Driver> Pagemap<T> {
         }
     }
 
-    /// Appends the page frame numbers of folios in use to `pfns`, from page `*cursor` of the range
-    /// on, until `pfns` is full or a huge folio was appended; moves `cursor` behind them.
+    /// Appends the page frame numbers of folios in use to `pfns`, from page `*cursor` of the range on, until `pfns` is
+    /// full or a huge folio was appended. Moves `cursor` behind the last one.
     ///
-    /// Only those of `owner`, if given. Gives the number appended: 0 at the end of the range. What is
-    /// listed may be free again, or not be a folio yet, by the time it is looked at.
+    /// If an owner is given, lists only its folios. Returns the number of folios that were appended, 0 at the end of
+    /// the range. A listed page may be free again, or not be a folio yet, when the caller uses it.
     pub fn in_use(
         &self,
         owner: Option<&Arc<T::Owner>>,
@@ -356,8 +358,8 @@ impl<T: Driver> Pagemap<T> {
         pfns.len() - before
     }
 
-    /// The counts of the folio that holds a page of the range, without the reference taken to look;
-    /// `None` if it is not in use.
+    /// Returns the counts of the folio that a page of the range belongs to, not counting the reference that this takes
+    /// meanwhile. `None` if the page is not in use.
     pub fn inspect(&self, pfn: usize) -> Option<Counts> {
         if !self.pfns().contains(&pfn) {
             return None;
@@ -375,7 +377,7 @@ impl<T: Driver> Pagemap<T> {
 #[pinned_drop]
 impl<T: Driver> PinnedDrop for Pagemap<T> {
     fn drop(self: Pin<&mut Self>) {
-        // SAFETY: By the type invariants, it is registered. This waits until no folio is in use.
+        // SAFETY: By the type invariants, the range is registered. This waits until no folio is in use.
         unsafe { bindings::memunmap_pages(self.raw.get()) };
     }
 }

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: GPL-2.0
 
-//! The physical addresses that device memory has.
+//! The physical address ranges of device memory.
 
 use crate::layer::mm::{
     bindings,
@@ -12,12 +12,12 @@ use kernel::{
     str::CStr, //
 };
 
-/// Real memory that the kernel is kept away from, to be the memory of a coherent device.
+/// A range of real memory that the kernel does not use, for a coherent device.
 ///
 /// # Invariants
 ///
-/// If `is_promised`, somebody who may promised that the range is memory and that nobody else uses it, provided
-/// that the kernel shows it as reserved.
+/// If `is_promised` and the kernel shows the range as reserved, it is memory and nobody else uses it: the caller of
+/// an unsafe constructor has promised that.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub struct SpecialPurpose {
     start: u64,
@@ -26,10 +26,10 @@ pub struct SpecialPurpose {
 }
 
 impl SpecialPurpose {
-    /// Memory that the firmware has set aside for such devices: "Soft Reserved" in /proc/iomem, `EFI_MEMORY_SP`
-    /// on a machine with EFI. If it is anything else, no [`super::Pagemap`] is made of it.
+    /// Describes memory that the firmware has set aside for such devices: "Soft Reserved" in /proc/iomem,
+    /// `EFI_MEMORY_SP` with EFI. For any other range, [`super::Pagemap::new`] fails.
     pub fn soft_reserved(start: u64, size: usize) -> Self {
-        // INVARIANT: Nobody promised anything.
+        // INVARIANT: `is_promised` is false.
         SpecialPurpose {
             start,
             size,
@@ -37,15 +37,15 @@ impl SpecialPurpose {
         }
     }
 
-    /// The same, or memory that the command line took from the kernel: "Reserved", as with
-    /// `memmap=SIZE$ADDRESS`. No [`super::Pagemap`] is made of anything else, of what a driver or a bus has, or
-    /// of what has firmware's tables or the configuration space of PCI in it, as far as the kernel knows.
+    /// Describes such memory, or memory that the kernel's command line reserves: "Reserved" in /proc/iomem, as with
+    /// `memmap=SIZE$ADDRESS`. For any other range, [`super::Pagemap::new`] fails. It also fails if a driver or a bus
+    /// has the range, or if firmware tables or the configuration space of PCI are in it, as far as the kernel knows.
     ///
     /// # Safety
     ///
-    /// If all of the range is reserved, it must be memory, and nobody may use it, the firmware included.
-    /// Firmware keeps its own memory, and registers, from the kernel by the same word, and there is nothing
-    /// that a module could tell them by: the map that the firmware gave is not open to modules.
+    /// If all of the range is reserved, it must be memory, and nobody may use it, including the firmware. Firmware
+    /// marks its own memory and device registers as reserved too, and a module cannot tell them apart: it has no access
+    /// to the firmware's memory map.
     pub unsafe fn reserved(start: u64, size: usize) -> Self {
         // INVARIANT: By the requirements of this function.
         SpecialPurpose {
@@ -55,33 +55,33 @@ impl SpecialPurpose {
         }
     }
 
-    /// As [`SpecialPurpose::reserved`], by parameters of a module, an address and a number of MiB. Whoever loads a
-    /// module may do anything to the kernel anyway, and makes that promise by setting these.
+    /// As [`SpecialPurpose::reserved`], with the address and the number of MiB from parameters of a module. The user
+    /// who sets these at insmod makes the promise. Being allowed to load modules, that user can do anything to the
+    /// kernel anyway.
     ///
     /// # Errors
     ///
-    /// `EINVAL` if that is beyond all addresses.
+    /// `EINVAL` if the size does not fit in an address.
     ///
     /// # Safety
     ///
-    /// The address must be 0 unless whoever loads the module sets it, and its description must say what that
-    /// promises.
+    /// The address must default to 0, and the description of the parameter must say what setting it promises.
     pub unsafe fn by_parameters(
         start: &'static ModuleParamAccess<u64>,
         size_mib: &'static ModuleParamAccess<u64>,
     ) -> Result<Self> {
         let size = bytes(size_mib.value())?;
-        // SAFETY: Nothing is made of the address 0. By the requirements of this function, any other was set by who
-        // loads the module, and promises this.
+        // SAFETY: `request` fails for the address 0. By the requirements of this function, any other address was set
+        // by the user who loaded the module, who promises what is required.
         Ok(unsafe { Self::reserved(start.value(), size) })
     }
 
-    /// The first physical address.
+    /// Returns the first physical address.
     pub fn start(&self) -> u64 {
         self.start
     }
 
-    /// Bytes.
+    /// Returns the size in bytes.
     pub fn size(&self) -> usize {
         self.size
     }
@@ -93,7 +93,7 @@ impl SpecialPurpose {
         if start == 0 || start % HUGE_SIZE as u64 != 0 || end > isize::MAX as u64 {
             return Err(EINVAL);
         }
-        // The core does not look whether there is any memory; the CPU would read anything.
+        // The core does not check that there is memory at these addresses.
         // SAFETY: Only reads the kernel's resources.
         if !unsafe { bindings::rust_dmirror_region_is_reserved(start, size, self.is_promised) } {
             return Err(ENXIO);
@@ -113,34 +113,35 @@ impl SpecialPurpose {
     }
 }
 
-/// The kind of memory that a pagemap has, and where it is.
+/// The type of a pagemap's memory, and where it is.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum Memory {
-    /// Pages in a hole of the physical address space: C `MEMORY_DEVICE_PRIVATE`.
+    /// Private: page frame numbers in a hole of the physical address space. C: `MEMORY_DEVICE_PRIVATE`.
     Private,
-    /// Real memory: C `MEMORY_DEVICE_COHERENT`.
+    /// Coherent: real memory. C: `MEMORY_DEVICE_COHERENT`.
     Coherent(SpecialPurpose),
 }
 
-/// The physical addresses of a pagemap, requested, and given back on drop.
+/// The physical address range of a pagemap: a resource that is released on drop.
 ///
-/// Dropped after `memunmap_pages()`, which `PinnedDrop` of [`super::Pagemap`] calls: fields go last.
+/// It is dropped after `memunmap_pages()`: `PinnedDrop` of [`super::Pagemap`] calls that, and fields are dropped
+/// after it.
 ///
 /// # Invariants
 ///
-/// `requested` bytes from `start` on are a resource of ours; the first `size` of them are what was
-/// asked for. A hole is found in steps of a memory section, so that it may be larger.
+/// The `requested` bytes from `start` on are a resource of ours, of which the pagemap uses the first `size`. A hole
+/// consists of whole memory sections, so it may be larger than `size`.
 pub(super) struct Region {
     pub(super) start: u64,
     pub(super) size: usize,
     requested: u64,
 }
 
-/// How many holes may be spoilt before no other one is looked for.
+/// The number of unusable holes after which the search for another one ends; chosen.
 const HOLES: usize = 256;
 
 impl Region {
-    /// `name` is what it is called in /proc/iomem.
+    /// Requests a range. `name` is its name in /proc/iomem.
     pub(super) fn new(memory: Memory, size: usize, name: &'static CStr) -> Result<Self> {
         match memory {
             Memory::Private => Region::unspoilt_hole(size, name),
@@ -149,14 +150,14 @@ impl Region {
         }
     }
 
-    /// A hole that the core can make memory of. Where memory was short for that before, it never can again: part of
-    /// the struct pages stayed behind (K25).
+    /// Requests a hole in which the core can make device memory. If that failed before because memory was short, it
+    /// always fails there: a part of the struct pages was not freed (K25 in docs/defects.md).
     fn unspoilt_hole(size: usize, name: &'static CStr) -> Result<Self> {
-        // Kept until there is another one, or the kernel would give the same again.
+        // Unusable holes stay requested until another one is found: otherwise the kernel would return the same again.
         let mut spoilt = KVec::new();
         loop {
             let hole = Region::hole(size, name)?;
-            // SAFETY: Only reads which sections of memory there are.
+            // SAFETY: This only reads which memory sections are present.
             if !unsafe { bindings::rust_dmirror_region_has_pages(hole.start, hole.requested) } {
                 return Ok(hole);
             }
@@ -167,7 +168,7 @@ impl Region {
         }
     }
 
-    /// The first hole in the physical address space that is large enough, from its end on.
+    /// Requests the highest hole in the physical address space that is large enough.
     fn hole(size: usize, name: &'static CStr) -> Result<Self> {
         // SAFETY: The name is a static string.
         let resource = kernel::error::from_err_ptr(unsafe {
@@ -176,9 +177,9 @@ impl Region {
         if resource.is_null() {
             return Err(ENOMEM);
         }
-        // SAFETY: The region was just made and is not released before drop.
+        // SAFETY: The region was just requested and is not released before drop.
         let (start, end) = unsafe { ((*resource).start, (*resource).end) };
-        // INVARIANT: It was just requested, with room for `size` at least.
+        // INVARIANT: The region was just requested and has at least `size` bytes.
         Ok(Region {
             start,
             size,
@@ -189,7 +190,7 @@ impl Region {
 
 impl Drop for Region {
     fn drop(&mut self) {
-        // SAFETY: By the type invariants, the region is ours; nothing uses it any more.
+        // SAFETY: By the type invariants, the region is ours. Nothing uses it any more.
         unsafe { bindings::rust_dmirror_release_region(self.start, self.requested) };
     }
 }

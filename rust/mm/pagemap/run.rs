@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: GPL-2.0
 
-//! New folios of single pages of device memory, had together.
+//! A run of single pages of device memory, allocated together.
 
 use super::{
     DeviceFolio,
@@ -11,9 +11,9 @@ use crate::layer::mm::Size;
 use core::ops::Range;
 use kernel::sync::Arc;
 
-/// Single pages that follow each other, of one huge block, each to become a folio: an iterator.
+/// An iterator over consecutive single pages of one huge block that makes a folio of each.
 ///
-/// What is not taken is given back on drop.
+/// Pages that were not taken are freed on drop.
 ///
 /// # Invariants
 ///
@@ -28,8 +28,8 @@ pub struct Run<'a, T: Driver> {
 impl<'a, T: Driver> Run<'a, T> {
     /// # Safety
     ///
-    /// The caller must have taken the slots of these pages singly, for `owner`, not made folios of them,
-    /// and give them up here.
+    /// The caller must have taken the slots of these pages, as single pages, for `owner`, and must not have made folios
+    /// of them. The slots are passed to the returned value.
     pub(super) unsafe fn new(
         pagemap: &'a Pagemap<T>,
         owner: &'a Arc<T::Owner>,
@@ -48,9 +48,10 @@ impl<T: Driver> Iterator for Run<'_, T> {
     type Item = DeviceFolio;
 
     fn next(&mut self) -> Option<DeviceFolio> {
-        // INVARIANT: The page is not ours any more.
+        // INVARIANT: The page is removed from `left`, and its slot now belongs to the folio.
         let offset = self.left.next()?;
-        // SAFETY: By the type invariants, its slot was ours, taken for this owner, and it has no folio.
+        // SAFETY: By the type invariants, its slot was taken for `owner` and belonged to this value, and the page has
+        // no folio.
         Some(unsafe { self.pagemap.init_folio(offset, Size::Page, self.owner) })
     }
 }

@@ -12,25 +12,33 @@
 //! `rust/queue.rs` is not explored: its only shared state is the kernel's workqueue. `layer/queue.rs`
 //! stands for it, with the guarantees that `include/linux/workqueue.h` gives.
 
-#![cfg_attr(any(loom, not(test)), allow(dead_code))]
+// The driver uses more of its files than is tested here.
+#![allow(dead_code, unused_imports)]
 
 // By the name that the kernel's crate has.
 extern crate pinned_init as pin_init;
 
+#[path = "../../../src/clock.rs"]
+pub mod clock;
 #[path = "../../../src/coherent.rs"]
 pub mod coherent;
 #[path = "../../../src/inject.rs"]
 pub mod inject;
 pub mod layer;
-#[path = "../../../src/ledger.rs"]
+#[path = "../../../src/ledger/mod.rs"]
 pub mod ledger;
-pub mod migrate;
 #[path = "../../../src/pause.rs"]
 pub mod pause;
+#[path = "../../../src/policy/mod.rs"]
+pub mod policy;
 #[path = "../../../src/range.rs"]
 pub mod range;
-#[path = "../../../src/ready.rs"]
-pub mod ready;
+#[path = "../../../src/migrate/report.rs"]
+pub mod report;
+#[path = "../../../src/spare/mod.rs"]
+pub mod spare;
+#[path = "../../../src/splitter.rs"]
+pub mod splitter;
 #[path = "../../../src/stats.rs"]
 pub mod stats;
 pub mod trace;

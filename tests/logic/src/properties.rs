@@ -12,7 +12,7 @@ mod fates;
 mod inject;
 mod ledger;
 mod patience;
-mod policy;
+mod plan;
 mod range;
 mod ready;
 mod slots;

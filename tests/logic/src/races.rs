@@ -14,32 +14,34 @@ use crate::{
         pagemap::OwnerId,
         system::set_next, //
     },
-    ledger::Ledger,
-    migrate::{
+    ledger::{
+        Direction,
+        Ledger, //
+    },
+    pause::{
+        Armed,
+        Directions,
+        Pause,
+        PausePoint,
+        Timeout, //
+    },
+    policy::{
         around::{
-            Most,
+            FaultAround,
             Streams, //
         },
         patience::{
             Patience,
             Verdict, //
-        },
-        splitter::{
-            Asked,
-            Splitter, //
-        },
-        Direction, //
+        }, //
     },
-    pause::{
-        Armed,
-        Limit,
-        Pause,
-        Stage,
-        Ways, //
-    },
-    ready::{
-        Most as ReadyMost,
+    spare::ready::{
+        MaxReady,
         Ready, //
+    },
+    splitter::{
+        Asked,
+        Splitter, //
     },
     stats::Counter,
     trace, //
@@ -115,8 +117,9 @@ fn streams_are_never_mixed() {
             let streams = streams.clone();
             move || streams.brought(page, pages)
         };
-        let look =
-            |streams: &Streams| [11, 24, 132].map(|page| streams.pages(page, Most::DEFAULT) as u32);
+        let look = |streams: &Streams| {
+            [11, 24, 132].map(|page| streams.pages(page, FaultAround::DEFAULT) as u32)
+        };
         let (first, second) = (spawn(bring(20, 4)), spawn(bring(100, 32)));
         let seen = look(&streams);
         for (pages, goes_on) in seen.into_iter().zip([2, 8, 64]) {
@@ -185,10 +188,10 @@ fn points_fail_as_often_as_they_are_told() {
 /// Stops the next migration, for this many milliseconds at most.
 fn armed(ms: u64) -> Armed {
     Armed {
-        stage: Stage::Filled,
-        ways: Ways::Any,
+        point: PausePoint::Filled,
+        directions: Directions::Any,
         skip: 0,
-        limit: Limit::new(ms).unwrap(),
+        timeout: Timeout::new(ms).unwrap(),
     }
 }
 
@@ -207,11 +210,11 @@ fn a_stopped_migration_is_resumed() {
         let (passed, resumed) = (pause.clone(), pause.clone());
         both(
             move || {
-                passed.pass(Stage::Filled, Direction::Fault);
+                passed.pass(PausePoint::Filled, Direction::Fault);
                 assert!(clock() < 1_000_000_000);
             },
             move || {
-                assert_eq!(resumed.wait(armed(10_000).limit), Ok(()));
+                assert_eq!(resumed.wait(armed(10_000).timeout), Ok(()));
                 resumed.resume();
             },
         );
@@ -229,7 +232,7 @@ fn clearing_lets_everybody_go() {
         let (passed, cleared) = (pause.clone(), pause.clone());
         both(
             move || {
-                passed.pass(Stage::Filled, Direction::Fault);
+                passed.pass(PausePoint::Filled, Direction::Fault);
                 assert!(clock() < 1_000_000_000);
             },
             move || cleared.clear(),
@@ -247,7 +250,7 @@ fn one_of_two_migrations_stops() {
         pause.arm(armed(1));
         let pass = || {
             let pause = pause.clone();
-            move || pause.pass(Stage::Filled, Direction::Evict)
+            move || pause.pass(PausePoint::Filled, Direction::Evict)
         };
         both(pass(), pass());
         is_consistent(&pause);
@@ -263,10 +266,10 @@ fn what_is_armed_anew_is_known() {
         pause.arm(armed(1));
         let (passed, armed_anew) = (pause.clone(), pause.clone());
         both(
-            move || passed.pass(Stage::Filled, Direction::Evict),
+            move || passed.pass(PausePoint::Filled, Direction::Evict),
             move || {
                 armed_anew.arm(Armed {
-                    stage: Stage::Finalize,
+                    point: PausePoint::Finalize,
                     ..armed(1)
                 });
             },
@@ -369,17 +372,17 @@ fn what_was_asked_for_is_known() {
 fn a_limit_holds_when_it_is_set() {
     model(|| {
         set_next([true; 9]);
-        let ready = Arc::new(Ready::new(ReadyMost::new(2).unwrap()).unwrap(), GFP_KERNEL).unwrap();
+        let ready = Arc::new(Ready::new(MaxReady::new(2).unwrap()).unwrap(), GFP_KERNEL).unwrap();
         assert_eq!((ready.count(), ready.most().get()), (0, 2));
         let (taken, limited) = (ready.clone(), ready.clone());
         both(
             move || drop(taken.take(Beneficiary(&true))),
             move || {
-                limited.set_most(ReadyMost::new(1).unwrap());
+                limited.set_most(MaxReady::new(1).unwrap());
                 assert!(limited.count() <= 1);
             },
         );
-        ready.set_most(ReadyMost::NONE);
+        ready.set_most(MaxReady::NONE);
         assert_eq!(ready.count(), 0);
     });
 }

@@ -28,6 +28,7 @@ use std::{
 
 use anyhow::{bail, ensure, Context, Result};
 use clap::{Args, Parser, Subcommand};
+use regex::RegexSet;
 
 use candidate::Candidate;
 use find::tree::candidates;
@@ -109,9 +110,6 @@ enum Command {
         plan: PathBuf,
         output: PathBuf,
         console: PathBuf,
-        /// What a kernel that is wrong says: regular expressions, one a line, of which those are used that are plain text
-        #[arg(long, value_delimiter = '\n')]
-        reports: Vec<String>,
     },
     /// Write the table, and print a summary
     Report {
@@ -378,19 +376,16 @@ fn plan(
     Ok(())
 }
 
-fn collect(
-    work: &Work<'_>,
-    plan: &Path,
-    output: &Path,
-    console: &Path,
-    reports: &[String],
-) -> Result<()> {
+fn collect(top: &Path, work: &Work<'_>, plan: &Path, output: &Path, console: &Path) -> Result<()> {
     let (output, _) = guest::read(&read(output)?);
     // Of a console anything may be left.
     let console = String::from_utf8_lossy(&std::fs::read(console)?).into_owned();
-    let is_plain = |word: &&String| !word.contains(['(', ')', '[', '*']);
-    let words: Vec<&String> = reports.iter().filter(is_plain).collect();
-    let is_report = |line: &str| words.iter().any(|word| line.contains(*word));
+    let reports = read(&top.join("tests/kernel-reports"))?;
+    let reports = reports
+        .lines()
+        .filter(|line| !line.is_empty() && !line.starts_with('#'));
+    let reports = RegexSet::new(reports).context("tests/kernel-reports")?;
+    let is_report = |line: &str| reports.is_match(line);
     let woven = work.woven()?;
     let mut verdicts = output.verdicts;
     if let Some((number, doing)) = output.unfinished {
@@ -502,8 +497,7 @@ fn run(cli: Cli) -> Result<()> {
             plan,
             output,
             console,
-            reports,
-        } => collect(work, &plan, &output, &console, &reports),
+        } => collect(top, work, &plan, &output, &console),
         Command::Report { sample, table } => write_report(top, work, &sample, &table),
     }
 }

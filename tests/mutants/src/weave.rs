@@ -13,6 +13,15 @@ use serde::{Deserialize, Serialize};
 
 use crate::candidate::Candidate;
 
+/// What the module is built from.
+const PARTS: [&str; 6] = [
+    "Kbuild",
+    "include",
+    "rust",
+    "scripts/uapi-bindings.sh",
+    "src",
+    "tests/kunit",
+];
 /// The crate's root, which learns of the module that switches.
 const ROOT: &str = "src/rust_dmirror_main.rs";
 
@@ -111,7 +120,7 @@ impl Loom<'_> {
 /// Copies the module's tree from `from` to `out` and weaves `candidates`, by file and in its order, in.
 /// A file that stays the same keeps its time, so that what it does not change is not built anew.
 pub fn tree(from: &Path, out: &Path, candidates: &[Candidate]) -> Result<Vec<Woven>> {
-    for part in ["Kbuild", "include", "rust", "src", "tests/kunit"] {
+    for part in PARTS {
         copy(&from.join(part), &out.join(part), &mut |path| {
             let name = path.strip_prefix(from).unwrap_or(path).to_string_lossy();
             candidates.iter().any(|c| c.file == name)

@@ -11,7 +11,7 @@ use nix::{
     sys::mman::{self, MapFlags, MmapAdvise, ProtFlags},
 };
 
-use crate::{device::PAGE_SIZE, proc::smaps};
+use crate::{page::PAGE_SIZE, proc::smaps};
 
 /// Pages of a huge page.
 pub const HUGE: usize = 512;
@@ -19,10 +19,10 @@ const HUGE_SIZE: usize = HUGE * PAGE_SIZE;
 /// Words of a page.
 pub const WORDS: usize = PAGE_SIZE / size_of::<u64>();
 
-/// A mapping, between reserved ranges so that no neighbour merges with its VMA.
+/// A mapping between reserved ranges, so that its VMA is never merged with a neighbour.
 ///
-/// The device, other threads and other mappings write to it, so it is never borrowed as a slice;
-/// single words are read and written.
+/// The device, other threads and other mappings write to it. It is therefore never borrowed as a slice, but read and
+/// written by words.
 pub struct Area {
     reserved: NonNull<u8>,
     reserved_size: usize,
@@ -45,7 +45,7 @@ impl Area {
         }
         .context("mmap")?
         .cast::<u8>();
-        // One byte further, then rounded up: never at the very start of the reservation.
+        // Rounded up from one byte further, so that there is a reserved range before the mapping as well.
         let base = (reserved.as_ptr() as usize + 1).next_multiple_of(HUGE_SIZE);
         Ok(Area {
             reserved,
@@ -62,45 +62,45 @@ impl Area {
         Ok(area)
     }
 
-    /// `n` huge pages, of which none exists yet.
+    /// Maps `n` huge pages, none of which is allocated yet.
     pub fn huge(n: usize) -> Result<Area> {
         let prot = ProtFlags::PROT_READ | ProtFlags::PROT_WRITE;
         Area::anonymous(n * HUGE, prot, MmapAdvise::MADV_HUGEPAGE)
     }
 
-    /// Small pages, of which none exists yet.
+    /// Maps small pages, none of which is allocated yet.
     pub fn small(npages: usize) -> Result<Area> {
         let prot = ProtFlags::PROT_READ | ProtFlags::PROT_WRITE;
         Area::anonymous(npages, prot, MmapAdvise::MADV_NOHUGEPAGE)
     }
 
-    /// A huge page of system memory for each 2 MiB, filled with the pattern of `seed`.
+    /// Maps huge pages of system memory, filled with the pattern of `seed`.
     pub fn filled(n: usize, seed: u64) -> Result<Area> {
         let area = Area::huge(n)?;
         area.fill(seed);
         let huge = smaps::of(area.base, area.size())?.anon_huge;
         if huge != area.npages {
-            // Memory was too fragmented at the fault; the kernel may still find some.
+            // The fault found no huge page, because memory was fragmented. MADV_COLLAPSE tries harder.
             area.collapse().context("no huge page to be had")?;
         }
         Ok(area)
     }
 
-    /// Small pages filled with the pattern of `seed`.
+    /// Maps small pages, filled with the pattern of `seed`.
     pub fn filled_small(npages: usize, seed: u64) -> Result<Area> {
         let area = Area::small(npages)?;
         area.fill(seed);
         Ok(area)
     }
 
-    /// A mapping of a file in place of anonymous memory.
+    /// Maps a file in place of the anonymous memory.
     pub fn file(npages: usize, file: impl AsFd, flags: MapFlags) -> Result<Area> {
         let area = Area::reserve(npages)?;
         area.map_file(0, npages, file, flags)?;
         Ok(area)
     }
 
-    /// The same for some of the pages.
+    /// As [`Area::map_file`], for some of the pages.
     pub fn map_file(
         &self,
         first: usize,
@@ -111,7 +111,7 @@ impl Area {
         ensure!(first + npages <= self.npages, "no such pages");
         let size = NonZeroUsize::new(npages * PAGE_SIZE).context("no pages")?;
         let prot = ProtFlags::PROT_READ | ProtFlags::PROT_WRITE;
-        // SAFETY: replaces a part of the reservation that is nobody else's.
+        // SAFETY: replaces a part of this area's reservation.
         unsafe {
             mman::mmap(
                 NonZeroUsize::new(self.page(first)),
@@ -126,7 +126,7 @@ impl Area {
         Ok(())
     }
 
-    /// Anonymous memory of a kind that the kernel may not have.
+    /// Maps anonymous memory with flags that the kernel may not support.
     pub fn of_kind(npages: usize, flags: i32) -> Result<Area, Errno> {
         let area = Area::reserve(npages).map_err(|_| Errno::ENOMEM)?;
         let prot = libc::PROT_READ | libc::PROT_WRITE;
@@ -139,8 +139,8 @@ impl Area {
         Ok(area)
     }
 
-    /// `n` hugetlb pages of `pages` pages each, which nobody has touched. They are not between reserved
-    /// ranges: with these, nothing merges.
+    /// Maps `n` hugetlb pages of `pages` pages each, none of which is allocated yet. There are no reserved ranges
+    /// around them, since hugetlb VMAs are not merged with others.
     pub fn hugetlb(n: usize, pages: usize, sharing: MapFlags) -> Result<Area> {
         let npages = n * pages;
         let size = npages * PAGE_SIZE;
@@ -193,7 +193,7 @@ impl Area {
         unsafe { mman::mprotect(self.pointer(0)?, self.size(), prot) }.context("mprotect")
     }
 
-    /// As [`Area::protect`], a part of it.
+    /// As [`Area::protect`], for a part of the area.
     pub fn protect_pages(&self, first: usize, npages: usize, prot: ProtFlags) -> Result<()> {
         let start = self.pointer(first)?;
         ensure!(first + npages <= self.npages(), "not within the area");
@@ -207,7 +207,7 @@ impl Area {
             .with_context(|| format!("{advice:?}"))
     }
 
-    /// Advice for some of the pages, by its number.
+    /// Calls `madvise()` for some of the pages, with the number of an advice.
     pub fn advise_pages(&self, first: usize, npages: usize, advice: i32) -> Result<(), Errno> {
         let pointer = self.page(first) as *mut _;
         assert!(first + npages <= self.npages);
@@ -215,19 +215,19 @@ impl Area {
         Errno::result(unsafe { libc::madvise(pointer, npages * PAGE_SIZE, advice) }).map(drop)
     }
 
-    /// Makes huge pages of what is there.
+    /// Collapses the pages to huge pages.
     pub fn collapse(&self) -> Result<()> {
         self.advise_pages(0, self.npages, libc::MADV_COLLAPSE)
             .context("MADV_COLLAPSE")
     }
 
-    /// Unmaps pages for good; they must not be touched again.
+    /// Unmaps pages. They must not be accessed again.
     pub fn unmap(&self, first: usize, npages: usize) -> Result<()> {
         // SAFETY: this area's own pages.
         unsafe { mman::munmap(self.pointer(first)?, npages * PAGE_SIZE) }.context("munmap")
     }
 
-    /// Discards pages; what is read there next is new.
+    /// Discards pages: the next access finds new ones.
     pub fn discard(&self, first: usize, npages: usize) -> Result<()> {
         let advice = MmapAdvise::MADV_DONTNEED;
         // SAFETY: this area's own pages.
@@ -249,7 +249,7 @@ impl Area {
         unsafe { ((self.page(page) as *mut u64).add(word)).write_volatile(value) }
     }
 
-    /// Touches every page by reading it.
+    /// Reads a word of each page.
     pub fn touch(&self) {
         for page in 0..self.npages {
             self.word(page, 0);
@@ -269,7 +269,7 @@ impl Area {
         }
     }
 
-    /// Every word by the CPU, compared with the pattern of `seed`.
+    /// Compares every word, as the CPU reads it, with the pattern of `seed`.
     pub fn verify(&self, seed: u64) -> Result<()> {
         self.verify_pages(seed, 0, self.npages)
     }
@@ -291,7 +291,7 @@ impl Drop for Area {
     }
 }
 
-/// What `word` of `page` holds: different for every word, page and seed.
+/// Returns the pattern of a word, which is different for each word, page and seed.
 pub fn pattern(seed: u64, page: usize, word: usize) -> u64 {
     let index = (page * WORDS + word) as u64 + 1;
     (seed << 40) ^ index.wrapping_mul(0x9e37_79b9_7f4a_7c15)
@@ -306,14 +306,14 @@ fn compare(seed: u64, page: usize, word: usize, seen: u64) -> Result<()> {
     Ok(())
 }
 
-/// Page `first` and following of an area with the pattern of `seed`, as bytes.
+/// Returns the pattern of `seed` for the pages from `first` on, as bytes.
 pub fn pattern_bytes(seed: u64, first: usize, npages: usize) -> Vec<u8> {
     (first..first + npages)
         .flat_map(|page| (0..WORDS).flat_map(move |word| pattern(seed, page, word).to_ne_bytes()))
         .collect()
 }
 
-/// Compares what a device read, beginning at page `first` of an area.
+/// Compares data that a device has read, from page `first` of an area on, with the pattern.
 pub fn verify_bytes(seed: u64, first: usize, data: &[u8]) -> Result<()> {
     for (index, bytes) in data.chunks_exact(size_of::<u64>()).enumerate() {
         let mut word = [0; size_of::<u64>()];

@@ -6,7 +6,7 @@ use std::{fs, path::Path, thread, time::Duration};
 
 use anyhow::{Context, Result};
 
-use crate::{check_eq, ledger, test::Skip};
+use crate::{check_eq, ledger, skip::Skip};
 
 const DEVICE: &str = "/sys/kernel/debug/rust_dmirror/hmm_dmirror0";
 

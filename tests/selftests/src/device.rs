@@ -9,17 +9,15 @@ use std::{
 };
 
 use anyhow::{ensure, Context, Result};
-use nix::{
-    errno::Errno,
-    libc::{self, Ioctl},
-};
+use nix::{errno::Errno, libc};
+use zerocopy::{FromBytes, Immutable, IntoBytes};
 
 use crate::{
     abi::{self, Cmd, CopyTime, Inject, Migrate, Page, Pause, Point, Stage, Stats},
     area::Area,
 };
 
-pub const PAGE_SIZE: usize = 4096;
+pub use crate::page::PAGE_SIZE;
 
 /// The first of the coherent devices; there are two or none.
 pub const COHERENT: u32 = 2;
@@ -34,7 +32,7 @@ pub fn count() -> u32 {
     (0..).take_while(is_there).count() as u32
 }
 
-/// Which driver answers.
+/// The driver of a device.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Driver {
     /// `rust_dmirror`
@@ -43,27 +41,10 @@ pub enum Driver {
     C,
 }
 
-/// Types that an ioctl reads and writes as a whole.
-///
-/// # Safety
-///
-/// Any bytes are a valid value, and there is no padding.
-pub unsafe trait Argument {}
+/// Types that an ioctl reads and writes as a whole: any bytes are a valid value, and there is no padding.
+pub trait Argument: FromBytes + IntoBytes + Immutable {}
 
-// SAFETY: integers only, laid out without padding (see the tests of `abi`).
-unsafe impl Argument for Cmd {}
-// SAFETY: as above.
-unsafe impl Argument for Migrate {}
-// SAFETY: as above.
-unsafe impl Argument for Inject {}
-// SAFETY: as above.
-unsafe impl Argument for Page {}
-// SAFETY: as above.
-unsafe impl Argument for Stats {}
-// SAFETY: as above.
-unsafe impl Argument for CopyTime {}
-// SAFETY: as above.
-unsafe impl Argument for Pause {}
+impl<T: FromBytes + IntoBytes + Immutable> Argument for T {}
 
 /// An open file of the driver, mirroring the process that opened it.
 pub struct Device {
@@ -75,7 +56,7 @@ impl Device {
         Device::open_node(Path::new(&path(index)))
     }
 
-    /// A node with any name: both drivers have the same ones.
+    /// Opens a node by its path: with both drivers loaded, one of them has nodes elsewhere.
     pub fn open_node(path: &Path) -> Result<Device> {
         let file = OpenOptions::new()
             .read(true)
@@ -85,8 +66,8 @@ impl Device {
         Ok(Device { file })
     }
 
-    /// Lets the driver give back what stands behind free pages of a device, so that the next use of
-    /// them must allocate it. Each close of a file does that which had a page there.
+    /// Makes the driver free the backing memory of unused device pages, so that their next use must allocate it.
+    /// Closing a file that has had a page on the device does that.
     pub fn trim(index: u32) -> Result<()> {
         let device = Device::open(index)?;
         let page = Area::filled_small(1, 0)?;
@@ -105,14 +86,15 @@ impl Device {
         self.file.as_raw_fd()
     }
 
-    /// One ioctl; the argument holds what the driver wrote, also after an error.
-    pub fn call<T: Argument>(&self, code: Ioctl, argument: &mut T) -> Result<(), Errno> {
-        // The size is part of the number: what the driver copies is what `argument` has.
+    /// Calls an ioctl. The argument then has what the driver wrote, also after an error.
+    pub fn call<T: Argument>(&self, code: u32, argument: &mut T) -> Result<(), Errno> {
+        // The size is a part of the number, so that the driver copies as many bytes as `argument` has.
         assert_eq!((code >> 16) as usize & 0x3fff, size_of::<T>());
         loop {
             // SAFETY: the driver reads and writes size_of::<T>() bytes, any of which are valid,
             // and user memory that `argument` names, which callers take from `Area` or `Vec`.
-            match Errno::result(unsafe { libc::ioctl(self.fd(), code, argument as *mut T) }) {
+            let result = unsafe { libc::ioctl(self.fd(), code.into(), argument as *mut T) };
+            match Errno::result(result) {
                 Ok(_) => return Ok(()),
                 Err(Errno::EINTR) => continue,
                 Err(errno) => return Err(errno),
@@ -120,15 +102,15 @@ impl Device {
         }
     }
 
-    /// Any number with any argument, for what the driver must refuse.
-    pub fn call_raw(&self, code: Ioctl, argument: usize) -> Result<(), Errno> {
+    /// Calls any number with any argument, for tests of what the driver must refuse.
+    pub fn call_raw(&self, code: u32, argument: usize) -> Result<(), Errno> {
         // SAFETY: callers pass numbers that the driver does not have, or addresses at which
         // there is nothing of this program's.
-        Errno::result(unsafe { libc::ioctl(self.fd(), code, argument) }).map(drop)
+        Errno::result(unsafe { libc::ioctl(self.fd(), code.into(), argument) }).map(drop)
     }
 
-    /// One of the ten old ioctls.
-    pub fn command(&self, code: Ioctl, addr: usize, ptr: usize, npages: u64) -> Result<Cmd, Errno> {
+    /// Calls one of the ten ioctls of test_hmm.
+    pub fn command(&self, code: u32, addr: usize, ptr: usize, npages: u64) -> Result<Cmd, Errno> {
         let mut cmd = Cmd {
             addr: addr as u64,
             ptr: ptr as u64,
@@ -138,25 +120,25 @@ impl Device {
         self.call(code, &mut cmd).map(|()| cmd)
     }
 
-    /// What the device sees at `addr`.
+    /// Reads memory at `addr` by the device.
     pub fn read(&self, addr: usize, npages: usize) -> Result<Vec<u8>, Errno> {
         self.read_by(abi::READ, addr, npages)
     }
 
-    /// What an ioctl that writes pages to user memory says of `addr`.
-    pub fn read_by(&self, code: Ioctl, addr: usize, npages: usize) -> Result<Vec<u8>, Errno> {
+    /// Calls an ioctl that copies the pages at `addr` to user memory, and returns the data.
+    pub fn read_by(&self, code: u32, addr: usize, npages: usize) -> Result<Vec<u8>, Errno> {
         let mut data = vec![0xff; npages * PAGE_SIZE];
         self.command(code, addr, data.as_mut_ptr() as usize, npages as u64)?;
         Ok(data)
     }
 
-    /// Lets the device write whole pages to `addr`.
+    /// Writes whole pages to `addr` by the device.
     pub fn write(&self, addr: usize, data: &[u8]) -> Result<Cmd, Errno> {
         let npages = (data.len() / PAGE_SIZE) as u64;
         self.command(abi::WRITE, addr, data.as_ptr() as usize, npages)
     }
 
-    /// One byte of `HMM_DMIRROR_PROT_*` for each page.
+    /// Returns `HMM_DMIRROR_PROT_*` for each page.
     pub fn snapshot(&self, addr: usize, npages: usize) -> Result<Vec<u8>, Errno> {
         let mut bytes = vec![0; npages];
         self.command(
@@ -172,13 +154,13 @@ impl Device {
         self.command(abi::FLAGS, 0, 0, flags).map(drop)
     }
 
-    /// Migrates, and says what became of every page.
+    /// Migrates pages, and returns the counts.
     pub fn migrate(&self, direction: u32, addr: usize, npages: usize) -> Result<Migrate, Errno> {
         let mut argument = migrate_argument(direction, addr, npages);
         self.call(abi::MIGRATE, &mut argument).map(|()| argument)
     }
 
-    /// As [`Device::migrate`], with the data that the device then has.
+    /// As [`Device::migrate`], and also returns the data that the device then has.
     pub fn migrate_and_read(
         &self,
         direction: u32,
@@ -192,10 +174,10 @@ impl Device {
             .map(|()| (argument, data))
     }
 
-    /// Lets `point` fail `times` times after `skip` passes; says how often it failed until now.
+    /// Makes `point` fail `times` times, after `skip` passes. Returns how often it has failed so far.
     pub fn inject(&self, point: Point, skip: u64, times: u64) -> Result<u64, Errno> {
         let mut argument = Inject {
-            version: abi::VERSION,
+            version: abi::ABI_VERSION,
             point: point as u32,
             skip,
             times,
@@ -205,7 +187,7 @@ impl Device {
             .map(|()| argument.hits)
     }
 
-    /// The next migration of `direction`, or any if that is 0, stops at `stage`, for `ms` at most.
+    /// Stops the next migration of `direction` (0: any) at `stage`, for at most `ms` milliseconds.
     pub fn arm_pause(&self, stage: Stage, direction: u32, ms: u32) -> Result<Pause, Errno> {
         self.pause(Pause {
             op: abi::PAUSE_ARM,
@@ -216,7 +198,7 @@ impl Device {
         })
     }
 
-    /// Waits until a migration has stopped where it was armed last.
+    /// Waits until a migration has stopped at the pause that was armed last.
     pub fn wait_pause(&self, ms: u32) -> Result<Pause, Errno> {
         self.pause(Pause {
             op: abi::PAUSE_WAIT,
@@ -225,7 +207,7 @@ impl Device {
         })
     }
 
-    /// One of the operations that take nothing.
+    /// Calls one of the pause operations without parameters.
     pub fn pause_op(&self, op: u32) -> Result<Pause, Errno> {
         self.pause(Pause {
             op,
@@ -235,7 +217,7 @@ impl Device {
 
     pub fn pause(&self, argument: Pause) -> Result<Pause, Errno> {
         let mut argument = Pause {
-            version: abi::VERSION,
+            version: abi::ABI_VERSION,
             ..argument
         };
         self.call(abi::PAUSE, &mut argument).map(|()| argument)
@@ -243,7 +225,7 @@ impl Device {
 
     pub fn page(&self, addr: usize) -> Result<Page, Errno> {
         let mut argument = Page {
-            version: abi::VERSION,
+            version: abi::ABI_VERSION,
             addr: addr as u64,
             ..Page::default()
         };
@@ -252,16 +234,16 @@ impl Device {
 
     pub fn stats(&self) -> Result<Stats, Errno> {
         let mut argument = Stats {
-            version: abi::VERSION,
+            version: abi::ABI_VERSION,
             ..Stats::default()
         };
         self.call(abi::STATS, &mut argument).map(|()| argument)
     }
 
-    /// Nanoseconds that the kernel takes to copy pages.
+    /// Returns the nanoseconds that the kernel takes to copy pages.
     pub fn copy(&self, kind: u32, ptr: usize, npages: usize) -> Result<u64, Errno> {
         let mut argument = CopyTime {
-            version: abi::VERSION,
+            version: abi::ABI_VERSION,
             kind,
             ptr: ptr as u64,
             npages: npages as u64,
@@ -270,7 +252,7 @@ impl Device {
         self.call(abi::COPY, &mut argument).map(|()| argument.ns)
     }
 
-    /// Told apart by the counters, which only the Rust driver has.
+    /// Returns which driver it is: only the Rust driver has the ioctl for counters.
     pub fn driver(&self) -> Driver {
         match self.stats() {
             Ok(_) => Driver::Rust,
@@ -279,10 +261,10 @@ impl Device {
     }
 }
 
-/// A valid argument of `RUST_DMIRROR_MIGRATE`.
+/// Returns a valid argument of `RUST_DMIRROR_MIGRATE`.
 pub fn migrate_argument(direction: u32, addr: usize, npages: usize) -> Migrate {
     Migrate {
-        version: abi::VERSION,
+        version: abi::ABI_VERSION,
         direction,
         addr: addr as u64,
         npages: npages as u64,

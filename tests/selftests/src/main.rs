@@ -1,8 +1,8 @@
 // SPDX-License-Identifier: GPL-2.0
 
-//! `dmirror`: what a person and a test want of `rust_dmirror` in user space.
+//! `dmirror`, the companion: demonstrates, tests, stresses and measures `rust_dmirror` from user space.
 //!
-//! It also speaks with the C driver, as far as that one's ABI goes.
+//! It works with the C driver as well, as far as its ABI goes.
 
 #![deny(warnings)]
 
@@ -18,10 +18,12 @@ mod experiment;
 mod ledger;
 mod load_fails;
 mod mutants;
+mod page;
 mod parameters;
 mod proc;
 mod race;
 mod ready;
+mod skip;
 mod stat;
 mod strand;
 mod stress;
@@ -55,9 +57,9 @@ enum Command {
     Demo(Target),
     /// Run the selftest; KTAP on standard output
     Test(test::Options),
-    /// Let everything race, and compare all data with a model; KTAP on standard output
+    /// Run all operations against each other and compare all data with a model; KTAP on standard output
     Stress(stress::Options),
-    /// Let a few threads do one thing each to one huge page, and see whether the kernel survives
+    /// Run a few threads, each repeating one operation on the same huge page; fails if the kernel reports anything
     Race(race::Options),
     /// Show the counters of a device
     Stat(Target),
@@ -65,39 +67,39 @@ enum Command {
     Trace {
         #[command(flatten)]
         target: Target,
-        /// Let something fail: extra-ref, huge-alloc, small-alloc, copy, folio-lock
+        /// Inject a failure: extra-ref, huge-alloc, small-alloc, copy, folio-lock
         #[arg(long, value_name = "POINT[:TIMES[:SKIP]]")]
         inject: Vec<trace::Injection>,
     },
-    /// Leave pages on the device with no file open, and touch them while a command runs
+    /// Leave pages on the device with no file open, and access them while a command runs
     #[command(hide = true)]
     Strand(strand::Options),
-    /// Compare what the driver does with the parameters that insmod was given
+    /// Check that the driver does what the parameters of insmod say
     #[command(hide = true)]
     Parameters(parameters::Options),
     /// Load the module while each of its allocations fails
     #[command(hide = true)]
     LoadFails(load_fails::Options),
-    /// Migrate for ever, and check the data: something for other tests to run beside
+    /// Migrate until killed, and check the data: a load for other tests to run beside
     Busy(Target),
-    /// Measure both drivers, and what the kernel's copies alone take; KTAP, with JSON in it
+    /// Measure both drivers and the kernel's copies alone; KTAP, with JSON in it
     Bench(bench::Options),
-    /// Measure what a driver that was just loaded takes in kernel memory
+    /// Measure the kernel memory that a freshly loaded driver uses
     #[command(hide = true)]
     BenchMemory(bench::memory::Options),
-    /// Make the table and the plot of `make bench` out of what its guests printed
+    /// Make the table and the plot of `make bench` from the output of its guests
     #[command(hide = true)]
     BenchReport(bench::report::Options),
-    /// Make the table of `make experiment` out of what its guests printed
+    /// Make the table of `make experiment` from the output of its guests
     #[command(hide = true)]
     Experiment(experiment::Options),
-    /// Print the table of interleavings, which is tests/interleavings.md
+    /// Print the table of interleavings, tests/interleavings.md
     #[command(hide = true)]
     Interleavings,
-    /// The guests of `make defects`, and the table of what was seen in them
+    /// List the guests of `make defects`, and make the table of their results
     #[command(hide = true)]
     Defects(defects::Options),
-    /// The guest's half of `make mutants`
+    /// The part of `make mutants` that runs in a guest
     #[command(hide = true)]
     Mutants(mutants::Options),
 }

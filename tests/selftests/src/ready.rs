@@ -6,7 +6,7 @@ use std::{fs, path::PathBuf, thread::sleep, time::Duration};
 
 use anyhow::{Context, Result};
 
-use crate::{device::Driver, ledger, test::Skip};
+use crate::{device::Driver, ledger, skip::Skip};
 
 const DEVICE: &str = "/sys/kernel/debug/rust_dmirror/hmm_dmirror0";
 const PAUSE: Duration = Duration::from_millis(10);

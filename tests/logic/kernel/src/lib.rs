@@ -8,13 +8,11 @@
 
 pub mod alloc;
 pub mod error;
-pub mod ioctl;
 pub mod mm;
 pub mod rbtree;
 pub mod sync;
 pub mod task;
 pub mod time;
-pub mod transmute;
 pub mod workqueue;
 
 /// `rust/kernel/page.rs`, of x86-64.
@@ -53,6 +51,10 @@ pub mod prelude {
         pinned_drop,
         PinInit,
         PinnedDrop, //
+    };
+    pub use zerocopy::{
+        FromBytes,
+        IntoBytes, //
     };
 }
 

@@ -30,7 +30,7 @@ enum Op {
     Arm(Armed),
     Resume,
     Clear,
-    Arrive(Stage, Direction),
+    Arrive(PausePoint, Direction),
     /// One of those that are stopped goes, because it may, or because its time is over.
     Leave(prop::sample::Index),
 }
@@ -42,27 +42,27 @@ struct Stopped {
 }
 
 fn armed() -> impl Strategy<Value = Armed> {
-    let stage = prop::sample::select(Stage::ALL.to_vec());
-    let ways = prop::sample::select(Ways::ALL.to_vec());
+    let point = prop::sample::select(PausePoint::ALL.to_vec());
+    let directions = prop::sample::select(Directions::ALL.to_vec());
     let ms = prop_oneof![20 => 1..300u64, 1 => 9_990..=10_000u64];
-    (stage, ways, 0..3u64, ms).prop_map(|(stage, ways, skip, ms)| Armed {
-        stage,
-        ways,
+    (point, directions, 0..3u64, ms).prop_map(|(point, directions, skip, ms)| Armed {
+        point,
+        directions,
         skip,
-        limit: Limit::new(ms).unwrap(),
+        timeout: Timeout::new(ms).unwrap(),
     })
 }
 
 fn ops() -> impl Strategy<Value = Vec<Op>> {
     // Few stages, so that migrations meet what is armed.
-    let stage = prop_oneof![Just(Stage::Filled), Just(Stage::Finalize)];
+    let point = prop_oneof![Just(PausePoint::Filled), Just(PausePoint::Finalize)];
     let direction = prop::sample::select(DIRECTIONS.to_vec());
-    let arm = (armed(), stage.clone()).prop_map(|(armed, stage)| Op::Arm(Armed { stage, ..armed }));
+    let arm = (armed(), point.clone()).prop_map(|(armed, point)| Op::Arm(Armed { point, ..armed }));
     let op = prop_oneof![
         3 => arm,
         1 => Just(Op::Resume),
         1 => Just(Op::Clear),
-        8 => (stage, direction).prop_map(|(stage, direction)| Op::Arrive(stage, direction)),
+        8 => (point, direction).prop_map(|(point, direction)| Op::Arrive(point, direction)),
         2 => any::<prop::sample::Index>().prop_map(Op::Leave),
     ];
     prop::collection::vec(op, 0..60)
@@ -96,17 +96,17 @@ proptest! {
                     is_reached = None;
                     stopped.iter_mut().for_each(|one| one.is_resumed = true);
                 }
-                Op::Arrive(stage, direction) => {
-                    let stop = state.arrive(stage, direction);
+                Op::Arrive(point, direction) => {
+                    let stop = state.arrive(point, direction);
                     let is_meant = |armed: &&mut Armed| {
-                        armed.stage == stage
-                            && (armed.ways == Ways::Any || armed.ways == Ways::Only(direction))
+                        armed.point == point
+                            && (armed.directions == Directions::Any || armed.directions == Directions::Only(direction))
                     };
                     match armed.as_mut().filter(is_meant) {
                         None => prop_assert!(stop.is_none()),
-                        Some(Armed { skip: 0, limit, .. }) => {
+                        Some(Armed { skip: 0, timeout, .. }) => {
                             let stop = stop.expect("it stops");
-                            prop_assert_eq!(stop.limit, *limit);
+                            prop_assert_eq!(stop.timeout, *timeout);
                             stopped.push(Stopped { stop, is_resumed: false });
                             armed = None;
                             reached += 1;
@@ -145,27 +145,27 @@ proptest! {
         set_signal_at(signal.map_or(u64::MAX, |ms| begin + ms * 1_000_000));
         let pause = KBox::pin_init(Pause::new(), GFP_KERNEL).unwrap();
         let elapsed = || (clock() - begin) / 1_000_000;
-        let limit = u64::from(armed.limit.milliseconds());
-        let direction = match armed.ways {
-            Ways::Any => Direction::Evict,
-            Ways::Only(direction) => direction,
+        let timeout = u64::from(armed.timeout.milliseconds());
+        let direction = match armed.directions {
+            Directions::Any => Direction::Evict,
+            Directions::Only(direction) => direction,
         };
-        prop_assert_eq!(pause.wait(armed.limit), Err(ENOENT));
+        prop_assert_eq!(pause.wait(armed.timeout), Err(ENOENT));
         pause.arm(armed);
         prop_assert!(pause.is_armed());
         for _ in 0..armed.skip {
-            pause.pass(armed.stage, direction);
+            pause.pass(armed.point, direction);
         }
         prop_assert_eq!(elapsed(), 0);
-        pause.pass(armed.stage, direction);
-        prop_assert_eq!(elapsed(), signal.unwrap_or(limit).min(limit));
+        pause.pass(armed.point, direction);
+        prop_assert_eq!(elapsed(), signal.unwrap_or(timeout).min(timeout));
         let status = Status { armed: None, reached: 1, waiting: 0 };
         prop_assert_eq!(pause.status(), status);
         prop_assert!(!pause.is_armed());
         // It was reached.
         let before = elapsed();
-        prop_assert_eq!(pause.wait(armed.limit), Ok(()));
-        pause.pass(armed.stage, direction);
+        prop_assert_eq!(pause.wait(armed.timeout), Ok(()));
+        pause.pass(armed.point, direction);
         prop_assert_eq!(elapsed(), before);
         set_signal_at(u64::MAX);
     }
@@ -181,12 +181,12 @@ proptest! {
         set_signal_at(signal.map_or(u64::MAX, |ms| begin + ms * 1_000_000));
         let pause = KBox::pin_init(Pause::new(), GFP_KERNEL).unwrap();
         pause.arm(armed);
-        let limit = u64::from(armed.limit.milliseconds());
+        let timeout = u64::from(armed.timeout.milliseconds());
         let (end, error) = match signal {
-            Some(ms) if ms <= limit => (ms, EINTR),
-            _ => (limit, ETIMEDOUT),
+            Some(ms) if ms <= timeout => (ms, EINTR),
+            _ => (timeout, ETIMEDOUT),
         };
-        prop_assert_eq!(pause.wait(armed.limit), Err(error));
+        prop_assert_eq!(pause.wait(armed.timeout), Err(error));
         prop_assert_eq!((clock() - begin) / 1_000_000, end);
         set_signal_at(u64::MAX);
     }
@@ -194,31 +194,31 @@ proptest! {
     #[test]
     fn numbers_are_those_of_the_header(number in edgy()) {
         let at = (number as u32).checked_sub(1).map(|at| at as usize);
-        let stage = at.and_then(|at| Stage::ALL.get(at)).copied().ok_or(EINVAL);
-        prop_assert_eq!(Stage::from_number(number as u32), stage);
-        let ways = match number as u32 {
-            0 => Ok(Ways::Any),
-            at @ 1..=4 => Ok(Ways::Only(DIRECTIONS[at as usize - 1])),
+        let point = at.and_then(|at| PausePoint::ALL.get(at)).copied().ok_or(EINVAL);
+        prop_assert_eq!(PausePoint::from_number(number as u32), point);
+        let directions = match number as u32 {
+            0 => Ok(Directions::Any),
+            at @ 1..=4 => Ok(Directions::Only(DIRECTIONS[at as usize - 1])),
             _ => Err(EINVAL),
         };
-        prop_assert_eq!(Ways::from_number(number as u32), ways);
-        let limit = match number {
+        prop_assert_eq!(Directions::from_number(number as u32), directions);
+        let timeout = match number {
             0 => Ok(2_000),
             1..=10_000 => Ok(number as u32),
             _ => Err(EINVAL),
         };
-        prop_assert_eq!(Limit::new(number).map(Limit::milliseconds), limit);
+        prop_assert_eq!(Timeout::new(number).map(Timeout::milliseconds), timeout);
     }
 
     #[test]
     fn only_names_are_names(name in "[a-z-]{0,9}") {
-        for (stage, known) in Stage::ALL.into_iter().zip(["collected", "filled", "committed", "finalize"]) {
-            prop_assert_eq!(Stage::from_name(known), Some(stage));
+        for (point, known) in PausePoint::ALL.into_iter().zip(["collected", "filled", "committed", "finalize"]) {
+            prop_assert_eq!(PausePoint::from_name(known), Some(point));
         }
-        prop_assert!(Stage::from_name(&name).is_none_or(|stage| stage.name() == name));
-        for (ways, known) in Ways::ALL.into_iter().zip(["any", "to-device", "to-system", "fault", "evict"]) {
-            prop_assert_eq!(Ways::from_name(known), Some(ways));
+        prop_assert!(PausePoint::from_name(&name).is_none_or(|point| point.name() == name));
+        for (directions, known) in Directions::ALL.into_iter().zip(["any", "to-device", "to-system", "fault", "evict"]) {
+            prop_assert_eq!(Directions::from_name(known), Some(directions));
         }
-        prop_assert!(Ways::from_name(&name).is_none_or(|ways| ways.name() == name));
+        prop_assert!(Directions::from_name(&name).is_none_or(|directions| directions.name() == name));
     }
 }

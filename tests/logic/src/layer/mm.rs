@@ -152,7 +152,7 @@ pub mod migrate {
         prelude::*, //
     };
 
-    /// What became of an entry; `src/migrate/fates.rs` matches all of these, so that none can be missing.
+    /// What became of an entry; `src/policy/fates.rs` matches all of these, so that none can be missing.
     #[derive(Clone, Copy, PartialEq, Eq, Debug)]
     #[allow(missing_docs)]
     pub enum Outcome {
@@ -293,6 +293,7 @@ pub mod system {
     #[allow(missing_docs)]
     pub enum Effort {
         AtHand,
+        Compact,
     }
 
     /// A huge folio that nobody has used.

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: GPL-2.0
 
-//! `src/migrate/around.rs` against what each place was told last.
+//! `src/policy/around.rs` against what each place was told last.
 
 use super::{
     edgy,
@@ -8,8 +8,8 @@ use super::{
 };
 use crate::{
     layer::mm::HUGE_PAGES,
-    migrate::around::{
-        Most,
+    policy::around::{
+        FaultAround,
         Streams, //
     }, //
 };
@@ -49,7 +49,7 @@ proptest! {
 
     #[test]
     fn a_fault_where_the_last_one_ended_brings_twice_as_much(ops in ops(), most in 0..10u32) {
-        let most = Most::new(1 << most).unwrap();
+        let most = FaultAround::new(1 << most).unwrap();
         let streams = Streams::default();
         // For each place the page that is expected, and how many the last fault brought.
         let mut places = [None; STREAMS];
@@ -87,7 +87,7 @@ proptest! {
     #[test]
     fn limits_are_the_powers_of_two_up_to_a_huge_page(pages in edgy()) {
         let powers: Vec<u64> = (0..10).map(|power| 1 << power).collect();
-        match Most::new(pages) {
+        match FaultAround::new(pages) {
             Ok(most) => {
                 prop_assert!(powers.contains(&pages));
                 prop_assert_eq!(most.pages() as u64, pages);

@@ -1,9 +1,9 @@
 // SPDX-License-Identifier: GPL-2.0
 
-//! `src/migrate/behind.rs` against a look at all that was seen at once.
+//! `src/policy/behind.rs` against a look at all that was seen at once.
 
 use super::seeds_in;
-use crate::migrate::behind::Behind;
+use crate::policy::behind::Behind;
 use proptest::prelude::*;
 
 #[derive(Clone, Copy, Debug)]

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: GPL-2.0
 
-//! `src/migrate/fates.rs` against a list with an entry for each page.
+//! `src/policy/fates.rs` against a list with an entry for each page.
 
 use super::seeds_in;
 use crate::{
@@ -8,11 +8,12 @@ use crate::{
         migrate::Outcome,
         HUGE_PAGES, //
     },
-    migrate::fates::{
-        Counts,
+    policy::fates::{
         Fate,
+        FateCounts,
         Fates, //
     },
+    report::Report,
     uapi, //
 };
 use kernel::{
@@ -63,9 +64,9 @@ fn after(before: Fate, outcome: Outcome, reason: Fate, splitting: bool) -> Fate 
     }
 }
 
-fn counts(pages: &[Page]) -> Counts {
+fn counts(pages: &[Page]) -> FateCounts {
     let nr = |fate| pages.iter().filter(|page| page.fate == fate).count() as u64;
-    Counts {
+    FateCounts {
         collected: pages.iter().filter(|page| page.is_collected).count() as u64,
         whole: nr(Fate::Whole),
         split: nr(Fate::Split),
@@ -139,12 +140,12 @@ proptest! {
                 });
                 prop_assert_eq!(fates.stays(index), stays);
             }
-            let mut counted = Counts::default();
+            let mut counted = FateCounts::default();
             fates.count(&mut counted);
             prop_assert_eq!(counted, counts(&model));
             let moved = model.iter().filter(|page| page.fate.is_migrated()).count();
             prop_assert_eq!(counted.migrated(), moved as u64);
-            // Counts add up over windows.
+            // FateCounts add up over windows.
             fates.count(&mut counted);
             prop_assert_eq!(counted.collected, 2 * counts(&model).collected);
             prop_assert_eq!(counted.migrated(), 2 * moved as u64);
@@ -154,7 +155,7 @@ proptest! {
 
 #[test]
 fn user_space_is_told_every_count() {
-    let counts = Counts {
+    let counts = FateCounts {
         collected: 1,
         whole: 2,
         split: 3,
@@ -163,8 +164,12 @@ fn user_space_is_told_every_count() {
         refused: [6, 7, 8, 9],
         empty: 10,
     };
+    let report = Report {
+        counts,
+        ..Report::default()
+    };
     let mut arg = uapi::Migrate::default();
-    counts.tell(&mut arg);
+    report.tell(&mut arg);
     let told = [
         arg.collected,
         arg.whole,

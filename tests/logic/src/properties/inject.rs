@@ -9,7 +9,7 @@ use super::{
 use crate::{
     inject::{
         Countdown,
-        Faults,
+        Injection,
         Point,
         Points, //
     },
@@ -103,7 +103,7 @@ proptest! {
                     }
                 }
                 Op::Flags(of, flags) => {
-                    let is_known = flags & !uapi::FLAG_FAIL_ALLOC == 0;
+                    let is_known = flags & !u64::from(uapi::FLAG_FAIL_ALLOC) == 0;
                     let done = made[of].set_flags(flags);
                     prop_assert_eq!(done, is_known.then_some(()).ok_or(EINVAL));
                     if is_known {
@@ -115,12 +115,12 @@ proptest! {
                 }
                 Op::Attempt(has_file, passed) => {
                     let [file, device] = &mut models;
-                    let faults = Faults::new(has_file.then_some(&*made[0]), &made[1]);
+                    let injection = Injection::new(has_file.then_some(&*made[0]), &made[1]);
                     let is_armed = device.is_armed() || has_file && file.is_armed();
                     for point in passed {
                         // The file's are first, and then the device's do not count.
                         let fires = is_armed && (has_file && file.fires(point) || device.fires(point));
-                        prop_assert_eq!(faults.fires(point), fires);
+                        prop_assert_eq!(injection.fires(point), fires);
                     }
                 }
             }

@@ -1,17 +1,17 @@
 // SPDX-License-Identifier: GPL-2.0
 
-//! `src/ledger.rs` against a list of all records that were ever written.
+//! `src/ledger/` against a list of all records that were ever written.
 
 use super::seeds_in;
 use crate::{
     layer::mm::folio::Counts,
     ledger::{
+        Direction,
         Ledger,
         Record,
         Stage,
         KEPT, //
     },
-    migrate::Direction,
     trace, //
 };
 use kernel::prelude::*;

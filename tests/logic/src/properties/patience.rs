@@ -1,9 +1,9 @@
 // SPDX-License-Identifier: GPL-2.0
 
-//! `src/migrate/patience.rs` against a list of folios, the one that was refused last at its end.
+//! `src/policy/patience.rs` against a list of folios, the one that was refused last at its end.
 
 use super::seeds_in;
-use crate::migrate::patience::{
+use crate::policy::patience::{
     Patience,
     Verdict, //
 };

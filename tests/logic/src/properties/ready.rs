@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: GPL-2.0
 
-//! `src/ready.rs` against a list of folios. The worker runs in `set_most()`, which flushes its queue.
+//! `src/spare/ready.rs` against a list of folios. The worker runs in `set_most()`, which flushes its queue.
 
 use super::{
     edgy,
@@ -15,8 +15,8 @@ use crate::{
             set_next, //
         }, //
     },
-    ready::{
-        Most,
+    spare::ready::{
+        MaxReady,
         Ready, //
     }, //
 };
@@ -48,7 +48,7 @@ proptest! {
     #[test]
     fn folios_are_kept_up_to_the_limit(ops in ops(), first in 0..5usize) {
         set_next([]);
-        let ready = Ready::new(Most::new(first as u64).unwrap()).unwrap();
+        let ready = Ready::new(MaxReady::new(first as u64).unwrap()).unwrap();
         let (mut most, mut kept, mut memory) = (first, Vec::new(), std::collections::VecDeque::new());
         let mut is_queued = false;
         for op in ops {
@@ -68,7 +68,7 @@ proptest! {
                     prop_assert_eq!(taken, expected);
                 }
                 Op::SetMost(new) => {
-                    ready.set_most(Most::new(new as u64).unwrap());
+                    ready.set_most(MaxReady::new(new as u64).unwrap());
                     most = new;
                     while is_queued && kept.len() < most && !memory.is_empty() {
                         kept.extend(memory.pop_front());
@@ -93,6 +93,6 @@ proptest! {
     #[test]
     fn limits_are_numbers_up_to_64(most in edgy()) {
         let expected = (most <= 64).then_some(most as usize).ok_or(EINVAL);
-        prop_assert_eq!(Most::new(most).map(Most::get), expected);
+        prop_assert_eq!(MaxReady::new(most).map(MaxReady::get), expected);
     }
 }

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: GPL-2.0
 
-//! `src/migrate/splitter.rs` against an array of places. The worker runs in `flush()`.
+//! `src/splitter.rs` against an array of places. The worker runs in `flush()`.
 
 use super::seeds_in;
 use crate::{
@@ -8,7 +8,7 @@ use crate::{
         fault::Fault,
         pagemap::OwnerId, //
     },
-    migrate::splitter::{
+    splitter::{
         Asked,
         Splitter, //
     }, //

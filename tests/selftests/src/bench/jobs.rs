@@ -126,7 +126,10 @@ impl Job {
         let mut samples = vec![Vec::new(); self.whats().len()];
         match self.kind {
             Kind::OpenClose => others::open_close(node, self.bytes, effort, &mut samples[0])?,
-            Kind::SideBySide => others::side_by_side(node, self, effort, &mut samples[0])?,
+            Kind::SideBySide => {
+                let memory = (self.pages, self.bytes);
+                others::side_by_side(node, memory, self.processes, effort, &mut samples[0])?;
+            }
             Kind::Copies => copies(node, self.bytes, effort, &mut samples)?,
             _ => {
                 let work = Work::new(node, self.pages, self.bytes)?;

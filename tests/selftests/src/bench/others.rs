@@ -13,7 +13,6 @@ use nix::time::{clock_gettime, ClockId};
 
 use super::{
     child::Helper,
-    jobs::Job,
     record::Pages,
     rows::MIB,
     work::{nanos, Effort, Work},
@@ -78,12 +77,18 @@ fn now() -> Result<u64> {
     Ok(now.tv_sec() as u64 * 1_000_000_000 + now.tv_nsec() as u64)
 }
 
-/// Several processes, each there and back at the same time as the others.
-pub fn side_by_side(node: &Path, job: &Job, effort: Effort, samples: &mut Vec<u64>) -> Result<()> {
+/// Several processes with `bytes` each, there and back at the same time as the others.
+pub fn side_by_side(
+    node: &Path,
+    (pages, bytes): (Pages, u64),
+    processes: u32,
+    effort: Effort,
+    samples: &mut Vec<u64>,
+) -> Result<()> {
     let mut helpers = Vec::new();
-    for _ in 0..job.processes {
+    for _ in 0..processes {
         let mut helper = Helper::start(
-            || Work::new(node, job.pages, job.bytes),
+            || Work::new(node, pages, bytes),
             |work, _| {
                 let begin = now()?;
                 work.to_device()?;

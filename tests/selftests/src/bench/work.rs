@@ -8,7 +8,7 @@ use std::{
 };
 
 use anyhow::{ensure, Context, Result};
-use nix::{libc::Ioctl, sys::mman::MmapAdvise};
+use nix::sys::mman::MmapAdvise;
 
 use super::{record::Pages, rows::MIB};
 use crate::{
@@ -121,7 +121,7 @@ impl Work {
     }
 
     /// All of the area, timed.
-    pub fn time(&self, code: Ioctl) -> Result<u64> {
+    pub fn time(&self, code: u32) -> Result<u64> {
         let (addr, ptr) = (self.area.addr(), self.buffer());
         let begin = Instant::now();
         let done = self.dev.command(code, addr, ptr, self.area.npages() as u64);

@@ -38,9 +38,6 @@ enum What {
         /// The guest whose kernel has our patches
         #[arg(long)]
         mended: String,
-        /// The kernels, for people
-        #[arg(long)]
-        kernels: String,
         /// Where the table goes
         #[arg(long)]
         table: PathBuf,
@@ -60,12 +57,11 @@ pub fn run(options: &Options) -> Result<u8> {
             vm,
             rust,
             mended,
-            kernels,
             table,
             verdicts,
         } => {
             let seen = table::read(vm, rust, mended, options.core_bugs)?;
-            fs::write(table, table::markdown(kernels, &seen)).context("the table")?;
+            fs::write(table, table::markdown(&seen)).context("the table")?;
             let (text, good) = table::judge(&seen);
             fs::write(verdicts, text).context("the verdicts")?;
             Ok(u8::from(!good))

@@ -155,11 +155,11 @@ impl<'a> Steps<'a> {
             .device
             .page(self.area.addr())
             .context("RUST_DMIRROR_PAGE")?;
-        let place = match page.location {
-            abi::WHERE_NOWHERE => "nowhere",
-            abi::WHERE_SYSTEM => "system",
-            abi::WHERE_ZERO => "zero page",
-            abi::WHERE_DEVICE => "device",
+        let place = match page.where_ {
+            abi::NOWHERE => "nowhere",
+            abi::SYSTEM => "system",
+            abi::ZERO => "zero page",
+            abi::DEVICE => "device",
             _ => "unreadable",
         };
         row.extend([
@@ -190,9 +190,9 @@ impl<'a> Steps<'a> {
             page.mapcount == maps,
             &format!("{step}: mapped {} times, not {maps}", page.mapcount),
         );
-        let on_device = page.location == abi::WHERE_DEVICE;
+        let on_device = page.where_ == abi::DEVICE;
         self.require(
-            on_device || page.location == abi::WHERE_SYSTEM,
+            on_device || page.where_ == abi::SYSTEM,
             &format!("{step}: the page is {place}"),
         );
         Ok((on_device, page.map_order == HUGE_ORDER))

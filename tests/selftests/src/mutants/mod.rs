@@ -6,6 +6,7 @@
 //! What it prints are events, JSON in a line each, for `tests/mutants`; an event is there before what it
 //! announces begins, so that a kernel that dies leaves behind of what.
 
+mod cases;
 mod module;
 mod plan;
 mod reach;
@@ -17,10 +18,10 @@ use std::{
     time::{Duration, Instant},
 };
 
-use anyhow::{bail, Context, Result};
+use anyhow::{Context, Result};
 use serde::de::DeserializeOwned;
 
-use crate::{proc::khugepaged, test};
+use crate::proc::khugepaged;
 use module::Module;
 use plan::{Event, Known, Plan};
 
@@ -61,7 +62,7 @@ pub fn run(options: &Options) -> Result<u8> {
     let plan: Plan = read(path)?;
     // What the plan has wrong is not the fault of a mutant.
     for planned in plan.mutants.iter().flat_map(|entry| &entry.cases) {
-        case(&planned.name)?;
+        cases::named(&planned.name)?;
     }
     for entry in &plan.mutants {
         if Instant::now() > end {
@@ -79,19 +80,4 @@ pub fn run(options: &Options) -> Result<u8> {
 fn read<T: DeserializeOwned>(path: &Path) -> Result<T> {
     let text = fs::read_to_string(path).with_context(|| format!("{}", path.display()))?;
     serde_json::from_str(&text).with_context(|| format!("{} cannot be read", path.display()))
-}
-
-/// Every Nth of the interleavings. A survivor costs all that reach it: a quarter of those that `make test`
-/// has take a minute, beside three and a half for the cases.
-const SAMPLE: usize = 12;
-
-fn cases() -> impl Iterator<Item = &'static test::Case> {
-    test::all_cases().chain(test::interleave::cases(SAMPLE, false))
-}
-
-fn case(name: &str) -> Result<&'static test::Case> {
-    match cases().find(|case| case.name == name) {
-        Some(case) => Ok(case),
-        None => bail!("the plan has a case {name:?}, which there is not"),
-    }
 }

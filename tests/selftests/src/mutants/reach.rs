@@ -44,7 +44,7 @@ pub fn run(module: &Module, seconds: u64, known: &Known) -> Result<()> {
     }
     let ledger = Ledger::enable()?;
     let is_new = |case: &&test::Case| !known.cases.iter().any(|name| name == case.name);
-    let all = families_in_turns(cases().filter(is_new).collect());
+    let all = families_in_turns(cases::all().filter(is_new).collect());
     let end = known
         .seconds
         .map(|seconds| Instant::now() + Duration::from_secs(seconds));

@@ -13,7 +13,7 @@ use std::{
 use anyhow::{anyhow, bail, Context, Result};
 
 use super::{
-    case,
+    cases,
     module::{activate, suite, wait, Module, Stuck},
     plan::{Entry, Event},
 };
@@ -171,7 +171,8 @@ fn attempt(module: &Module, entry: &Entry, seconds: u64) -> Option<Noticed> {
 
 fn one_case(name: &str, limit: u64, log: &mut Kmsg) -> Result<()> {
     let limit = Duration::from_secs(limit);
-    let (outcome, remarks) = test::run_case(case(name)?, Driver::Rust, limit, Some(log), false)?;
+    let (outcome, remarks) =
+        test::run_case(cases::named(name)?, Driver::Rust, limit, Some(log), false)?;
     match outcome {
         Outcome::Pass => Ok(()),
         // It passes without a mutant; why it fails is the last remark.

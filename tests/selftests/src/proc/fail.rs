@@ -11,7 +11,7 @@ use std::{
 
 use anyhow::{Context, Result};
 
-use crate::test::Skip;
+use crate::skip::Skip;
 
 const KNOBS: &str = "/sys/kernel/debug/fail_page_alloc";
 

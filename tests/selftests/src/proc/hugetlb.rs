@@ -6,7 +6,7 @@ use std::{fs, path::PathBuf};
 
 use anyhow::{ensure, Context, Result};
 
-use crate::{area::HUGE, device::PAGE_SIZE, test::Skip};
+use crate::{area::HUGE, device::PAGE_SIZE, skip::Skip};
 
 const NO_LARGE: &str =
     "no hugetlb pages of 1 GiB: boot with hugepagesz=1G hugepages=2, and a CPU with pdpe1gb";

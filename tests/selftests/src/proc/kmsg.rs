@@ -8,76 +8,18 @@ use std::{
     fs::{File, OpenOptions},
     io::{Read, Seek, SeekFrom, Write},
     os::unix::fs::OpenOptionsExt,
+    sync::LazyLock,
 };
 
 use nix::libc;
+use regex::RegexSet;
 
-use crate::test::filter;
-
-/// What a healthy kernel does not say: what GATE_REPORTS in `scripts/lib/gate.sh` has, as
-/// [`filter::matches`] reads it. `Bad rss` is how a lost page shows without DEBUG_VM.
-const COMPLAINTS: &[&str] = &[
-    "BUG:",
-    "kernel BUG at",
-    "WARNING:",
-    "Oops",
-    "general protection fault",
-    "Kernel panic",
-    // Of the slab allocator, without a colon.
-    "*BUG * (*",
-    "pagealloc: memory corruption",
-    "pagealloc: single bit error",
-    "ODEBUG:",
-    "trying to register non-static key",
-    "KASAN:",
-    "KCSAN:",
-    "KMSAN:",
-    "KFENCE:",
-    "UBSAN:",
-    "Unable to handle",
-    "unable to handle",
-    // Of lockdep.
-    "possible circular locking",
-    "possible recursive locking",
-    "possible irq lock inversion",
-    "inconsistent lock state",
-    "suspicious RCU usage",
-    "Invalid wait context",
-    "bad unlock balance",
-    "held lock freed",
-    "lock held when returning to user space",
-    "DEBUG_LOCKS_WARN_ON",
-    "blocked for more than",
-    "blocked in I/O wait",
-    "rcu: INFO:",
-    "detected stalls",
-    "kthread starved",
-    "soft lockup",
-    "hard LOCKUP",
-    "workqueue lockup",
-    "scheduling while atomic",
-    "sleeping function called",
-    "Bad page state",
-    "Bad page map",
-    "Bad page cache",
-    "Bad rss-counter",
-    "non-zero pgtables_bytes",
-    "page dumped because",
-    "refcount_t:",
-    "list_add corruption",
-    "list_del corruption",
-    "double free",
-    "*kmemleak: * new*",
-    "unreferenced object",
-    // A counter of pages is negative: see [`super::refresh_counters`].
-    "vmstat_refresh:",
-    "rust_kernel: panicked",
-    "panicked at",
-    "Out of memory:",
-    "segfault at",
-    "trap int3",
-    "trap invalid opcode",
-];
+/// What a healthy kernel does not say: the list that decides whether a guest passed.
+static COMPLAINTS: LazyLock<RegexSet> = LazyLock::new(|| {
+    let lines = include_str!("../../../kernel-reports").lines();
+    RegexSet::new(lines.filter(|line| !line.is_empty() && !line.starts_with('#')))
+        .expect("tests/kernel-reports: a regular expression on each line")
+});
 
 /// What a kernel complains of, told from what it repeats.
 #[derive(Default)]
@@ -169,7 +111,7 @@ pub fn begun(line: &str) -> Option<&str> {
 
 /// Whether a line of the log is a complaint of the kernel's.
 pub fn complains(line: &str) -> bool {
-    !line.contains("dmirror: case ") && COMPLAINTS.iter().any(|c| filter::matches(c, line))
+    !line.contains("dmirror: case ") && COMPLAINTS.is_match(line)
 }
 
 /// The message of a record, without its properties.
@@ -210,35 +152,18 @@ mod tests {
         assert!(complaints.are_more("BUG: x") && complaints.are_more("BUG: x"));
     }
 
-    /// Lines that a pattern of the gate's is about; it has no more than these of regular expressions.
-    fn examples(pattern: &str) -> Vec<String> {
-        let plain = pattern
-            .replace("\\(", "\u{1}")
-            .replace("[^ ]+", "kmalloc-64")
-            .replace("[0-9]+", "5")
-            .replace(".*", ": x");
-        let all = match plain.split_once('(') {
-            Some((head, rest)) => {
-                let (choice, tail) = rest.split_once(')').unwrap();
-                let line = |word| format!("{head}{word}{tail}");
-                choice.split('|').map(line).collect()
-            }
-            None => vec![plain],
-        };
-        all.iter()
-            .map(|line| format!("[ 1.0] {} x", line.replace('\u{1}', "(")))
-            .collect()
-    }
-
+    /// The same examples turn the gate red: `scripts/selftest.sh`.
     #[test]
     fn complaints_are_those_of_the_gate() {
-        let gate = include_str!("../../../../scripts/lib/gate.sh");
-        let list = gate.split_once("GATE_REPORTS=(").unwrap().1;
-        let list = list.split_once("\n)").unwrap().0;
-        let patterns: Vec<_> = list.split('\'').skip(1).step_by(2).collect();
-        assert!(patterns.len() > 40, "{patterns:?}");
-        for line in patterns.into_iter().flat_map(examples) {
-            assert!(complains(&line), "{line}");
+        let examples = include_str!("../../../runner/reports.txt");
+        // For the gate alone: what it sees beside a report.
+        let gate_only = ["Call Trace:", "not ok "];
+        for line in examples.lines() {
+            let expected = !gate_only.iter().any(|text| line.contains(text));
+            assert_eq!(complains(line), expected, "{line}");
+        }
+        for line in include_str!("../../../runner/clean.txt").lines() {
+            assert!(!complains(line), "{line}");
         }
     }
 }

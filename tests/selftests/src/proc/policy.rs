@@ -10,7 +10,7 @@ use nix::{
     libc::{self, c_long, c_ulong},
 };
 
-use crate::{area::Area, test::Skip};
+use crate::{area::Area, skip::Skip};
 
 const MPOL_DEFAULT: c_ulong = 0;
 const MPOL_PREFERRED: c_ulong = 1;

@@ -9,7 +9,7 @@ use std::fs;
 
 use anyhow::{Context, Result};
 
-use crate::device::PAGE_SIZE;
+use crate::page::PAGE_SIZE;
 
 /// Sums over all VMAs of a range, in pages.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]

@@ -1,14 +1,14 @@
 // SPDX-License-Identifier: GPL-2.0
 
-//! Which workers are run together.
+//! The lists of workers that run together.
 
 use super::worker::Worker;
 
-/// Opening and closing, and RELEASE, are in the list of all only: they end what the others are about.
+/// Opening, closing and RELEASE are only in the list of all workers: they end the races between the others.
 const WITH_ALL_ONLY: [u8; 2] = [2, 4];
 
-/// Lists that crashed or leaked before K19, K20 and K24 were fixed, or are of the same kind: a page is zapped
-/// beside allocations that fail, or beside changes that split the mapping.
+/// Lists that crashed or leaked before K19, K20 and K24 were fixed, and similar ones: a page is zapped during failing
+/// allocations, or during changes that split the mapping.
 pub const FAILED_BEFORE: [&[u8]; 12] = [
     &[0, 1, 5, 10],
     &[0, 3, 5, 10],
@@ -28,7 +28,7 @@ pub fn name(list: &[u8]) -> String {
     list.iter().map(u8::to_string).collect::<Vec<_>>().join(",")
 }
 
-/// All lists of `size` workers.
+/// Returns all lists of `size` workers.
 fn of_size(size: usize) -> Vec<Vec<u8>> {
     let numbers = (0..Worker::ALL.len() as u8).filter(|n| !WITH_ALL_ONLY.contains(n));
     let mut lists: Vec<Vec<u8>> = vec![Vec::new()];
@@ -41,8 +41,8 @@ fn of_size(size: usize) -> Vec<Vec<u8>> {
     lists
 }
 
-/// Every list of two and of three, sixty of four by the seed, and all workers together; then `most` of them, in
-/// an order that the seed decides.
+/// Returns up to `most` lists, in an order that depends on the seed, out of all lists of two and of three workers,
+/// sixty lists of four, and the list of all workers.
 pub fn sample(most: usize, seed: u64) -> Vec<Vec<u8>> {
     let mut random = fastrand::Rng::with_seed(seed);
     let mut four = of_size(4);

@@ -1,9 +1,9 @@
 // SPDX-License-Identifier: GPL-2.0
 
-//! `dmirror race`: a few threads of one process, each doing one thing to one huge page for ever.
+//! `dmirror race`: a few threads of one process, each repeating one operation on the same huge page.
 //!
-//! No data are checked: what is looked for are crashes, leaks and hangs where a page is zapped at the wrong
-//! moment. The numbers of the workers are part of the names under which lists of them are known to fail.
+//! Looks for crashes, leaks and hangs when a page is zapped at the wrong moment; data are not checked. Known
+//! failures are named by the numbers of the workers, so these must not change.
 
 mod lists;
 mod worker;
@@ -26,19 +26,19 @@ use worker::{Page, Worker};
 
 #[derive(clap::Args)]
 pub struct Options {
-    /// Numbers of the workers, such as 0,1,5,10; --list shows them
+    /// The numbers of the workers, such as 0,1,5,10; see --list
     #[arg(value_delimiter = ',', required_unless_present_any = ["list", "sample"])]
     workers: Vec<u8>,
-    /// How long
+    /// The time to run, in seconds
     #[arg(long, value_name = "N", default_value_t = 15)]
     seconds: u64,
-    /// Show what the workers do
+    /// List the workers and their operations
     #[arg(long)]
     list: bool,
-    /// Run nothing, but name so many lists, a line each: of two, three, four and all workers
+    /// Only print this many lists of two, three, four and all workers, one per line
     #[arg(long, value_name = "N")]
     sample: Option<usize>,
-    /// Which lists
+    /// The seed that selects the lists
     #[arg(long, value_name = "N", default_value_t = 0)]
     seed: u64,
 }
@@ -60,10 +60,10 @@ pub fn run(options: &Options) -> Result<u8> {
     Ok(0)
 }
 
-/// How much longer it may take until each worker has come round once.
+/// The extra time in which each worker must have completed one round.
 const OVERTIME: Duration = Duration::from_secs(30);
 
-/// Lets the workers with these numbers loose on one huge page, and looks whether all is well afterwards.
+/// Runs the workers with these numbers on one huge page, and checks the page and the counters afterwards.
 pub fn race(numbers: &[u8], duration: Duration) -> Result<()> {
     let workers = numbers
         .iter()
@@ -79,7 +79,7 @@ pub fn race(numbers: &[u8], duration: Duration) -> Result<()> {
         area: &area,
     };
     let (stop, end) = (AtomicBool::new(false), Instant::now() + duration);
-    // On a busy machine, somebody may come round only later.
+    // On a busy machine, a worker may complete its first round late.
     let missing = AtomicUsize::new(workers.len());
     let running = |times| {
         missing.fetch_sub(usize::from(times == 1), Ordering::Relaxed);
@@ -94,7 +94,7 @@ pub fn race(numbers: &[u8], duration: Duration) -> Result<()> {
                 let (page, running, stop) = (&page, &running, &stop);
                 scope.spawn(move || {
                     let done = worker.work(page, running);
-                    // The others need not go on after an error.
+                    // After an error, the others can stop.
                     stop.fetch_or(done.is_err(), Ordering::Relaxed);
                     done
                 })
@@ -109,7 +109,7 @@ pub fn race(numbers: &[u8], duration: Duration) -> Result<()> {
         println!("{number:2} {}: {count} times", worker.about());
         ensure!(*count > 0, "worker {number} never came round");
     }
-    // Nothing hangs at a page that somebody left behind.
+    // Checks that no access hangs on a page that was left behind.
     for index in 0..HUGE {
         area.word(index, 0);
     }

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: GPL-2.0
 
-//! What a thread does to the huge page, again and again.
+//! The operations that threads repeat on the huge page.
 
 use std::sync::atomic::{AtomicUsize, Ordering};
 
@@ -22,13 +22,13 @@ use crate::{
     device::{Device, PAGE_SIZE},
 };
 
-/// What the workers share.
+/// The state that the workers share.
 pub struct Page<'a> {
     pub dev: &'a Device,
     pub area: &'a Area,
 }
 
-/// Their numbers are their places in [`Worker::ALL`].
+/// The workers. Their numbers are their indices in [`Worker::ALL`].
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Worker {
     ToDevice,
@@ -85,7 +85,8 @@ impl Worker {
         }
     }
 
-    /// Until `running`, which is told how often it has been, says no; gives how often.
+    /// Repeats the operation while `running`, which is called with the number of rounds, returns true. Returns that
+    /// number.
     pub fn work(self, page: &Page<'_>, running: &dyn Fn(u64) -> bool) -> Result<u64> {
         let mut times = 0;
         let mut data = vec![0u8; HUGE * PAGE_SIZE];
@@ -135,8 +136,8 @@ impl Worker {
     }
 }
 
-/// What a driver may answer while others do all this to the same page. EINVAL is not among that: the memory stays
-/// mapped, and the requests are good.
+/// The errors that a driver may return while others work on the same page. EINVAL is none of them: the memory stays
+/// mapped, and the requests are valid.
 fn allowed(answer: Result<(), Errno>) -> Result<()> {
     use Errno::{EAGAIN, EBUSY, EFAULT, EINTR, ENOENT, ENOMEM, EPERM};
     match answer {
@@ -165,11 +166,11 @@ fn child_writes(area: &Area) -> Result<()> {
     }
 }
 
-/// The memory that a write may find read-only.
+/// The area that a write may find read-only.
 static START: AtomicUsize = AtomicUsize::new(0);
 
-/// Lets writes to `area` go on that meet [`Worker::ProtectHalf`]: whoever finds it read-only makes it writable
-/// again. Any other SIGSEGV ends the process.
+/// Handles the SIGSEGV of writes to `area` that meet [`Worker::ProtectHalf`], by making it writable again. Any other
+/// SIGSEGV ends the process.
 pub fn survive_read_only(area: &Area) {
     START.store(area.addr(), Ordering::Relaxed);
     let action = SigAction::new(

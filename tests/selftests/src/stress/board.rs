@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: GPL-2.0
 
-//! What the stressed process, its children and the one that watches them share: counters, the last
-//! operations of every thread, and the first failure. A crash cannot take it along.
+//! The memory that the stressed process, its children and the watching process share: counters, the last operations of
+//! every thread, and the first failure. It survives a crash of the stressed process.
 
 use std::{
     cell::UnsafeCell,
@@ -27,7 +27,7 @@ pub const MAX_THREADS: usize = 15;
 pub const MAX_AREAS: usize = 8;
 /// Errno values, with 0 for success.
 const ERRNOS: usize = 134;
-/// Not tried: a lock was taken, or there was nothing to do.
+/// Not tried, because a lock was held or there was nothing to do.
 const SKIPPED: usize = ERRNOS;
 const REMEMBERED: usize = 8;
 const TEXT: usize = 2048;
@@ -63,7 +63,7 @@ pub fn share<T: Shared>(count: usize) -> Result<&'static [T]> {
     Ok(unsafe { std::slice::from_raw_parts(first.as_ptr(), count) })
 }
 
-/// A text that the first who has one writes, also a signal handler.
+/// A text that is written once, by the first caller, which may be a signal handler.
 #[repr(C)]
 pub struct Slot {
     claimed: AtomicBool,
@@ -110,7 +110,7 @@ impl Slot {
     }
 }
 
-/// One operation, as it is remembered.
+/// A recorded operation.
 #[repr(C)]
 struct Entry {
     number: AtomicU64,
@@ -121,12 +121,12 @@ struct Entry {
 
 const RUNNING: u64 = u64::MAX;
 
-/// A thread's share of the board.
+/// The part of the board that belongs to a thread.
 #[repr(C)]
 pub struct Lane {
-    /// Operations begun.
+    /// The number of operations that were begun.
     pub begun: AtomicU64,
-    /// In a child that this thread has forked.
+    /// The PID of the child that the thread has forked for its operation, or 0.
     pub in_child: AtomicU32,
     ring: [Entry; REMEMBERED],
 }
@@ -143,9 +143,9 @@ pub struct Board {
     pub stop: AtomicBool,
     /// Threads that have ended.
     pub ended: AtomicU32,
-    /// What went wrong first.
+    /// The first failure.
     pub failure: Slot,
-    /// What is wrong with the data, or with the memory's size, at the end.
+    /// A failure of the final checks of the data or of the memory's size.
     pub data: Slot,
     pub rss: Slot,
     /// Checks of the end that were reached.
@@ -202,7 +202,7 @@ impl Board {
         Ok(&share::<Board>(1)?[0])
     }
 
-    /// Ends the run, with the first reason that there is.
+    /// Ends the run, with the first reason.
     pub fn fail(&self, text: fmt::Arguments<'_>) {
         self.failure.fill(text);
         self.stop.store(true, SeqCst);
@@ -229,7 +229,7 @@ impl Board {
         self.counts[op as usize][done.index()].fetch_add(1, Relaxed);
     }
 
-    /// The last operations of a thread, the last one last.
+    /// Returns the last operations of a thread, the latest last.
     pub fn last(&self, thread: usize) -> Vec<String> {
         let lane = &self.lanes[thread];
         let mut entries: Vec<_> = lane.ring.iter().collect();
@@ -275,7 +275,7 @@ impl Board {
         self.lanes.iter().map(|l| l.begun.load(Relaxed)).sum()
     }
 
-    /// Takes note that failures are injected until the value is dropped.
+    /// Records that failures are injected, until the value is dropped.
     pub fn armed(&self) -> Armed<'_> {
         self.armed.fetch_add(1, SeqCst);
         self.epoch.fetch_add(1, SeqCst);
@@ -292,7 +292,7 @@ impl Board {
         }
     }
 
-    /// A hog comes or goes; there is one at most.
+    /// Records that a hog begins or ends. There is at most one.
     pub fn hog(&self) {
         self.hogs.fetch_add(1, SeqCst);
     }

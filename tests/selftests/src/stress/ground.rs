@@ -2,9 +2,10 @@
 
 //! The memory under stress: areas that move, lose pages and change their protection.
 //!
-//! Whoever touches an area by the CPU, where a wrong moment would be a legitimate SIGSEGV, shares its
-//! `shape`; whoever changes mappings holds that alone. Migrations and what else goes through the
-//! driver take neither: they may meet any moment, and the area's stamp tells them that they did.
+//! A thread that accesses an area by the CPU, where the wrong moment would be a legitimate SIGSEGV, takes its
+//! `shape` for reading. A thread that changes mappings takes it for writing. Migrations and other calls of the
+//! driver take it not at all: they may run at any moment, and can tell from the area's stamp that the mapping has
+//! changed meanwhile.
 
 use std::{
     num::NonZeroUsize,
@@ -30,18 +31,18 @@ use crate::{area::HUGE, device::PAGE_SIZE};
 
 const HUGE_SIZE: usize = HUGE * PAGE_SIZE;
 
-/// What the CPU may do with a page.
+/// The access that the CPU has to a page.
 pub const NONE: u8 = 0;
 pub const READ: u8 = 1;
 pub const WRITE: u8 = 2;
 
-/// Two reserved ranges, in one of which the area is.
+/// Two reserved ranges. The area is in one of them.
 const SLOTS: usize = 2;
 
-/// Held while there is a hole in the address space that nobody else may fill.
+/// Held while there is a hole in the address space that no other thread may fill.
 static HOLE: Mutex<()> = Mutex::new(());
 
-/// A lock whose holder panicked has failed the run already.
+/// Takes a lock even if it is poisoned: the panic of its holder has already failed the run.
 macro_rules! despite_panics {
     ($lock:expr) => {
         $lock.unwrap_or_else(std::sync::PoisonError::into_inner)
@@ -58,7 +59,7 @@ pub struct Ground {
     npages: usize,
     slots: [usize; SLOTS],
     base: &'static AtomicUsize,
-    /// Which slot it is in.
+    /// The slot that the area is in.
     shape: RwLock<usize>,
     stamp: AtomicU64,
     locks: Vec<RwLock<()>>,
@@ -69,13 +70,13 @@ pub struct Ground {
 #[derive(Clone, Copy)]
 pub struct Stamp(u64);
 
-/// The area's mapping holds still.
+/// A guard with which the area's mapping does not change.
 pub struct Still<'a> {
     ground: &'a Ground,
     _shape: RwLockReadGuard<'a, usize>,
 }
 
-/// The area's mapping is ours to change.
+/// A guard with which only this thread changes the area's mapping.
 pub struct Changing<'a> {
     ground: &'a Ground,
     slot: RwLockWriteGuard<'a, usize>,

@@ -1,11 +1,11 @@
 // SPDX-License-Identifier: GPL-2.0
 
-//! `dmirror stress`: everything at once, from many threads, while a model says what each word of
-//! each page may be.
+//! `dmirror stress`: all operations at the same time, from many threads, while a model knows the possible values of
+//! each word of each page.
 //!
-//! The stressed process is a child, so that a crash or a hang of it is reported with the seed, the
-//! last operations of every thread, and the command that does the same again. What the threads do
-//! follows from the seed alone; how they meet does not.
+//! The stressed process is a child, so that its crash or hang is reported with the seed, the last operations of every
+//! thread, and the command that repeats them. The seed alone determines the operations of each thread, but not how they
+//! interleave.
 
 mod board;
 mod ground;
@@ -40,28 +40,28 @@ use worker::Job;
 
 #[derive(Args)]
 pub struct Options {
-    /// How long
+    /// The time to run, in seconds
     #[arg(long, default_value_t = 60)]
     seconds: u64,
-    /// End after so many operations of each thread instead
+    /// End after this many operations of each thread instead
     #[arg(long, value_name = "N")]
     ops: Option<u64>,
-    /// What decides which operations come; a new one each time if not given
+    /// The seed of the operations; by default, a new one each time
     #[arg(long, value_name = "N")]
     seed: Option<u64>,
-    /// Threads
+    /// The number of threads
     #[arg(long, value_name = "N", default_value_t = 4)]
     threads: usize,
-    /// Areas of memory
+    /// The number of memory areas
     #[arg(long, value_name = "N", default_value_t = 3)]
     areas: usize,
-    /// Huge pages of each area
+    /// The number of huge pages of each area
     #[arg(long, value_name = "N", default_value_t = 2)]
     blocks: usize,
     /// Only these operations
     #[arg(long, value_enum, value_delimiter = ',', value_name = "OP,...")]
     only: Vec<Op>,
-    /// All but these operations
+    /// All operations except these
     #[arg(long, value_enum, value_delimiter = ',', value_name = "OP,...")]
     without: Vec<Op>,
 }
@@ -104,7 +104,7 @@ fn job(options: &Options) -> Result<Job> {
     })
 }
 
-/// The command that gives every thread the same operations.
+/// Returns the command that repeats the operations of every thread.
 fn replay(job: &Job, options: &Options) -> String {
     let names = |ops: &[Op]| ops.iter().map(|op| op.name()).collect::<Vec<_>>().join(",");
     let mut line = format!(
@@ -123,7 +123,7 @@ fn replay(job: &Job, options: &Options) -> String {
     line
 }
 
-/// Runs it and judges it; returns the exit code.
+/// Runs the stress and judges it. Returns the exit code.
 pub fn run(options: &Options) -> Result<u8> {
     let job = job(options)?;
     let driver = match Device::open(0) {

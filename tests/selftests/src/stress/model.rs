@@ -1,17 +1,16 @@
 // SPDX-License-Identifier: GPL-2.0
 
-//! What each word of each page may be.
+//! The possible values of each word of each page.
 //!
-//! Every page has *lanes*: one word for each thread, which this thread alone writes by the CPU, and
-//! one lane for all other words, which only whole pages that the device writes change. A value says
-//! whose it is: page, lane, and a version that only grows. Before a word is written, its version is
-//! *issued*; after that it is *committed*. Whoever reads it, by the CPU or through a device, must find
-//! a version that is not older than what was committed before, and not newer than what was issued
-//! after. Zero stands for the version at which the page's contents were discarded; while they are
-//! being discarded, which a page's *generation* tells, it may be there or not.
+//! Every page has *lanes*: one word for each thread, which only this thread writes by the CPU, and one lane for all
+//! other words, which only change when the device writes the whole page. A value consists of page, lane, and a
+//! version that only grows. A version is *issued* before it is written, and *committed* afterwards. A read, by the
+//! CPU or by the device, must find a version that is not older than the one committed before the read, and not
+//! newer than the one issued after it. Zero stands for the version at which the page's contents were discarded.
+//! While they are being discarded, which the page's *generation* tells, a read may find either.
 //!
-//! Who writes a whole page holds the page's lock alone, who writes a lane shares it: that is all the
-//! order that the model needs. Nothing in it keeps migrations from anything.
+//! A write of a whole page takes the page's lock for writing, a write of a lane takes it for reading. The model
+//! needs no other order, and never blocks a migration.
 
 use std::sync::atomic::{
     AtomicU64,
@@ -24,7 +23,7 @@ use super::board::{share, MAX_THREADS};
 use crate::device::PAGE_SIZE;
 
 pub const WORDS: usize = PAGE_SIZE / size_of::<u64>();
-/// Lanes of a page at most.
+/// The number of lanes of a page at most.
 const LANES: usize = MAX_THREADS + 1;
 const STRIDE: usize = WORDS / LANES;
 
@@ -46,7 +45,7 @@ pub struct Model {
     generations: &'static [AtomicU64],
 }
 
-/// What was known of a page before an access.
+/// The state of a page before an access.
 #[derive(Clone, Copy)]
 pub struct Expect {
     page: usize,
@@ -71,7 +70,7 @@ impl Model {
         &self.fields[(page * self.lanes + lane) * FIELDS + which]
     }
 
-    /// The lane of the words that no thread has.
+    /// Returns the lane of the words that belong to no thread.
     fn rest(&self) -> usize {
         self.lanes - 1
     }
@@ -127,12 +126,12 @@ impl Model {
         }
     }
 
-    /// From here on, the page's contents may be gone.
+    /// Begins to discard the page's contents: from now on, they may be gone.
     pub fn discarding(&self, page: usize) {
         self.generations[page].fetch_add(1, SeqCst);
     }
 
-    /// From here on, they are.
+    /// Ends discarding the page's contents: from now on, they are gone.
     pub fn discarded(&self, page: usize) {
         for lane in 0..self.lanes {
             let version = self.issue(page, lane) & VERSION;
@@ -198,7 +197,7 @@ impl Model {
         Ok(compared)
     }
 
-    /// A word that is worth a look: mostly a thread's.
+    /// Returns a word to check, mostly one of a thread.
     pub fn some_word(&self, page: usize, arg: u64) -> usize {
         match arg % 8 {
             0 => (arg >> 8) as usize % WORDS,
@@ -222,7 +221,7 @@ fn word_of(bytes: &[u8], word: usize) -> u64 {
     u64::from_ne_bytes(value)
 }
 
-/// A value, for people.
+/// Formats a value for messages.
 fn describe(value: u64) -> String {
     if value == 0 {
         return "zero".into();

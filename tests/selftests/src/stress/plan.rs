@@ -1,9 +1,9 @@
 // SPDX-License-Identifier: GPL-2.0
 
-//! Which operations come, and on what: for each thread a pure function of the seed.
+//! The operations of each thread and their arguments: a pure function of the seed.
 //!
-//! Every step draws the same number of random numbers, whatever it is and whatever became of those
-//! before it. Operations that were not asked for are left out; the others stay the same.
+//! Every step draws the same number of random numbers, independent of its operation and of the results of earlier ones.
+//! Operations that are not selected are skipped, without changing the others.
 
 use clap::ValueEnum;
 use fastrand::Rng;
@@ -12,7 +12,7 @@ use crate::area::HUGE;
 
 macro_rules! ops {
     ($($(#[$doc:meta])* $op:ident = $weight:literal,)*) => {
-        /// What a thread may do.
+        /// The operations of a thread.
         #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
         pub enum Op {
             $($(#[$doc])* $op,)*
@@ -21,7 +21,7 @@ macro_rules! ops {
         impl Op {
             pub const ALL: &'static [Op] = &[$(Op::$op,)*];
             pub const COUNT: usize = Self::ALL.len();
-            /// How often it comes, among the others.
+            /// Its weight among the operations.
             const WEIGHTS: &'static [u32] = &[$($weight,)*];
         }
     };
@@ -88,7 +88,7 @@ impl Op {
     }
 }
 
-/// How large the world is.
+/// The size of the memory and the number of threads.
 #[derive(Clone, Copy)]
 pub struct Shape {
     pub areas: usize,
@@ -97,7 +97,7 @@ pub struct Shape {
     pub files: usize,
 }
 
-/// One operation, and what it is done to.
+/// An operation and its arguments.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Step {
     pub op: Op,
@@ -105,7 +105,7 @@ pub struct Step {
     pub first: usize,
     pub npages: usize,
     pub file: usize,
-    /// For whatever else must be chosen.
+    /// A random number for other choices.
     pub arg: u64,
 }
 
@@ -153,7 +153,7 @@ impl Stream {
         }
     }
 
-    /// The next step that was asked for; the stream must have one.
+    /// Returns the next step with a selected operation. There must be one.
     pub fn next(&mut self) -> Step {
         loop {
             let step = self.draw();

@@ -2,8 +2,8 @@
 
 //! SIGSEGV and SIGBUS in the stressed process and its children.
 //!
-//! Injected failures may end a CPU fault with SIGBUS; then the access is simply tried again, since
-//! they are counted down. Any other one is a failure of the run, and says so before the end.
+//! Injected failures may end a CPU fault with SIGBUS. The access is then repeated, since the failures are counted
+//! down. Any other signal is a failure of the run, which is reported before the process ends.
 
 use std::{
     cell::Cell,
@@ -27,20 +27,20 @@ thread_local! {
     static PLACE: Cell<Option<usize>> = const { Cell::new(None) };
 }
 
-/// How a process ends that was hit.
+/// The exit status of a process that has received such a signal.
 pub const HIT: i32 = 101;
 
-/// Who the present thread is, for what is reported.
+/// Sets the number of the thread for reports.
 pub fn name_thread(thread: usize) {
     PLACE.with(|place| place.set(Some(thread)));
 }
 
-/// The present thread is a child of what it was.
+/// Records that this is a forked child of the thread.
 pub fn name_child() {
     PLACE.with(|place| place.set(place.get().map(|thread| thread + MAX_THREADS)));
 }
 
-/// To be called before each touch by the CPU.
+/// Must be called before each access by the CPU.
 pub fn touching(board: &Board) {
     let Some(place) = PLACE.with(Cell::get) else {
         return;

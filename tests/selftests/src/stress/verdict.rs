@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: GPL-2.0
 
-//! What became of a run, as test cases and as a table.
+//! The result of a run, as test cases and as a table.
 
 use std::{
     fs,
@@ -27,10 +27,10 @@ use crate::{
 
 pub const CASES: usize = 9;
 
-/// An operation that came so often without ever being done does not work.
+/// An operation that was tried this often without success does not work.
 const OFTEN: u64 = 50;
 
-/// Less is no proof that nothing can be swapped: what was asked for may have been on the device.
+/// With fewer tries, no swapped pages prove nothing: the pages may have been on the device.
 const FEW: u64 = 10;
 
 pub struct Verdict<'a> {
@@ -58,7 +58,7 @@ pub fn counters() -> Result<Vec<Stats>> {
 }
 
 impl Verdict<'_> {
-    /// Writes it all; returns the exit code.
+    /// Writes the results. Returns the exit code.
     pub fn report<W: Write>(self, mut ktap: Ktap<W>) -> Result<u8> {
         let board = self.board;
         ktap.diagnostic(&self.table())?;
@@ -144,7 +144,7 @@ impl Verdict<'_> {
         table.to_string()
     }
 
-    /// All memory of the devices is free again, and nothing is stuck.
+    /// Checks that all device memory is free, and that no page is stuck.
     fn empty(&self) -> Result<()> {
         // The last reference to an mm may be dropped a moment after its process was waited for.
         let limit = Instant::now() + Duration::from_secs(5);
@@ -163,7 +163,7 @@ impl Verdict<'_> {
         }
     }
 
-    /// A surplus is somebody else who holds the folio for a moment, of whom there are many here.
+    /// Too many references are no failure: many threads here hold one for a moment.
     fn ledger<W: Write>(&self, ktap: &mut Ktap<W>) -> Result<()> {
         let outcome = match (self.has_ledger, self.seen.deficits.first()) {
             (false, _) => Outcome::Skip("the ledger cannot be read".into()),

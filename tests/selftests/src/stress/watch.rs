@@ -1,7 +1,6 @@
 // SPDX-License-Identifier: GPL-2.0
 
-//! Watching the stressed process from outside: progress, hangs, its end, and what the kernel and
-//! the ledger say meanwhile.
+//! Watches the stressed process from outside: its progress, hangs and end, kernel reports, and the ledger.
 
 use std::{
     fs,
@@ -23,18 +22,18 @@ use nix::{
 use super::{board::Board, worker::Job};
 use crate::{ledger::Ledger, proc::kmsg::Kmsg, test::ktap::Ktap};
 
-/// How often progress is shown.
+/// The interval at which progress is shown.
 const BEAT: Duration = Duration::from_secs(5);
-/// An operation that takes longer does not end. Under emulation, a fork that splits huge pages while
-/// others wait for the same locks was seen to take seconds.
+/// The time after which an operation counts as hung. Under emulation, a fork that splits huge pages while others
+/// wait for the same locks was seen to take seconds.
 const PATIENCE: Duration = Duration::from_secs(120);
-/// How long the rest may go on after a failure, and the end may take after the threads'.
+/// The time limit for the other threads after a failure, and for the final checks after the threads.
 const GRACE: Duration = Duration::from_secs(60);
 
-/// What was seen from outside.
+/// The observations.
 #[derive(Default)]
 pub struct Seen {
-    /// Why the end was not a good one.
+    /// Why the process failed.
     pub end: Option<String>,
     /// What the kernel complained of.
     pub complaints: Vec<String>,
@@ -82,7 +81,7 @@ fn stacks(pid: Pid) -> Vec<String> {
         .collect()
 }
 
-/// Until the process has ended.
+/// Watches until the process has ended.
 pub fn watch<W: Write>(
     board: &Board,
     pid: Pid,

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: GPL-2.0
 
-//! The stressed process: its threads, and what must be true when they have ended.
+//! The stressed process: its threads, and the checks after they have ended.
 
 use std::{
     sync::{
@@ -27,12 +27,12 @@ use crate::{
     proc::{self, smaps},
 };
 
-/// What is run, and for how long.
+/// The parameters of a run.
 pub struct Job {
     pub seed: u64,
     pub threads: usize,
     pub seconds: u64,
-    /// Operations of each thread, if they are to end the run.
+    /// The number of operations of each thread, if that ends the run.
     pub ops: Option<u64>,
     pub chosen: [bool; Op::COUNT],
     pub shape: Shape,
@@ -57,7 +57,7 @@ fn calm_allocator() {
     }
 }
 
-/// Runs it all; what goes wrong is on the board.
+/// Runs all threads and checks. Failures are recorded on the board.
 pub fn run(board: &'static Board, job: &Job) -> Result<()> {
     calm_allocator();
     signals::install(board)?;
@@ -122,7 +122,7 @@ fn work(world: &World, job: &Job, index: usize, limit: Instant) -> Result<()> {
     result.and(ops::wait_for_child(&mut worker))
 }
 
-/// Every word of every page, with nobody else about; and every page is counted once.
+/// Checks every word of every page while no other thread runs, and that every page is counted once.
 fn final_data(world: &World) -> Result<()> {
     for ground in &world.grounds {
         ground.change().protect(0, ground.npages(), WRITE)?;
@@ -154,8 +154,8 @@ fn final_data(world: &World) -> Result<()> {
     Ok(())
 }
 
-/// With nobody else about, nobody but the mappings holds a page: a reference that was forgotten shows
-/// here, if its page is still mapped.
+/// Checks the reference counts while no other thread runs: only the mappings hold references. A leaked reference is
+/// seen here if its page is still mapped.
 fn final_references(world: &World) -> Result<()> {
     let device = world.file(0);
     let limit = Instant::now() + SETTLES;
@@ -184,7 +184,7 @@ fn final_references(world: &World) -> Result<()> {
     Ok(())
 }
 
-/// All areas are unmapped and all files closed.
+/// Checks the size of the process, after all areas were unmapped and all files closed.
 fn final_size(before: usize) -> Result<()> {
     let after = proc::rss_anon()?;
     ensure!(

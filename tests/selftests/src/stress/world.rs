@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: GPL-2.0
 
-//! What all threads of the stressed process share, and what each has for itself.
+//! The shared state of the stressed process's threads, and the state of each.
 
 use std::sync::{Arc, Mutex, PoisonError, RwLock};
 
@@ -61,7 +61,7 @@ impl World {
         (0..self.files.len()).map(|file| self.file(file)).collect()
     }
 
-    /// Puts another file in its place, and gives the old one.
+    /// Replaces it by another file, and returns the old one.
     pub fn swap_file(&self, file: usize, new: Device) -> Arc<Device> {
         let mut slot = self.files[file]
             .write()
@@ -70,7 +70,7 @@ impl World {
     }
 }
 
-/// What was known before an access of a range.
+/// The state before an access to a range.
 pub struct Before {
     weather: Weather,
     stamp: Stamp,

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: GPL-2.0
 
-//! What a case is, and what it works with.
+//! Test cases, and the context in which they run.
 
 use anyhow::{ensure, Context, Result};
 
@@ -12,23 +12,23 @@ use crate::{
     device::{Device, Driver},
 };
 
-/// What the C driver does with a case.
+/// The expected result of a case with the C driver.
 #[derive(Clone, Copy)]
 pub enum OnC {
     Passes,
-    /// Cannot be tried: its ABI lacks something, or the kernel would not survive.
+    /// Not run: the C driver lacks an ioctl, or would crash the kernel.
     Skip(&'static str),
-    /// The case is about a defect, and this is how that shows.
+    /// The case is about a defect of the C driver, which shows in this way.
     Shows(Shown),
 }
 
 pub const NEW_ABI: OnC = OnC::Skip("needs an ioctl that the C driver does not have");
 
-/// What a case does.
+/// The function of a case.
 #[derive(Clone, Copy)]
 pub enum Run {
     Function(fn(&Ctx) -> Result<()>),
-    /// Made when the program runs, for one cell of a table.
+    /// A closure that is made at run time, for one cell of a table.
     Cell(&'static (dyn Fn(&Ctx) -> Result<()> + Sync)),
 }
 
@@ -36,18 +36,19 @@ pub struct Case {
     pub name: &'static str,
     pub about: &'static str,
     pub on_c: OnC,
-    /// What a kernel without our patches does not survive here: it is not run there, unless that is asked for.
+    /// The bug of the core that crashes a kernel without our patches in this case. Such a kernel skips it, unless
+    /// asked to run it.
     pub core_bug: Option<CoreBug>,
-    /// Whether eviction may leave pages on the device here.
+    /// Whether eviction may leave pages on the device in this case.
     pub may_stick: bool,
-    /// Whether others fault on the pages while they move. A CPU that faults on a device page holds
-    /// a reference of its own for a moment, so a count may be too high then, but never too low.
+    /// Whether other threads fault on the pages while they migrate. A CPU that faults on a device page holds a
+    /// reference for a moment, so a count may be too high then, but never too low.
     pub races: bool,
     pub run: Run,
 }
 
 impl Case {
-    /// A case about a defect, whose number its name begins with.
+    /// Makes a case about a defect. Its name must begin with the id of the defect.
     pub const fn defect(
         name: &'static str,
         about: &'static str,
@@ -74,7 +75,7 @@ impl Case {
         }
     }
 
-    /// A cell of a table, with a name that was made for it.
+    /// Makes a case for a cell of a table, with a generated name.
     pub fn cell(
         name: &'static str,
         about: &'static str,
@@ -116,7 +117,7 @@ impl Run {
     }
 }
 
-/// What a case works with: the first device, opened by its own process.
+/// The context of a case: the first device, opened by the process of the case.
 pub struct Ctx {
     pub dev: Device,
     pub driver: Driver,
@@ -127,7 +128,7 @@ impl Ctx {
         self.driver == Driver::Rust
     }
 
-    /// Moves pages with the counting ioctl, whose answer must add up.
+    /// Migrates pages by RUST_DMIRROR_MIGRATE, and checks that the counts add up.
     pub fn migrate(&self, direction: u32, addr: usize, npages: usize) -> Result<Migrate> {
         let result = self
             .dev
@@ -141,8 +142,8 @@ impl Ctx {
         self.migrate(direction, area.addr(), area.npages())
     }
 
-    /// Moves all of `area` to the device, by whichever ioctl the driver has, and checks what it
-    /// reads there. The counts are the Rust driver's.
+    /// Migrates all of `area` to the device, by an ioctl that the driver has, and checks the data that the device
+    /// reads. Only the Rust driver returns counts.
     pub fn to_device(&self, area: &Area, seed: u64) -> Result<Option<Migrate>> {
         let (addr, npages) = (area.addr(), area.npages());
         if self.driver == Driver::C {
@@ -168,7 +169,7 @@ impl Ctx {
         self.go(abi::TO_SYSTEM, area.addr(), area.npages())
     }
 
-    /// Moves pages that must all move, by whichever ioctl the driver has.
+    /// Migrates pages, all of which must migrate, by an ioctl that the driver has.
     pub fn go(&self, direction: u32, addr: usize, npages: usize) -> Result<Option<Migrate>> {
         if self.driver == Driver::C {
             let code = match direction {
@@ -186,7 +187,7 @@ impl Ctx {
     }
 }
 
-/// Undoes what a case set, also if it fails.
+/// Undoes a setting of a case, also if the case fails.
 pub struct Undo<F: FnMut()>(pub F);
 
 impl<F: FnMut()> Drop for Undo<F> {
@@ -195,7 +196,7 @@ impl<F: FnMut()> Drop for Undo<F> {
     }
 }
 
-/// Every page in exactly one count, and no more pages moved than were collected.
+/// Checks that each page is in exactly one count, and that no more pages migrated than were collected.
 pub fn accounted(result: &Migrate) -> Result<()> {
     println!("{}", result.summary());
     check_eq!(result.accounted(), result.npages, "pages accounted for");

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: GPL-2.0
 
-//! What cases claim about a range of memory, checked against three witnesses: the driver, the
-//! page tables (`/proc/self/pagemap`, `smaps`), and the data.
+//! Checks of a range of memory by three sources: the driver, the page tables (`/proc/self/pagemap`, `smaps`), and
+//! the data.
 
 use std::sync::atomic::{AtomicUsize, Ordering};
 
@@ -14,7 +14,7 @@ use crate::{
     proc::{self, pagemap, smaps},
 };
 
-/// Fails with both values and the text.
+/// Fails if two values differ, with both values and the text.
 #[macro_export]
 macro_rules! check_eq {
     ($left:expr, $right:expr, $($what:tt)+) => {{
@@ -26,19 +26,19 @@ macro_rules! check_eq {
     }};
 }
 
-/// Of how many pages one is looked at closely: on a slow kernel, not each of them.
+/// The counts of one in this many pages are compared; on a slow kernel not those of each page.
 pub static EVERY: AtomicUsize = AtomicUsize::new(1);
 
-/// Where all pages of a range shall be, and how they shall be mapped.
+/// Where all pages of a range must be, and how they must be mapped.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Place {
     /// System memory, mapped by huge entries.
     SystemHuge,
-    /// System memory, mapped page by page.
+    /// System memory, mapped by PTEs.
     SystemSmall,
     DeviceHuge,
     DeviceSmall,
-    /// A coherent device's memory, which the CPU reaches itself.
+    /// Memory of a coherent device, which the CPU can access.
     CoherentSmall,
 }
 
@@ -47,7 +47,7 @@ impl Place {
         self.private() || self == Place::CoherentSmall
     }
 
-    /// The CPU cannot reach it: there is an entry of another kind instead.
+    /// Returns whether the CPU cannot access it, and finds a device-private entry instead.
     fn private(self) -> bool {
         matches!(self, Place::DeviceHuge | Place::DeviceSmall)
     }
@@ -57,13 +57,13 @@ impl Place {
     }
 }
 
-/// All of `area` is in `place`.
+/// Checks that all of `area` is in `place`.
 pub fn all_at(dev: &Device, driver: Driver, area: &Area, place: Place) -> Result<()> {
     by_smaps(area, place).with_context(|| format!("{place:?} by smaps"))?;
     pages_at(dev, driver, area, 0, area.npages(), place)
 }
 
-/// `npages` of `area` from `first` on are in `place`.
+/// Checks that `npages` of `area` from `first` on are in `place`.
 pub fn pages_at(
     dev: &Device,
     driver: Driver,
@@ -133,8 +133,7 @@ fn by_snapshot(dev: &Device, area: &Area, first: usize, npages: usize, place: Pl
     Ok(())
 }
 
-/// Counts of one page's folio: what the driver says must fit together, and fit what the page
-/// tables say.
+/// Checks the counts of a page's folio: those of the driver must be consistent, also with the page tables.
 fn by_counts(
     dev: &Device,
     area: &Area,
@@ -149,11 +148,11 @@ fn by_counts(
         info = dev.page(addr).context("RUST_DMIRROR_PAGE")?;
     }
     let wanted = if place.on_device() {
-        abi::WHERE_DEVICE
+        abi::DEVICE
     } else {
-        abi::WHERE_SYSTEM
+        abi::SYSTEM
     };
-    check_eq!(info.location, wanted, "where");
+    check_eq!(info.where_, wanted, "where");
     check_eq!(
         info.map_order,
         if place.huge() { 9 } else { 0 },
@@ -166,7 +165,7 @@ fn by_counts(
     );
     check_eq!(info.flags & abi::PAGE_LOCKED, 0, "locked");
     check_eq!(info.flags & abi::PAGE_ANON, abi::PAGE_ANON, "anonymous");
-    // On its way there a page has one reference more than is expected.
+    // A page on a per-CPU list on its way to the LRU has one more reference than expected.
     check_eq!(
         info.flags & abi::PAGE_LRU != 0,
         !place.on_device(),
@@ -189,7 +188,7 @@ fn by_counts(
     );
     if let Some(pfn) = entry.pfn() {
         check_eq!(info.pfn, pfn, "page frame number, by pagemap");
-        // kpagecount says 0 of all device memory, reachable or not: it is not online.
+        // kpagecount is 0 for all device memory, since it is not online.
         let in_system = entry.present() && !place.on_device();
         if let (true, 0, Some(mapcount)) = (in_system, info.order, pagemap::mapcount(pfn)) {
             check_eq!(
@@ -202,7 +201,7 @@ fn by_counts(
     Ok(())
 }
 
-/// The order of the folio behind a page.
+/// Returns the order of a page's folio.
 pub fn order(dev: &Device, area: &Area, page: usize) -> Result<u32> {
     Ok(dev
         .page(area.page(page))
@@ -210,7 +209,7 @@ pub fn order(dev: &Device, area: &Area, page: usize) -> Result<u32> {
         .order)
 }
 
-/// The process's own count of anonymous pages, before and after.
+/// The process's count of anonymous pages, to be compared later.
 pub struct Rss(usize);
 
 impl Rss {
@@ -218,7 +217,7 @@ impl Rss {
         Ok(Rss(proc::rss_anon()?))
     }
 
-    /// The count is what it was, give or take what this program allocated for itself.
+    /// Checks that the count has not changed, except for what this program has allocated itself.
     pub fn unchanged(&self, slack_bytes: usize) -> Result<()> {
         let (before, after) = (self.0, proc::rss_anon()?);
         let slack = slack_bytes.div_ceil(PAGE_SIZE) + 96;

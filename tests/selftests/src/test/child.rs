@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: GPL-2.0
 
-//! A case runs in a process of its own, so that a crash or a hang of it is one failed case, and
-//! so that the kernel must give back all of its memory when it ends.
+//! Runs a case in its own process, so that a crash or a hang only fails this case, and so that the kernel must free
+//! all its memory when it ends.
 
 use std::{
     fs::File,
@@ -22,26 +22,16 @@ use nix::{
     unistd::{self, ForkResult, Pid},
 };
 
-/// How long a killed process may take to go, at most; no longer than the case itself.
+pub use crate::skip::Skip;
+
+/// The time that a killed process may take to end, at most; no longer than the case itself.
 const GRACE: Duration = Duration::from_secs(15);
 
 const PASSED: i32 = 0;
 const FAILED: i32 = 1;
 const SKIPPED: i32 = 4;
 
-/// Ends a case without a verdict; the text is the reason.
-#[derive(Debug)]
-pub struct Skip(pub String);
-
-impl std::fmt::Display for Skip {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.write_str(&self.0)
-    }
-}
-
-impl std::error::Error for Skip {}
-
-/// How a case ended, and what it said.
+/// How a case ended, and its output.
 pub enum End {
     Passed,
     Failed(String),
@@ -54,7 +44,7 @@ pub struct Report {
     pub output: String,
 }
 
-/// The reading and the writing end.
+/// Makes a pipe: the reading and the writing end.
 pub fn pipe() -> Result<(File, File)> {
     let (read, write) = unistd::pipe().context("pipe")?;
     Ok((read.into(), write.into()))
@@ -77,7 +67,7 @@ pub fn run(limit: Duration, case: impl FnOnce() -> Result<()>) -> Result<Report>
     }
 }
 
-/// Never returns: what follows the fork is the parent's business.
+/// Runs the case. Never returns, since the code after the fork is for the parent.
 fn in_child(limit: Duration, case: impl FnOnce() -> Result<()>, output: File) -> ! {
     let _ = unistd::setpgid(Pid::from_raw(0), Pid::from_raw(0));
     let _ = unistd::dup2_stdout(&output);
@@ -96,7 +86,7 @@ fn in_child(limit: Duration, case: impl FnOnce() -> Result<()>, output: File) ->
                 FAILED
             }
         },
-        // The panic's message is on stderr already.
+        // The panic has printed its message to stderr.
         Err(_) => FAILED,
     };
     let _ = io::stdout().flush();
@@ -104,7 +94,7 @@ fn in_child(limit: Duration, case: impl FnOnce() -> Result<()>, output: File) ->
     unsafe { libc::_exit(code) }
 }
 
-/// Collects the output until the child has ended, or long enough after it should have.
+/// Collects the output until the child has ended, or until some time after its limit.
 fn watch(child: Pid, limit: Duration, mut output: File) -> Result<Report> {
     let grace = GRACE.min(limit);
     let overdue = Instant::now() + limit + grace;
@@ -133,12 +123,12 @@ fn watch(child: Pid, limit: Duration, mut output: File) -> Result<Report> {
             killed = true;
         }
     };
-    // What the case started must not outlive it.
+    // Kills what the case has started, too.
     let _ = killpg(child, Signal::SIGKILL);
     drain(&mut output, &mut text);
     let output = String::from_utf8_lossy(&text).into_owned();
     Ok(match end {
-        // The last line is the reason, what came before it are remarks.
+        // The last line is the reason for the result, the lines before it are remarks.
         End::Skipped(_) => {
             let text = output.trim_end();
             let (remarks, reason) = text.rsplit_once('\n').unwrap_or(("", text));
@@ -151,7 +141,7 @@ fn watch(child: Pid, limit: Duration, mut output: File) -> Result<Report> {
     })
 }
 
-/// Reads what there is, waiting a moment for it.
+/// Reads available output, after waiting for a moment.
 fn drain(output: &mut File, text: &mut Vec<u8>) {
     let mut buffer = [0; 4096];
     loop {
@@ -162,7 +152,7 @@ fn drain(output: &mut File, text: &mut Vec<u8>) {
         }
         match output.read(&mut buffer) {
             Ok(n) if n > 0 => text.extend(&buffer[..n]),
-            // Closed by the child: it is ending, or does not want to talk any more.
+            // Closed by the child, which is ending or has closed its output.
             _ => {
                 std::thread::sleep(Duration::from_millis(5));
                 return;
@@ -171,7 +161,7 @@ fn drain(output: &mut File, text: &mut Vec<u8>) {
     }
 }
 
-/// A second process of a case, in step with the first.
+/// A second process of a case, which runs in steps with the first.
 pub struct Peer {
     pid: Pid,
     to: File,
@@ -185,7 +175,7 @@ pub struct PeerEnd {
 }
 
 impl PeerEnd {
-    /// Reports this step as done and waits for the next one.
+    /// Reports that this step is done, and waits for the next one.
     pub fn next(&mut self) -> Result<()> {
         self.to
             .write_all(b".")
@@ -196,14 +186,14 @@ impl PeerEnd {
             .context("the first process is gone")
     }
 
-    /// Reports that this process runs, and goes its own way from here.
+    /// Reports that this process is running, without waiting for further steps.
     pub fn running(&mut self) -> Result<()> {
         self.to.write_all(b".").context("the first process is gone")
     }
 }
 
 impl Peer {
-    /// Forks; returns once the new process has called [`PeerEnd::next`] or has ended.
+    /// Forks. Returns when the new process has called [`PeerEnd::next`] or has ended.
     pub fn start(body: impl FnOnce(&mut PeerEnd) -> Result<()>) -> Result<Peer> {
         let (from, child_to) = pipe()?;
         let (child_from, to) = pipe()?;
@@ -245,18 +235,18 @@ impl Peer {
         self.pid
     }
 
-    /// Waits until the other process has done its step; how it ended is told by `finish`.
+    /// Waits until the other process has done its step. `finish` returns how it ended.
     fn arrive(&mut self) {
         let _ = self.from.read(&mut [0]);
     }
 
-    /// Lets the other process do its next step.
+    /// Starts the next step of the other process.
     pub fn step(&mut self) {
         let _ = self.to.write_all(b".");
         self.arrive();
     }
 
-    /// Waits for the other process's end, which must be a good one.
+    /// Waits for the end of the other process, which must be a success.
     pub fn finish(mut self) -> Result<()> {
         let _ = self.to.write_all(b".");
         match waitpid(self.pid, None).context("waitpid")? {

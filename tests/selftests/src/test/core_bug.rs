@@ -1,12 +1,12 @@
 // SPDX-License-Identifier: GPL-2.0
 
-//! Bugs of the core that no driver can avoid, and how they show on a kernel without our patches.
+//! Bugs of the core that a driver cannot avoid, and how they show on a kernel without our patches.
 
 use clap::ValueEnum;
 
 use super::shown::Shown;
 
-/// How many of the cases about bugs of the core.
+/// Which of the cases about bugs of the core are run.
 #[derive(Clone, Copy, PartialEq, Eq, ValueEnum)]
 pub enum CoreBugs {
     /// Interleavings: one for each way of migration
@@ -16,16 +16,16 @@ pub enum CoreBugs {
 
 #[derive(Clone, Copy)]
 pub struct CoreBug {
-    /// Its number in the project's list of defects.
+    /// Its id in docs/defects.md.
     pub id: &'static str,
-    /// How it shows, if it shows the same way each time.
+    /// How it shows, if it shows in the same way each time.
     pub shown: Option<Shown>,
 }
 
 impl CoreBug {
-    /// A zap of the migration entry of a huge device folio removes mapping and reference a second time. That
-    /// frees the folio, which is locked for its migration. `__migrate_device_finalize()` then waits for the
-    /// lock of the folio's LRU list for ever.
+    /// Zapping the migration entry of a huge device folio removes its mapping and its reference a second time. That
+    /// frees the folio, which is locked for its migration. `__migrate_device_finalize()` then waits for ever for
+    /// the lock of the folio's LRU list.
     pub const ZAPPED_TWICE: CoreBug = CoreBug {
         id: "K12",
         shown: Some(
@@ -33,21 +33,21 @@ impl CoreBug {
         ),
     };
 
-    /// The same bug where another process maps the folio: the case hangs until it is killed, and then the counters of
-    /// its memory are wrong.
+    /// The same bug if another process maps the folio: the case hangs until it is killed, and then its memory
+    /// counters are wrong.
     pub const ZAPPED_TWICE_HANGS: CoreBug = CoreBug {
         shown: Some(Shown::breaks(&["BUG: Bad rss-counter"])),
         ..CoreBug::ZAPPED_TWICE
     };
 
-    /// The same bug where the migration puts the folio on no list: it ends, everybody has the right data, and the
-    /// kernel's counters of mapped pages are wrong from then on.
+    /// The same bug if the migration does not put the folio on a list: the case ends and all data are right, but
+    /// from then on the kernel's counters of mapped pages are wrong.
     pub const ZAPPED_TWICE_MISCOUNTED: CoreBug = CoreBug {
         shown: Some(Shown::warns(&["vmstat_refresh: nr_anon_pages -"])),
         ..CoreBug::ZAPPED_TWICE
     };
 
-    /// The same bug in cases in which the kernel survives now and then, or fails in another way.
+    /// The same bug in cases where the kernel does not crash each time, or fails in different ways.
     pub const ZAPPED_TWICE_BY_LUCK: CoreBug = CoreBug {
         shown: None,
         ..CoreBug::ZAPPED_TWICE

@@ -1,9 +1,9 @@
 // SPDX-License-Identifier: GPL-2.0
 
-//! Choosing cases by name: the whole of it, a part of it, or a glob with `*` and `?` over the whole of it.
+//! Selects cases by name: by the whole name, a part of it, or a glob with `*` and `?` that matches the whole name.
 
-/// The cases that any of `patterns` chooses, or all if there is none. A pattern that is the whole name of
-/// one chooses that one only, whichever others contain it.
+/// Returns the cases that any of `patterns` selects, or all if there are no patterns. A pattern that is the whole
+/// name of a case selects only that case, even if other names contain it.
 pub fn choose<T>(cases: Vec<T>, name: impl Fn(&T) -> &str, patterns: &[String]) -> Vec<T> {
     let whole: Vec<_> = patterns
         .iter()

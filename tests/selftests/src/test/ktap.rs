@@ -5,20 +5,20 @@
 
 use std::io::{self, Write};
 
-/// What became of a test case.
+/// The result of a test case.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Outcome {
     Pass,
     Fail,
     Skip(String),
-    /// Failed, as it must on a driver that is known to be wrong.
+    /// Failed, as expected of a driver with this defect.
     ExpectedFailure(String),
-    /// Passed on a driver that is known to be wrong, so the case proves nothing.
+    /// Passed on a driver with this defect, so the case does not show it.
     UnexpectedPass(String),
     Timeout(String),
 }
 
-/// Writes results in the order in which they come.
+/// Writes results as KTAP, in the order in which they arrive.
 pub struct Ktap<W: Write> {
     out: W,
     planned: usize,
@@ -46,7 +46,7 @@ impl<W: Write> Ktap<W> {
         })
     }
 
-    /// Text for people; never a result, whatever it looks like.
+    /// Writes text as a diagnostic line, which is never read as a result.
     pub fn diagnostic(&mut self, text: &str) -> io::Result<()> {
         for line in text.lines() {
             writeln!(self.out, "# {}", line.trim_end())?;
@@ -54,7 +54,7 @@ impl<W: Write> Ktap<W> {
         self.out.flush()
     }
 
-    /// The result of the next case.
+    /// Writes the result of the next case.
     pub fn result(&mut self, name: &str, outcome: &Outcome) -> io::Result<()> {
         let (verdict, count, directive) = match outcome {
             Outcome::Pass => ("ok", &mut self.passed, String::new()),
@@ -150,7 +150,7 @@ mod tests {
         assert_eq!(report(2, &[skip(), skip()]).1, 4);
         assert_eq!(report(2, &[skip(), Outcome::Fail]).1, 1);
         assert_eq!(report(0, &[]).1, 4);
-        // A plan that was not kept is a failure.
+        // Fewer or more results than planned are a failure.
         assert_eq!(report(2, &[Outcome::Pass]).1, 1);
     }
 

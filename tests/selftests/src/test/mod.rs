@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: GPL-2.0
 
-//! `dmirror test`: the cases, each in a process of its own, reported as KTAP.
+//! `dmirror test`: runs cases, each in its own process, and reports KTAP.
 
 mod case;
 mod cases;
@@ -15,7 +15,7 @@ pub use case::{Case, OnC};
 pub use cases::{
     all as all_cases, defects::all as defects, interleave, that_meet_core_bugs as core_bug_cases,
 };
-pub use child::{pipe, Skip};
+pub use child::pipe;
 pub use core_bug::CoreBugs;
 
 use std::{
@@ -46,46 +46,46 @@ use shown::{How, Seen, Shown};
 
 #[derive(Args)]
 pub struct Options {
-    /// Show the cases instead of running them
+    /// List the cases, and run none
     #[arg(long)]
     list: bool,
     /// Only cases whose name contains one of these, or matches it as a glob
     #[arg(long, value_name = "SUBSTR|GLOB", value_delimiter = ',')]
     filter: Vec<String>,
-    /// Which set of cases
+    /// The set of cases
     #[arg(long, value_enum, default_value_t = Suite::Cases)]
     suite: Suite,
-    /// Of the interleavings every Nth only, spread over the table
+    /// Only every Nth of the interleavings, spread over the table
     #[arg(long, value_name = "N", default_value_t = 1, value_parser = value_parser!(u16).range(1..=1000))]
     sample: u16,
-    /// All but those that --sample chooses
+    /// All interleavings except those that --sample selects
     #[arg(long, requires = "sample")]
     but: bool,
-    /// Only cases that meet a bug of the core which the kernels built here have not
+    /// Only cases that show a bug of the core, which is fixed in the kernels built here
     #[arg(long, value_enum)]
     core_bugs: Option<CoreBugs>,
-    /// Also cases that the kernel is known not to survive: with the C driver, or for a bug of the core
+    /// Also cases that are known to crash the kernel: with the C driver, or by a bug of the core
     #[arg(long)]
     destructive: bool,
-    /// The driver that is loaded; any other is an error
+    /// The driver that must be loaded; any other is an error
     #[arg(long, value_enum, default_value_t = Wanted::Auto)]
     driver: Wanted,
-    /// How long a case may take
+    /// The time limit of a case, in seconds
     #[arg(long, value_name = "SECONDS", default_value_t = 60)]
     time_limit: u64,
-    /// Compare the counts of every Nth page only, where each takes long
+    /// Compare the counts of every Nth page only, for slow kernels
     #[arg(long, value_name = "N", default_value_t = 1, value_parser = value_parser!(u16).range(1..=64))]
     every: u16,
 }
 
-/// Sets of cases.
+/// A set of cases.
 #[derive(Clone, Copy, PartialEq, Eq, ValueEnum)]
 enum Suite {
-    /// One thing each
+    /// The cases of tests/selftests/src/test/cases
     Cases,
     /// The table of interleavings
     Interleavings,
-    /// Both
+    /// Both sets
     All,
 }
 
@@ -96,7 +96,7 @@ enum Wanted {
     Auto,
 }
 
-/// Runs what was asked for; returns the exit code.
+/// Runs the selected cases. Returns the exit code.
 pub fn run(options: &Options) -> Result<u8> {
     let cells = || interleave::cases(options.sample.into(), options.but);
     let suite: Vec<&Case> = match (options.core_bugs, options.suite) {
@@ -129,7 +129,7 @@ pub fn run(options: &Options) -> Result<u8> {
         _ => {}
     }
     let _asleep = khugepaged::Asleep::now()?;
-    // Off, the ledger checks nothing, and that no count mismatched would say nothing.
+    // While the ledger is off, it checks nothing: that there are no mismatches would mean nothing.
     let ledger = (driver == Driver::Rust).then(Ledger::enable);
     let mut log = Kmsg::open();
     let mut ktap = Ktap::new(io::stdout(), chosen.len())?;
@@ -150,7 +150,7 @@ pub fn run(options: &Options) -> Result<u8> {
     Ok(ktap.finish()?)
 }
 
-/// Runs one case and judges it; the text says why.
+/// Runs a case and judges it. The text says why.
 pub fn run_case(
     case: &Case,
     driver: Driver,
@@ -225,7 +225,7 @@ pub fn run_case(
     Ok((outcome, remarks))
 }
 
-/// How a case shows a bug of this driver, or of this kernel; or why it is not run.
+/// Returns how a case shows a bug of this driver or of this kernel, or why it is not run.
 fn known(case: &Case, driver: Driver, destructive: bool) -> Result<Option<Shown>, String> {
     match (driver, case.on_c) {
         (Driver::C, OnC::Skip(why)) => Err(why.into()),
@@ -246,11 +246,11 @@ fn say(remarks: &mut String, text: String) {
     remarks.push('\n');
 }
 
-/// How long a case may take that the kernel is known not to survive.
+/// The time limit of a case that is known to crash the kernel.
 const HANGS_AFTER: Duration = Duration::from_secs(10);
 
-/// Compares what was seen of a case about a defect with what is known of it. A skipped case says nothing,
-/// and neither does a report whose trace only the console has.
+/// Compares the result of a case about a defect with the expected one. A skipped case proves nothing, nor does a report
+/// whose trace is on the console only.
 fn as_known(shown: &Shown, seen: &Seen, outcome: Outcome) -> Outcome {
     match (shown.how, &outcome) {
         (How::Passes, _) | (_, Outcome::Skip(_)) => outcome,
@@ -261,7 +261,7 @@ fn as_known(shown: &Shown, seen: &Seen, outcome: Outcome) -> Outcome {
     }
 }
 
-/// The counters of all devices, by files that are closed again.
+/// Reads the counters of all devices, through files that are closed again.
 fn counters(driver: Driver) -> Result<Vec<Stats>> {
     if driver == Driver::C {
         return Ok(Vec::new());
@@ -275,12 +275,12 @@ fn counters(driver: Driver) -> Result<Vec<Stats>> {
         .collect()
 }
 
-/// What was counted before a case.
+/// The counters before a case.
 struct Before {
     stats: Vec<Stats>,
-    /// References that were missing, if the ledger tells.
+    /// The number of missing references, if the ledger can be read.
     too_low: Option<u64>,
-    /// Folios that the driver's worker had split for faults, if debugfs tells.
+    /// The number of folios that the driver's worker has split for faults, if debugfs can be read.
     by_worker: Option<u64>,
 }
 
@@ -293,11 +293,11 @@ impl Before {
         })
     }
 
-    /// The case's process is gone, so all its device memory must be free again, with every
-    /// reference count as it should be. Gives the mismatches that are none of its fault.
+    /// Checks the counters after a case. Its process has ended, so all its device memory must be free, and all
+    /// reference counts must be right. Returns the mismatches for which the case is not to blame.
     fn settled(&self, driver: Driver, case: &Case) -> Result<u64> {
         let before = &self.stats;
-        // The last reference to an mm may be dropped a moment after its process was waited for.
+        // The last reference to an mm may be put a moment after its process was reaped.
         let limit = Instant::now() + Duration::from_secs(3);
         let used = |stats: &[Stats]| stats.iter().map(|s| s.pages_used).collect::<Vec<_>>();
         let after = loop {
@@ -331,9 +331,9 @@ impl Before {
         Ok(mismatches)
     }
 
-    /// Whether the driver's worker has split a folio since. It collects pages while the CPU repeats the fault for
-    /// which it splits, and `migrate_vma_collect_pmd()` takes a reference on each page before it tries the lock
-    /// that the fault has: a count may be too high for a moment.
+    /// Returns whether the driver's worker has split a folio since. While it does, the CPU repeats the fault.
+    /// `migrate_vma_collect_pmd()` takes a reference on each page before it tries the lock, which the fault holds,
+    /// so that a count may be too high for a moment.
     fn worker_has_split(&self) -> bool {
         match (self.by_worker, CoreSplits::by_worker()) {
             (Some(before), Ok(now)) => now > before,

@@ -1,44 +1,42 @@
 // SPDX-License-Identifier: GPL-2.0
 
-//! How a defect shows when a case about it runs on the C driver, so exactly that a driver that
-//! behaves otherwise is noticed.
+//! How a defect shows when its case runs on the C driver, described so exactly that any other behaviour is noticed.
 
-/// The kernel that shows a defect.
+/// The kernel on which a defect shows.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Kernel {
-    /// The distribution's.
+    /// Debian's kernel.
     Stock,
-    /// Our own, with DEBUG_VM and fault injection.
+    /// The kernel *own*, with DEBUG_VM and fault injection.
     Own,
 }
 
-/// What becomes of a case.
+/// How a case ends.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum How {
-    /// It passes: the defect cannot be seen there, and the words say why.
+    /// It passes: the defect does not show there, for this reason.
     Passes,
-    /// It fails, and the kernel does not complain.
+    /// It fails, without a kernel report.
     Fails,
-    /// The kernel complains, and lives on.
+    /// The kernel reports something, and continues.
     Warns,
-    /// The kernel does not survive, or is not what it was.
+    /// The kernel crashes, or is corrupted.
     Breaks,
-    /// It does not end.
+    /// It hangs.
     Hangs,
 }
 
 #[derive(Clone, Copy)]
 pub struct Shown {
     pub how: How,
-    /// Words of the case, or of the kernel where that complains. Where a race decides, any of
-    /// these may come.
+    /// Parts of the case's message, or of the kernel report. If a race decides, any of them may be seen.
     pub words: &'static [&'static str],
     pub kernel: Kernel,
     /// Needs devices with coherent memory.
     pub coherent: bool,
-    /// Whether it is luck that the kernel still says something.
+    /// Whether the kernel may crash without a report.
     pub or_silent: bool,
-    /// Arguments for the kernel.
+    /// Arguments for the kernel's command line.
     pub append: &'static str,
 }
 
@@ -95,7 +93,7 @@ impl Shown {
         self
     }
 
-    /// Whether nothing can run after the case on the same kernel.
+    /// Returns whether no other case can run on the same kernel afterwards.
     pub fn destructive(&self) -> bool {
         matches!(self.how, How::Breaks | How::Hangs)
     }
@@ -115,7 +113,7 @@ impl Shown {
         }
     }
 
-    /// Whether this is what was seen.
+    /// Returns whether a result matches.
     pub fn is(&self, seen: &Seen) -> bool {
         let any = |text: &String| self.words.iter().any(|words| text.contains(words));
         let quiet = seen.kernel.is_empty();
@@ -126,9 +124,9 @@ impl Shown {
             How::Passes => quiet && seen.end == End::Passed,
             How::Fails => quiet && seen.end == End::Failed && any(&seen.said),
             How::Warns => seen.kernel.iter().any(any) && seen.end == End::Failed,
-            // Whether anything is left that could tell how the case ended is luck.
+            // After a crash, the guest may not be able to report how the case ended.
             How::Breaks => seen.kernel.iter().any(any) && seen.end != End::Passed,
-            // The kernel may notice it, too.
+            // There may be a kernel report as well.
             How::Hangs => seen.end == End::Hung,
         }
     }
@@ -140,12 +138,12 @@ pub enum End {
     Failed,
     Skipped,
     Hung,
-    /// The kernel ended first.
+    /// The kernel crashed before the case ended.
     None,
 }
 
 impl End {
-    /// The word for it in a test's diagnostics, which [`End::parse`] finds.
+    /// Returns its name in diagnostics, which [`End::parse`] reads.
     pub fn word(self) -> &'static str {
         match self {
             End::Passed => "passed",
@@ -164,13 +162,13 @@ impl End {
     }
 }
 
-/// What was seen of a case.
+/// The result of a case.
 #[derive(Debug)]
 pub struct Seen {
     pub end: End,
-    /// What the case said.
+    /// The case's message.
     pub said: String,
-    /// What the kernel complained of.
+    /// The kernel report.
     pub kernel: Vec<String>,
 }
 
@@ -192,7 +190,7 @@ impl Seen {
     }
 }
 
-/// A case's own last words, before what is said about every case.
+/// Returns a case's own last message, without what is printed for each case.
 pub fn last_words<'a>(mut lines: impl DoubleEndedIterator<Item = &'a str>) -> &'a str {
     let about = ["exit status ", "took ", "kernel: ", "the kernel says: "];
     let own = |line: &&str| !about.iter().any(|start| line.starts_with(start));

@@ -5,6 +5,7 @@
 mod hmm_tests;
 mod judge;
 mod observed;
+mod part;
 mod plot;
 mod table;
 
@@ -17,9 +18,9 @@ use anyhow::{ensure, Context, Result};
 use clap::Args;
 use serde::Serialize;
 
-use super::record::{self, Line, Machine, Results, Samples, Side};
-use judge::Judged;
+use super::record;
 use observed::Cost;
+use part::Part;
 
 #[derive(Args)]
 pub struct Options {
@@ -61,50 +62,12 @@ pub struct Options {
     svg: PathBuf,
 }
 
-/// What one source measured.
-#[derive(Serialize)]
-struct Part {
-    title: String,
-    machine: Option<Machine>,
-    rows: Vec<Judged>,
-    /// Whose measurements failed and were repeated.
-    repeated: Vec<Side>,
-    samples: Vec<Samples>,
-    #[serde(skip)]
-    results: Results,
-}
-
 #[derive(Serialize)]
 struct Report<'a> {
     conditions: &'a str,
     parts: &'a [Part],
     /// What ledger and tracepoint cost.
     observed: &'a [Cost],
-}
-
-impl Part {
-    fn new(title: &str, lines: Vec<Line>) -> Part {
-        let mut part = Part {
-            title: title.into(),
-            machine: None,
-            rows: Vec::new(),
-            repeated: Vec::new(),
-            samples: Vec::new(),
-            results: Results::default(),
-        };
-        for line in lines {
-            match line {
-                Line::Machine(machine) => part.machine = Some(machine),
-                Line::Repeated { side, .. } => part.repeated.push(side),
-                Line::Samples(samples) => {
-                    part.results.add(&samples);
-                    part.samples.push(samples);
-                }
-            }
-        }
-        part.rows = judge::all(&part.results);
-        part
-    }
 }
 
 pub fn run(options: &Options) -> Result<u8> {

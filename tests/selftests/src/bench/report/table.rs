@@ -11,7 +11,7 @@ use super::{
         stats::{Ratio, Spread},
     },
     judge::{Judged, Verdict},
-    Part,
+    part::Part,
 };
 use crate::table;
 

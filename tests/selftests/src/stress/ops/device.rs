@@ -103,12 +103,8 @@ pub fn look(worker: &mut Worker<'_>, step: &Step) -> Result<Done> {
     );
     match file.page(before.addr) {
         Ok(page) => {
-            let places = abi::WHERE_NOWHERE..=abi::WHERE_UNREADABLE;
-            ensure!(
-                places.contains(&page.location),
-                "at place {}",
-                page.location
-            );
+            let places = abi::NOWHERE..=abi::UNREADABLE;
+            ensure!(places.contains(&page.where_), "at place {}", page.where_);
             Ok(Done::Yes)
         }
         Err(errno) => worker.refused(step, &before, errno, READ, &[Errno::EBUSY]),

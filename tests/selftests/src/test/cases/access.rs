@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: GPL-2.0
 
-//! What the device's own accesses leave behind for others: the kernel, and the next access.
+//! The effects of device accesses that the kernel and later accesses depend on.
 
 use anyhow::{ensure, Context, Result};
 use nix::{errno::Errno, sys::mman::MmapAdvise};
@@ -16,7 +16,7 @@ use crate::{
     },
 };
 
-/// T25: nobody marks what the device writes to.
+/// T25: the C driver does not mark pages dirty that the device has written.
 const NOT_DIRTY: OnC = OnC::Shows(Shown::fails(&["what the device wrote is lost"]));
 
 pub const CASES: &[Case] = &[
@@ -71,8 +71,8 @@ pub const CASES: &[Case] = &[
     ),
 ];
 
-/// The device writes one of two areas after the process said that the kernel may drop what is in them,
-/// with or without a trip to the device; then the kernel is asked to.
+/// The device writes one of two areas after `MADV_FREE`, with or without a migration to the device. Then the kernel is
+/// made to reclaim.
 fn write_after_madv_free(ctx: &Ctx, filled: fn(u64) -> Result<Area>, is_away: bool) -> Result<()> {
     let (written, other) = (filled(400)?, filled(401)?);
     // PG_swapbacked of a device page outlives its user, and goes home with the next one, which may not
@@ -107,9 +107,9 @@ fn write_after_madv_free(ctx: &Ctx, filled: fn(u64) -> Result<Area>, is_away: bo
     Ok(())
 }
 
-/// Many more pages than are copied at one go, each of which finds nothing at hand: that must not add
-/// up. When it did, and a go was of 64 pages, this many got EBUSY; of huge pages it would take 51200,
-/// which is more than a case may ask for.
+/// Many more pages than are copied in one step, so that many steps have to fault user memory in. These steps must not
+/// add up to EBUSY. They once did with this number of pages, when a step copied 64. With steps of a huge page it would
+/// take 51200 pages, which is more than a case may use.
 fn exclusive_to_new_memory(ctx: &Ctx) -> Result<()> {
     const PAGES: usize = 6600;
     let area = Area::filled_small(PAGES, 403)?;
@@ -123,8 +123,8 @@ fn exclusive_to_new_memory(ctx: &Ctx) -> Result<()> {
     area.verify(403)
 }
 
-/// The device's own reads fill its table while a page is made exclusive. They may take that away, but then
-/// the page table of the process knows it, too.
+/// The device's reads fill its table while a page is made exclusive. They may end the exclusive access, but then the
+/// page table of the process must agree.
 fn exclusive_beside_reads(ctx: &Ctx) -> Result<()> {
     const ROUNDS: usize = 600;
     let area = Area::filled_small(HUGE, 404)?;
@@ -147,7 +147,7 @@ fn exclusive_beside_reads(ctx: &Ctx) -> Result<()> {
         let mut bad = Ok(());
         for round in 0..ROUNDS {
             let page = round % 8;
-            // The CPU takes it back, and the device forgets the page.
+            // A CPU access ends it, and invalidates the device's entry.
             area.set_word(page, 0, area.word(page, 0));
             barrier.wait();
             // Sooner or later.

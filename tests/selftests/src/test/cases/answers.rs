@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: GPL-2.0
 
-//! The new ioctls: what they say fits together, and fits what was done.
+//! The ioctls of rust_dmirror: their answers are consistent, and match what was done.
 
 use anyhow::{ensure, Context, Result};
 use nix::sys::mman::ProtFlags;
@@ -67,11 +67,11 @@ fn inject_counts(ctx: &Ctx) -> Result<()> {
 
 fn page(ctx: &Ctx) -> Result<()> {
     let dev = &ctx.dev;
-    let at = |addr| -> Result<u32> { Ok(dev.page(addr).context("PAGE")?.location) };
+    let at = |addr| -> Result<u32> { Ok(dev.page(addr).context("PAGE")?.where_) };
     let area = Area::filled(1, 96)?;
-    check_eq!(at(0)?, abi::WHERE_UNREADABLE, "where nothing is mapped");
+    check_eq!(at(0)?, abi::UNREADABLE, "where nothing is mapped");
     let info = dev.page(area.page(3))?;
-    check_eq!(info.location, abi::WHERE_SYSTEM, "where");
+    check_eq!(info.where_, abi::SYSTEM, "where");
     check_eq!((info.order, info.map_order), (9, 9), "orders");
     check_eq!(
         (info.refs, info.expected, info.mapcount),
@@ -81,7 +81,7 @@ fn page(ctx: &Ctx) -> Result<()> {
     check_eq!(info.flags & abi::PAGE_WRITE, abi::PAGE_WRITE, "writable");
     ctx.to_device(&area, 96)?;
     let info = dev.page(area.page(3))?;
-    check_eq!(info.location, abi::WHERE_DEVICE, "where");
+    check_eq!(info.where_, abi::DEVICE, "where");
     check_eq!((info.order, info.map_order), (9, 9), "orders");
     check_eq!(
         (info.refs, info.expected, info.mapcount),
@@ -89,17 +89,17 @@ fn page(ctx: &Ctx) -> Result<()> {
         "counts"
     );
     // Seen from another device, it is nothing that this one could read.
-    let elsewhere = Device::open(1)?.page(area.page(3))?.location;
-    ensure!(elsewhere != abi::WHERE_DEVICE, "on two devices at once");
+    let elsewhere = Device::open(1)?.page(area.page(3))?.where_;
+    ensure!(elsewhere != abi::DEVICE, "on two devices at once");
     all_at(dev, ctx.driver, &area, Place::DeviceHuge)?;
     let hole = Area::small(3)?;
-    check_eq!(at(hole.addr())?, abi::WHERE_NOWHERE, "a hole");
+    check_eq!(at(hole.addr())?, abi::NOWHERE, "a hole");
     hole.word(1, 0);
-    check_eq!(at(hole.page(1))?, abi::WHERE_ZERO, "the zero page");
+    check_eq!(at(hole.page(1))?, abi::ZERO, "the zero page");
     hole.set_word(2, 0, 1);
-    check_eq!(at(hole.page(2))?, abi::WHERE_SYSTEM, "a written page");
+    check_eq!(at(hole.page(2))?, abi::SYSTEM, "a written page");
     hole.protect(ProtFlags::PROT_NONE)?;
-    check_eq!(at(hole.page(2))?, abi::WHERE_UNREADABLE, "without access");
+    check_eq!(at(hole.page(2))?, abi::UNREADABLE, "without access");
     area.verify(96)
 }
 

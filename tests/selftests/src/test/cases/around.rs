@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: GPL-2.0
 
-//! Pages that come back with the one that is touched: more and more of them while a process reads on,
-//! and never what it has not asked for.
+//! Fault-around: pages that come back with the one that faulted. Their number grows while a process reads sequentially,
+//! and no pages come back without that.
 
 use std::{ops::Range, thread};
 
@@ -57,7 +57,7 @@ pub const CASES: &[Case] = &[
     ),
 ];
 
-/// Touches a page; then those of `back` are in system memory, and the page behind them is not.
+/// Accesses a page, and checks that those of `back` are in system memory, and the page behind them is not.
 fn touch(ctx: &Ctx, area: &Area, seed: u64, page: usize, back: Range<usize>) -> Result<()> {
     area.verify_pages(seed, page, 1)?;
     let (dev, driver) = (&ctx.dev, ctx.driver);
@@ -142,8 +142,8 @@ fn side_by_side(ctx: &Ctx) -> Result<()> {
     Ok(())
 }
 
-/// To bring back a page of a huge folio that is mapped page by page, the collector splits the folio.
-/// That is for a touch of its own to ask for.
+/// To bring back a page of a huge folio that is mapped by PTEs, the collector splits the folio. Only an access to
+/// such a page may cause that, not fault-around.
 fn parts_of_huge_pages(ctx: &Ctx) -> Result<()> {
     let area = Area::filled(1, 50)?;
     ctx.to_device(&area, 50)?;
@@ -166,7 +166,7 @@ fn parts_of_huge_pages(ctx: &Ctx) -> Result<()> {
     area.verify_pages(50, 6, HUGE - 6)
 }
 
-/// A stream of faults on single pages reaches a huge page: that comes whole, and is not split for the pace.
+/// A stream of faults on single pages reaches a huge page, which must come back whole and not be split.
 fn into_huge_pages(ctx: &Ctx) -> Result<()> {
     let area = Area::filled(2, 53)?;
     ctx.dev.inject(Point::HugeAlloc, 0, 1)?;
@@ -191,7 +191,7 @@ fn into_huge_pages(ctx: &Ctx) -> Result<()> {
     area.verify(53)
 }
 
-/// Each page of a huge folio that is split must know whose it is: its head does not tell any more.
+/// After the split of a huge folio, each page must have the owner that its head had.
 fn split_pages(ctx: &Ctx) -> Result<()> {
     let area = Area::filled(1, 52)?;
     ctx.to_device(&area, 52)?;

@@ -1,11 +1,10 @@
 // SPDX-License-Identifier: GPL-2.0
 
-//! What a driver must refuse in the ten old ioctls, and how.
+//! The ten ioctls of test_hmm: invalid arguments, and the errors for them.
 
 use anyhow::{ensure, Context, Result};
 use nix::{
     errno::Errno,
-    libc::Ioctl,
     sys::{
         memfd::{memfd_create, MFdFlags},
         mman::{MapFlags, ProtFlags},
@@ -89,7 +88,7 @@ pub const CASES: &[Case] = &[
 ];
 
 /// The old ioctls that work on a range.
-pub const ON_RANGES: [Ioctl; 8] = [
+pub const ON_RANGES: [u32; 8] = [
     abi::READ,
     abi::WRITE,
     abi::MIGRATE_TO_DEV,
@@ -99,11 +98,11 @@ pub const ON_RANGES: [Ioctl; 8] = [
     abi::CHECK_EXCLUSIVE,
     abi::READ_UNLOCKED,
 ];
-const MIGRATING: [Ioctl; 2] = [abi::MIGRATE_TO_DEV, abi::MIGRATE_TO_SYS];
-const ACCESSING: [Ioctl; 4] = [abi::READ, abi::WRITE, abi::READ_UNLOCKED, abi::EXCLUSIVE];
+const MIGRATING: [u32; 2] = [abi::MIGRATE_TO_DEV, abi::MIGRATE_TO_SYS];
+const ACCESSING: [u32; 4] = [abi::READ, abi::WRITE, abi::READ_UNLOCKED, abi::EXCLUSIVE];
 
 /// The error of an old ioctl, with room for `room` pages of data.
-fn error(dev: &Device, code: Ioctl, addr: usize, npages: u64, room: usize) -> Option<Errno> {
+fn error(dev: &Device, code: u32, addr: usize, npages: u64, room: usize) -> Option<Errno> {
     let mut buffer = vec![0u8; room * PAGE_SIZE];
     dev.command(code, addr, buffer.as_mut_ptr() as usize, npages)
         .err()
@@ -293,13 +292,14 @@ fn command(ctx: &Ctx) -> Result<()> {
         npages: 1,
         ..Cmd::default()
     };
-    let other_type = (abi::READ & !0xff00) | (u32::from(b'h') << 8) as Ioctl;
+    let other_type = (abi::READ & !0xff00) | (u32::from(b'h') << 8);
     let other_size = (abi::READ & !(0x3fff << 16)) | (8 << 16);
+    let other_number = |number| (abi::READ & !0xff) | number;
     for code in [
-        abi::iowr::<Cmd>(0x0a),
-        abi::iowr::<Cmd>(0x3f),
-        abi::iowr::<Cmd>(0x44),
-        abi::iowr::<Cmd>(0xff),
+        other_number(0x0a),
+        other_number(0x3f),
+        other_number(0x44),
+        other_number(0xff),
         other_type,
         other_size,
     ] {

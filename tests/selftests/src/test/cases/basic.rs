@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: GPL-2.0
 
-//! Nothing fails: whole pages there and back, by every way there is.
+//! Without failures: huge pages to the device and back, on every path.
 
 use anyhow::{Context, Result};
 use nix::errno::Errno;
@@ -232,7 +232,7 @@ fn release(ctx: &Ctx) -> Result<()> {
     all_at(&ctx.dev, ctx.driver, &area, Place::DeviceHuge)
 }
 
-/// A page of system memory whose reference is leaked in each round is 400 MiB in the end.
+/// If each round leaked a huge page of system memory, that would be 400 MiB in the end.
 fn memory_comes_back(ctx: &Ctx) -> Result<()> {
     let round = |_| -> Result<()> {
         let area = Area::huge(1)?;

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: GPL-2.0
 
-//! Memory of a coherent device: the CPU reaches it where it is, so nothing brings it back unasked.
+//! Memory of a coherent device: the CPU accesses it in place, so it comes back only on request.
 //! There are no huge folios on it (K10).
 
 use anyhow::{ensure, Context, Result};

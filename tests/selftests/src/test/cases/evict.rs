@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: GPL-2.0
 
-//! The device's memory is taken away: close, exit, kill. Pages come home, and only one's own.
+//! Eviction by close, exit and kill: a file's own pages are migrated back, and no others.
 
 use std::{thread::sleep, time::Duration};
 
@@ -122,7 +122,7 @@ fn close_split(ctx: &Ctx) -> Result<()> {
     area.verify(61)
 }
 
-/// The points stay armed until the file is gone; a stuck page must still come by a CPU fault.
+/// The points stay armed until the file is closed. A stuck page must still come back by a CPU fault.
 fn under_injection(ctx: &Ctx, points: &[Point]) -> Result<()> {
     let area = Area::filled(1, 64)?;
     let rss = Rss::now()?;
@@ -214,7 +214,7 @@ fn opener_exited(_: &Ctx) -> Result<()> {
 }
 
 fn after_exit(dev: &Device, addr: usize) -> Result<()> {
-    // The mm goes with its last thread, a moment after the child was given a new parent.
+    // The mm is freed with its last thread, a moment after the child gets a new parent.
     sleep(Duration::from_millis(200));
     let gone =
         |errno: Option<Errno>| matches!(errno, Some(Errno::EFAULT | Errno::EINVAL | Errno::ESRCH));

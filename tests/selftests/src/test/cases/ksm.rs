@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: GPL-2.0
 
-//! Pages that KSM has merged stay where they are, whatever lies beside them, and ksmd gets on with it.
+//! Pages that KSM has merged stay in system memory, whatever is beside them, and ksmd keeps working.
 
 use std::{
     thread::sleep,
@@ -52,10 +52,10 @@ pub const CASES: &[Case] = &[
 ];
 
 const PAGES: usize = 64;
-/// What all words of a page are that is to be merged.
+/// The value of all words of pages that are to be merged.
 const SAME: u64 = 0x5a5a_0077_5a5a_0077;
 
-/// ksmd in a hurry, until this goes.
+/// Makes ksmd scan fast until this is dropped.
 pub struct Ksm(Settings);
 
 impl Ksm {
@@ -75,7 +75,7 @@ impl Ksm {
         self.0.set(KSM, "run", if is_on { "1" } else { "0" })
     }
 
-    /// Until it has gone through all memory a few times.
+    /// Waits until ksmd has scanned all memory a few times.
     pub fn scans(&self) -> Result<()> {
         let scans = || number(KSM, "full_scans");
         let until = scans()? + 4;
@@ -122,7 +122,7 @@ fn mergeable(area: &Area) -> Result<()> {
         .context("MADV_MERGEABLE")
 }
 
-/// Memory in which ksmd has merged the pages that `is_same` says, and is at rest.
+/// Returns memory in which ksmd has merged the pages that `is_same` selects. ksmd is stopped then.
 pub fn area(ksm: &mut Ksm, is_same: fn(usize) -> bool) -> Result<Area> {
     let area = Area::filled_small(PAGES, 420)?;
     let wanted: Vec<bool> = (0..PAGES).map(is_same).collect();
@@ -136,7 +136,7 @@ pub fn area(ksm: &mut Ksm, is_same: fn(usize) -> bool) -> Result<Area> {
     Ok(area)
 }
 
-/// Memory to be merged with what is, by ksmd at work.
+/// Returns memory that ksmd, which is running, can merge.
 pub fn more(ksm: &mut Ksm) -> Result<Area> {
     let area = Area::small(PAGES)?;
     (0..PAGES).for_each(|page| same(&area, page));
@@ -152,7 +152,7 @@ fn verify(area: &Area, is_same: fn(usize) -> bool) -> Result<()> {
     })
 }
 
-/// Merged pages stay, the others go; then ksmd is at work, and in the end all of them go.
+/// Merged pages stay and the others migrate. Then ksmd runs meanwhile, and in the end all of them can migrate.
 fn only_others_move(ctx: &Ctx, is_same: fn(usize) -> bool) -> Result<()> {
     let mut ksm = Ksm::new()?;
     let area = area(&mut ksm, is_same)?;
@@ -198,7 +198,7 @@ fn race(ctx: &Ctx) -> Result<()> {
     while_merging(|area| ctx.migrate_all(abi::TO_DEVICE, area).map(drop))
 }
 
-/// Migrates pages again and again while ksmd is at work on them.
+/// Migrates pages repeatedly while ksmd works on them.
 pub fn while_merging(migrate: impl Fn(&Area) -> Result<()>) -> Result<()> {
     let mut ksm = Ksm::new()?;
     let area = area(&mut ksm, |_| true)?;

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: GPL-2.0
 
-//! Who has a limit gets an answer there: nobody is killed, and nothing is lost.
+//! Limits of cgroups and of device memory: at a limit there is an error, no OOM kill and no loss of data.
 
 use std::{sync::Barrier, thread};
 
@@ -80,7 +80,7 @@ pub const CASES: &[Case] = &[
 const HUGE_SIZE: usize = HUGE * PAGE_SIZE;
 
 const LIMIT: &str = "/sys/kernel/debug/rust_dmirror/hmm_dmirror0/limit";
-/// Huge pages of 256 MiB, the least that a device may have.
+/// The huge pages of 256 MiB, the smallest limit of a device.
 const LEAST: usize = 128;
 
 fn group() -> Result<Group> {
@@ -88,7 +88,7 @@ fn group() -> Result<Group> {
 }
 
 fn charged(ctx: &Ctx) -> Result<()> {
-    // What stands behind these pages stays for as long as the file is open: it was charged before.
+    // The backing memory of these pages is kept while the file is open, and was charged before.
     let earlier = Area::filled(8, 299)?;
     ctx.to_device(&earlier, 299)?;
     ctx.to_system(&earlier)?;
@@ -102,7 +102,7 @@ fn charged(ctx: &Ctx) -> Result<()> {
         .context("MIGRATE")?;
     check_eq!(result.moved(), area.npages() as u64, "pages moved");
     let there = group.charged()?;
-    // The pages of the process count where they are; what plays the device's memory comes on top.
+    // The pages of the process are charged wherever they are. The backing memory is charged in addition.
     let more = there.saturating_sub(before);
     ensure!(
         more >= area.size(),
@@ -150,7 +150,7 @@ fn at_limit(_: &Ctx) -> Result<()> {
     group.limit(None)
 }
 
-/// What stands behind the first page of a block is there for all of it.
+/// The backing memory that is allocated for the first page of a block serves the whole block.
 fn at_limit_small(_: &Ctx) -> Result<()> {
     const PAGES: usize = 8;
     Device::trim(0)?;
@@ -215,7 +215,7 @@ fn device_memory(ctx: &Ctx) -> Result<()> {
         ensure!(std::fs::write(LIMIT, bad).is_err(), "`{bad}` is taken");
     }
     std::fs::write(LIMIT, "256").context(LIMIT)?;
-    // What was there before is above the limit, until it is given up.
+    // Existing chunks may be above the limit until they are freed.
     ctx.dev.command(abi::RELEASE, 0, 0, 1).context("RELEASE")?;
     let area = Area::filled(LEAST + 2, 302)?;
     let (fits, rest) = ((LEAST * HUGE) as u64, 2 * HUGE as u64);
@@ -235,7 +235,7 @@ fn device_memory(ctx: &Ctx) -> Result<()> {
     area.verify(302)
 }
 
-/// All want the first page of the device, whose memory is made while the others wait.
+/// All need the device's first chunk, which one of them makes while the others wait.
 fn grow_together(ctx: &Ctx) -> Result<()> {
     const THREADS: usize = 4;
     for round in 0..3 {
@@ -262,8 +262,8 @@ fn grow_together(ctx: &Ctx) -> Result<()> {
     Ok(())
 }
 
-/// What stands behind the device's pages goes with the device's memory, and what was not used of the pages that
-/// were to come back goes at once. Each round has 32 MiB of the one; of the other, 31 pages for each huge page.
+/// Backing memory is freed with the device's memory, and unused destinations are freed at once. Each round would
+/// leak 32 MiB of the former, and of the latter 31 pages for each huge page.
 fn given_back(ctx: &Ctx) -> Result<()> {
     const HUGE_PAGES: usize = 16;
     const ROUNDS: usize = 5;

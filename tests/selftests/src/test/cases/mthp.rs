@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: GPL-2.0
 
-//! Folios between a page and a huge page. The collector splits them; one that cannot be split, because
-//! somebody holds it, keeps its own pages and no others.
+//! Folios of orders between a page and a huge page. The collector splits them. One that cannot be split, because of an
+//! extra reference, must stay without keeping other pages from migrating.
 
 use std::{fs::File, io::Read, os::fd::AsRawFd};
 
@@ -129,7 +129,7 @@ impl Held {
     }
 }
 
-/// Moves what is there with the folios held that `which` chooses by how many there are; then with none.
+/// Migrates with extra references on the folios that `which` selects, then without any.
 fn each_size(ctx: &Ctx, which: fn(usize) -> Vec<usize>) -> Result<()> {
     for pages in SIZES {
         println!("folios of {pages} pages:");

@@ -1,9 +1,9 @@
 // SPDX-License-Identifier: GPL-2.0
 
-//! The new ioctls: what they refuse.
+//! The ioctls of rust_dmirror: invalid arguments.
 
 use anyhow::{ensure, Result};
-use nix::{errno::Errno, libc::Ioctl, sys::mman::ProtFlags};
+use nix::{errno::Errno, sys::mman::ProtFlags};
 
 use crate::{
     abi::{self, CopyTime, Inject, Migrate, Page, Point, Stats},
@@ -117,7 +117,7 @@ fn version(ctx: &Ctx) -> Result<()> {
             Errno::EINVAL,
         )?;
         let mut bad = Stats {
-            version: abi::VERSION,
+            version: abi::ABI_VERSION,
             ..Stats::default()
         };
         bad.reserved[index] = 1;
@@ -129,7 +129,7 @@ fn version(ctx: &Ctx) -> Result<()> {
     }
     for index in 0..2 {
         let mut bad = Inject {
-            version: abi::VERSION,
+            version: abi::ABI_VERSION,
             point: Point::Copy as u32,
             ..Inject::default()
         };
@@ -140,7 +140,7 @@ fn version(ctx: &Ctx) -> Result<()> {
             Errno::EINVAL,
         )?;
         let mut bad = Page {
-            version: abi::VERSION,
+            version: abi::ABI_VERSION,
             addr: area.addr() as u64,
             ..Page::default()
         };
@@ -194,7 +194,7 @@ fn migrate_arguments(ctx: &Ctx) -> Result<()> {
     bad.ptr = 0xffff_8880_0000_0000;
     expect("pointer", dev.call(abi::MIGRATE, &mut bad), Errno::EFAULT)?;
     let bad = Page {
-        version: abi::VERSION,
+        version: abi::ABI_VERSION,
         addr: area.addr() as u64 + 1,
         ..Page::default()
     };
@@ -237,9 +237,9 @@ fn migrate_shared_file(ctx: &Ctx) -> Result<()> {
 }
 
 fn inject_arguments(ctx: &Ctx) -> Result<()> {
-    for point in [abi::POINTS, abi::POINTS + 1, u32::MAX] {
+    for point in [abi::INJECT_POINTS, abi::INJECT_POINTS + 1, u32::MAX] {
         let mut bad = Inject {
-            version: abi::VERSION,
+            version: abi::ABI_VERSION,
             point,
             times: 1,
             ..Inject::default()
@@ -258,7 +258,7 @@ fn inject_arguments(ctx: &Ctx) -> Result<()> {
 }
 
 /// What is left of an argument after a call with `left` in its (out) members.
-fn after<T: Argument>(dev: &Device, code: Ioctl, mut left: T) -> (Result<(), Errno>, T) {
+fn after<T: Argument>(dev: &Device, code: u32, mut left: T) -> (Result<(), Errno>, T) {
     (dev.call(code, &mut left), left)
 }
 
@@ -308,7 +308,7 @@ fn out_members(ctx: &Ctx) -> Result<()> {
     }
 
     let fresh = Inject {
-        version: abi::VERSION,
+        version: abi::ABI_VERSION,
         ..Inject::default()
     };
     let left = Inject {
@@ -328,17 +328,14 @@ fn out_members(ctx: &Ctx) -> Result<()> {
     let hole = Area::small(1)?;
     let barred = Area::filled_small(1, 96)?;
     barred.protect(ProtFlags::PROT_NONE)?;
-    for (area, location) in [
-        (&hole, abi::WHERE_NOWHERE),
-        (&barred, abi::WHERE_UNREADABLE),
-    ] {
+    for (area, where_) in [(&hole, abi::NOWHERE), (&barred, abi::UNREADABLE)] {
         let fresh = Page {
-            version: abi::VERSION,
+            version: abi::ABI_VERSION,
             addr: area.addr() as u64,
             ..Page::default()
         };
         let left = Page {
-            location: u32::MAX,
+            where_: u32::MAX,
             pfn: LEFT,
             order: u32::MAX,
             map_order: u32::MAX,
@@ -349,7 +346,7 @@ fn out_members(ctx: &Ctx) -> Result<()> {
             ..fresh
         };
         let (done, answer) = after(dev, abi::PAGE, left);
-        let wanted = Page { location, ..fresh };
+        let wanted = Page { where_, ..fresh };
         check_eq!(done, Ok(()), "PAGE");
         check_eq!(format!("{answer:?}"), format!("{wanted:?}"), "PAGE");
     }
@@ -368,7 +365,7 @@ fn out_members(ctx: &Ctx) -> Result<()> {
     check_eq!((done, answer), (Err(Errno::EINVAL), wanted), "STATS");
 
     let left = CopyTime {
-        version: abi::VERSION,
+        version: abi::ABI_VERSION,
         kind: 0,
         ns: LEFT,
         ..CopyTime::default()
@@ -382,7 +379,7 @@ fn copy(ctx: &Ctx) -> Result<()> {
     let dev = &ctx.dev;
     let area = Area::filled_small(abi::COPY_MOST, 94)?;
     let good = CopyTime {
-        version: abi::VERSION,
+        version: abi::ABI_VERSION,
         kind: abi::COPY_FROM_USER,
         ptr: area.addr() as u64,
         npages: 1,

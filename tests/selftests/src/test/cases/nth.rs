@@ -1,8 +1,7 @@
 // SPDX-License-Identifier: GPL-2.0
 
-//! Every allocation fails once: whatever is asked of the driver, its n-th allocation fails, for each
-//! n until there are no more. The answer is success or `ENOMEM`; data, counts and the device's
-//! memory are right after each.
+//! Allocation failures: for each operation of the driver, the n-th allocation fails, for each n until there are no more
+//! allocations. The answer must be success or `ENOMEM`, and data, counts and device memory must be right after each.
 
 use std::cell::Cell;
 

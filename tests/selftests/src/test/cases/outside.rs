@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: GPL-2.0
 
-//! What others see and do: debugfs, `fail_function`, the tracepoint.
+//! Interfaces beside the ioctls: debugfs, `fail_function`, the tracepoint.
 
 use std::{
     fs,

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: GPL-2.0
 
-//! To whom pages and files belong when processes exec, exit, or would take the driver away.
+//! Ownership of pages and files when processes exec or exit, or try to unload the driver.
 
 use std::{
     ffi::CString,
@@ -54,7 +54,7 @@ pub const CASES: &[Case] = &[
     ),
 ];
 
-/// The new program keeps the descriptor, whose mm is gone, until its standard input ends.
+/// The new program keeps the file, whose mm no longer exists, until its standard input ends.
 fn exec(ctx: &Ctx) -> Result<()> {
     let before = ctx.dev.stats()?.pages_used;
     let (go, mut keep) = pipe()?;
@@ -91,7 +91,7 @@ fn exec(ctx: &Ctx) -> Result<()> {
     peer.finish()
 }
 
-/// The parent migrates, forks and dies; its child has the pages, and the last copy of the file.
+/// The parent migrates, forks and exits. Its child has the pages, and the last copy of the file.
 fn orphan(ctx: &Ctx) -> Result<()> {
     let before = ctx.dev.stats()?.pages_used;
     let (mut verdict, mut report) = pipe()?;

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: GPL-2.0
 
-//! Ranges that are not simply full: holes, zero pages, halves, read-only memory.
+//! Ranges that are only partly populated: holes, zero pages, halves; and read-only memory.
 
 use anyhow::{ensure, Context, Result};
 use nix::sys::mman::ProtFlags;
@@ -107,10 +107,10 @@ fn all_zero(area: &Area) -> Result<()> {
 fn hole(ctx: &Ctx, fill: Fill) -> Result<()> {
     let area = prepare(fill)?;
     if ctx.rust() {
-        let before = ctx.dev.page(area.addr())?.location;
+        let before = ctx.dev.page(area.addr())?.where_;
         let wanted = match fill {
-            Fill::Nothing => abi::WHERE_NOWHERE,
-            Fill::ZeroPage => abi::WHERE_ZERO,
+            Fill::Nothing => abi::NOWHERE,
+            Fill::ZeroPage => abi::ZERO,
         };
         check_eq!(before, wanted, "where, before");
     }

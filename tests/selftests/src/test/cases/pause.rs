@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: GPL-2.0
 
-//! The pause itself: what it refuses, whom it stops, and how its stop ends.
+//! The pause: invalid arguments, which migrations it stops, and how the stop ends.
 
 use std::{
     fs,
@@ -91,7 +91,7 @@ const SECOND: Duration = Duration::from_secs(1);
 
 fn arguments(ctx: &Ctx) -> Result<()> {
     let good = Pause {
-        version: abi::VERSION,
+        version: abi::ABI_VERSION,
         op: abi::PAUSE_ARM,
         stage: Stage::Filled as u32,
         ..Pause::default()

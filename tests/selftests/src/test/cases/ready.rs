@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: GPL-2.0
 
-//! Huge pages of system memory that are ready before a fault or a migration wants them.
+//! Huge pages of system memory that are kept ready for faults and migrations.
 
 use std::fs;
 
@@ -19,7 +19,7 @@ use crate::{
     ready::Ready,
     test::{
         case::{Case, Ctx, NEW_ABI},
-        Skip,
+        child::Skip,
     },
 };
 
@@ -65,7 +65,7 @@ pub const CASES: &[Case] = &[
 /// The order of a huge page.
 const HUGE_ORDER: u32 = HUGE.ilog2();
 
-/// As many as are wanted, where any are kept.
+/// The number that is kept ready, if any are.
 fn keep(most: u64) -> Result<Ready> {
     if proc::has_movable_zone()? {
         return Err(Skip("there is a zone for movable memory".into()).into());
@@ -73,7 +73,7 @@ fn keep(most: u64) -> Result<Ready> {
     Ready::keep(most)
 }
 
-/// Brings a huge page back, after which there are new ones.
+/// Brings a huge page back, after which the worker allocates new ones.
 fn round_trip(ctx: &Ctx, seed: u64) -> Result<Area> {
     let area = Area::filled(1, seed)?;
     ctx.to_device(&area, seed)?;

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: GPL-2.0
 
-//! Processes whose memory the OOM reaper takes: it calls the notifier where that must not sleep.
+//! The OOM reaper, which calls the notifier in a context where that must not sleep.
 
 use std::{
     hint::spin_loop,

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: GPL-2.0
 
-//! Pages that stay: split refused, no memory, copy failed, folio locked. Each time the data stay
-//! right, the reference counts are what they were, and the answer says what happened.
+//! Pages that are refused: by a refused split, no memory, a failed copy, a locked folio. Each time the data must be
+//! right, the reference counts unchanged, and the answer must say what happened.
 
 use anyhow::{ensure, Context, Result};
 
@@ -93,7 +93,7 @@ pub const CASES: &[Case] = &[
 ];
 
 const ALL: u64 = HUGE as u64;
-/// Outlasts all of the driver's retries.
+/// More than all of the driver's retries.
 const ALWAYS: u64 = 100_000;
 
 fn clear(ctx: &Ctx) -> Result<()> {
@@ -109,8 +109,8 @@ fn refuse_split(ctx: &Ctx, times: u64) -> Result<()> {
     Ok(())
 }
 
-/// Both ways to split. A split while migrating has split the mapping when it is refused, so that the pages
-/// are mapped one by one afterwards; the collector leaves it whole.
+/// Both ways to split. A refused split during the migration has already split the mapping, so the pages are mapped
+/// by PTEs afterwards. The collector leaves the mapping whole.
 fn split(ctx: &Ctx, direction: u32) -> Result<()> {
     for splits in BOTH {
         println!("{splits:?}:");
@@ -229,7 +229,7 @@ fn small_alloc(ctx: &Ctx) -> Result<()> {
     area.verify(34)
 }
 
-/// Refused for as long as the point is armed: everything stays as it is, both directions.
+/// While the point is armed, migrations in both directions are refused, and nothing changes.
 fn stays(ctx: &Ctx, point: Point, reason: usize) -> Result<()> {
     let area = Area::filled(1, 35)?;
     let rss = Rss::now()?;

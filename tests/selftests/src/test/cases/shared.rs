@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: GPL-2.0
 
-//! Memory shared by fork: each process keeps its own data, whatever happens to the folio.
+//! Memory shared by fork: each process keeps its own data, wherever the folio is migrated.
 
 use std::time::Instant;
 

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: GPL-2.0
 
-//! Soft-dirty tracking (`clear_refs`, T30): what the device writes is seen wherever a write of the CPU is.
+//! Soft-dirty tracking (`clear_refs`, T30): a device write must be visible wherever a CPU write is.
 
 use std::fs;
 
@@ -12,7 +12,7 @@ use crate::{
     proc::pagemap,
     test::{
         case::{Case, Ctx, OnC},
-        Skip,
+        child::Skip,
     },
 };
 

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: GPL-2.0
 
-//! Memory that must not go to a device, because it is not anonymous, or not meant to: it is not
-//! offered, not read, and nothing is allocated for it.
+//! Memory that must not be migrated to a device, because it is not anonymous or because a rule forbids it. It is not
+//! collected, not read, and nothing is allocated for it.
 
 use std::{
     fs::File,
@@ -12,7 +12,7 @@ use std::{
 use anyhow::{ensure, Context, Result};
 use nix::{
     errno::Errno,
-    libc::{self, Ioctl},
+    libc,
     sys::{
         memfd::{memfd_create, MFdFlags},
         mman::MapFlags,
@@ -142,7 +142,7 @@ pub fn secret(npages: usize) -> Result<Area> {
     Area::file(npages, secretmem()?, MapFlags::MAP_SHARED)
 }
 
-/// Nothing of it is offered, both directions, and by the old ioctl.
+/// None of it is collected, in both directions, and by the ioctl of test_hmm.
 fn stays(ctx: &Ctx, area: Area) -> Result<()> {
     area.fill(400);
     not_offered(ctx, &area)?;
@@ -232,7 +232,7 @@ fn other_device(ctx: &Ctx) -> Result<()> {
     area.verify(406)
 }
 
-/// More than what is refused at once takes, on a slow machine.
+/// More time than an immediate refusal takes, on a slow machine.
 const AT_ONCE: Duration = Duration::from_secs(5);
 
 fn refused<T: std::fmt::Debug>(
@@ -249,7 +249,7 @@ fn refused<T: std::fmt::Debug>(
 fn secret_access(ctx: &Ctx) -> Result<()> {
     let area = secret(PAGES)?;
     let data = pattern_bytes(408, 0, PAGES);
-    let read = |code: Ioctl| ctx.dev.read_by(code, area.addr(), PAGES);
+    let read = |code: u32| ctx.dev.read_by(code, area.addr(), PAGES);
     // Nothing is there yet, then everything is.
     for round in 0..2 {
         println!("round {round}:");
@@ -264,7 +264,7 @@ fn secret_access(ctx: &Ctx) -> Result<()> {
         ensure!(byte != abi::PROT_ERROR, "an error entry");
     }
     let page = ctx.dev.page(area.addr())?;
-    check_eq!(page.location, abi::WHERE_SYSTEM, "where");
+    check_eq!(page.where_, abi::SYSTEM, "where");
     check_eq!(page.flags & abi::PAGE_ANON, 0, "anonymous");
     let (result, _) = ctx
         .dev

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: GPL-2.0
 
-//! What a zap finds in the middle of a split, on a kernel that holds the migration there: K20, K24, K19.
+//! Zaps in the middle of a split, on a kernel that can hold the migration there (K20, K24, K19).
 
 use std::{
     fs,
@@ -21,7 +21,7 @@ use crate::{
     proc::{heap, smaps},
     test::{
         case::{Case, Ctx, OnC, NEW_ABI},
-        Skip,
+        child::Skip,
     },
 };
 

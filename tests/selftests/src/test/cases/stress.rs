@@ -1,7 +1,6 @@
 // SPDX-License-Identifier: GPL-2.0
 
-//! Everything at once: faults, migrations, closes and releases race each other, and the data
-//! are checked all the time.
+//! Faults, migrations, closes and releases race with each other, while the data are checked all the time.
 
 use std::{
     sync::atomic::{AtomicBool, Ordering},
@@ -109,7 +108,7 @@ pub const CASES: &[Case] = &[
 
 const DURATION: Duration = Duration::from_secs(2);
 
-/// Runs `work` in one thread for each index until `main` has ended; the first error counts.
+/// Runs `work` in a thread for each index until `main` has ended. Returns the first error.
 fn race(
     threads: usize,
     work: impl Fn(usize, &dyn Fn() -> bool) -> Result<()> + Sync,
@@ -145,15 +144,15 @@ fn race(
     })
 }
 
-/// An access that takes longer than this is no progress any more, but luck. While other CPUs run in
-/// the same address space, the collector flushes the TLB of all of them for each small page: under
-/// emulation on a busy machine, a thousand of these were seen to take four seconds.
+/// The time within which an access must make progress. It is long, because the collector flushes the TLBs of all
+/// CPUs that run in the address space for each small page: under emulation on a busy machine, a thousand of these
+/// were seen to take four seconds.
 const PATIENCE: Duration = Duration::from_secs(20);
 
-/// How often somebody holds a reference. A CPU fault tries ten times before it gives up.
+/// How often an extra reference is held. A CPU fault is repeated at least ten times before it fails.
 const HELD_EVERY: Duration = Duration::from_millis(DURATION.as_millis() as u64 / 9);
 
-/// Writes to its share of the pages and checks that what it wrote last is still there.
+/// Writes to its share of the pages, and checks that the last written data are still there.
 fn count_up(area: &Area, index: usize, of: usize, running: &dyn Fn() -> bool) -> Result<()> {
     let mut rounds = vec![0; area.npages()];
     let mut longest = Duration::ZERO;
@@ -196,7 +195,7 @@ fn faults(ctx: &Ctx, points: &[Point]) -> Result<()> {
                 }
                 for (index, &point) in points.iter().enumerate() {
                     match point {
-                        // Rarely enough that no CPU fault can meet it each time that it tries.
+                        // So rarely that no CPU fault is refused each time that it is repeated.
                         Point::ExtraRef if held.elapsed() < HELD_EVERY => {}
                         Point::ExtraRef => {
                             ctx.dev.inject(point, 0, 1)?;
@@ -285,7 +284,7 @@ fn close(_: &Ctx) -> Result<()> {
                             area.npages(),
                         );
                         Errno::result(unsafe {
-                            nix::libc::ioctl(fd, abi::MIGRATE, &raw mut argument)
+                            nix::libc::ioctl(fd, abi::MIGRATE.into(), &raw mut argument)
                         })
                     });
                     thread::sleep(Duration::from_micros(300));
@@ -367,8 +366,8 @@ fn fork(ctx: &Ctx) -> Result<()> {
     area.verify(103)
 }
 
-/// The core takes a migration entry of a device folio for a device entry when it zaps it: the kernel
-/// does not survive that, whoever migrates. One of our patches mends it.
+/// When the core zaps a migration entry of a huge device folio, it takes it for a device-private entry, and the kernel
+/// crashes, whichever driver migrates (K12). Patch 0012 fixes it.
 fn zap(ctx: &Ctx) -> Result<()> {
     let area = Area::huge(1)?;
     race(
@@ -397,12 +396,12 @@ fn zap(ctx: &Ctx) -> Result<()> {
     )
 }
 
-/// Eviction unmaps pages without holding what their mappings hang on: the core frees it, and looks at
-/// it once more when the pages are back. Only KASAN sees that each time it happens: without, the memory is
-/// hardly ever used for anything else by then. `pause.evict.small` has that, with nothing left to luck.
+/// Eviction unmaps pages without a reference on their anon_vma (K13): the core may free it, and uses it when the
+/// pages are mapped again. Only KASAN sees that each time; without it, the memory is rarely reused by then.
+/// `pause.evict.small` shows the same without a race.
 fn unmap_while_evicted() -> Result<()> {
     let on_device = || -> Result<(Device, Area)> {
-        // All single pages of a range are unmapped, and mapped again, at once: that takes longest.
+        // All single pages of a range are unmapped together, and mapped again: that takes longest.
         let area = Area::filled_small(HUGE, 184)?;
         let dev = Device::open(0)?;
         let moved = dev.migrate(abi::TO_DEVICE, area.addr(), HUGE)?.moved();
@@ -430,9 +429,9 @@ fn unmap_while_evicted() -> Result<()> {
     Ok(())
 }
 
-/// The core begins anew when a mapping changes, with its answers of before in place of what was asked:
-/// first there are pages that may be written, then, at one that is missing, it is found that something
-/// changed, and when it looks again nothing may be written.
+/// If the mapping changes, `hmm_range_fault_unlocked_timeout()` retries with its earlier answers in place of the
+/// requests. Here it finds writable pages, then at a missing page that the mapping has changed, and when it retries
+/// no page may be written.
 fn read_unlocked(ctx: &Ctx) -> Result<()> {
     const NPAGES: usize = 64;
     const LAST: usize = NPAGES - 1;
@@ -471,8 +470,7 @@ fn read_unlocked(ctx: &Ctx) -> Result<()> {
     )
 }
 
-/// Who tries that tells devices that the pages may go, before it finds that they cannot: the device has
-/// to look once more.
+/// The call invalidates the device's mapping before it finds that it cannot go on: the device must fault again.
 fn exclusive(ctx: &Ctx) -> Result<()> {
     const NPAGES: usize = 16;
     let area = Area::huge(1)?;
@@ -510,8 +508,8 @@ fn exclusive(ctx: &Ctx) -> Result<()> {
     area.verify(191)
 }
 
-/// Who faults on a page waits for its lock with mmap_lock held, behind which others wait to change the
-/// mapping: whoever has the page locked must not wait for mmap_lock.
+/// A fault waits for the folio lock with mmap_lock held, and a task that changes the mapping waits behind it. The
+/// holder of the folio lock must therefore not wait for mmap_lock.
 fn locked_page(ctx: &Ctx) -> Result<()> {
     let area = Area::filled_small(1, 192)?;
     race(

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: GPL-2.0
 
-//! Untouched memory: the device gets huge pages where a CPU would get them, and nowhere else.
+//! Holes: the device gets huge pages where a CPU would get them, and nowhere else.
 
 use std::{fs::File, io::Write, os::fd::AsRawFd};
 

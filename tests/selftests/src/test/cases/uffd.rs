@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: GPL-2.0
 
-//! Memory that user space watches by userfaultfd: what is protected stays protected on the way to the
-//! device and back, and nothing is made where there was nothing.
+//! Memory with a userfaultfd: protected pages stay protected on the way to the device and back, and holes are not
+//! filled.
 
 use anyhow::{ensure, Context, Result};
 use nix::errno::Errno;
@@ -78,7 +78,7 @@ pub fn protected(area: &Area, first: usize, npages: usize) -> Result<usize> {
     Ok(entries.iter().filter(|entry| entry.uffd_wp()).count())
 }
 
-/// A write by the CPU and one by the device wait until the handler lets them, each on a page of its own.
+/// A CPU write and a device write, each to its own page, wait until the handler resolves them.
 fn both_are_seen(ctx: &Ctx, area: &Area, handler: &Handler, pages: [usize; 2]) -> Result<()> {
     let [by_cpu, by_device] = pages;
     ctx.dev

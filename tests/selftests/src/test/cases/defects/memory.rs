@@ -41,7 +41,7 @@ pub const CASES: &[Case] = &[
     Case::defect(
         "t17.second_range",
         "a huge page is sent to a coherent device: its range is mapped once",
-        Shown::warns(&["WARNING: mm/memremap.c:158 at memremap_pages"]).coherent(),
+        Shown::warns(&["WARNING: mm/memremap.c at memremap_pages"]).coherent(),
         second_range,
     ),
     Case::defect(

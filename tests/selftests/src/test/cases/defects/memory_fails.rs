@@ -28,7 +28,7 @@ pub const CASES: &[Case] = &[
     Case::defect(
         "t3.way_back_fails",
         "no memory half way back: every page is in one place or the other",
-        Shown::breaks(&["WARNING: include/linux/leafops.h:400 at softleaf_to_folio"]).on_own(),
+        Shown::breaks(&["WARNING: include/linux/leafops.h at softleaf_to_folio"]).on_own(),
         way_back_fails,
     ),
     Case::defect(

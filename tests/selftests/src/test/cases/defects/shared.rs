@@ -17,7 +17,7 @@ use crate::{
 };
 
 /// The device asks for a page to write to, and gets one that it may only read.
-const NOT_WRITABLE: Shown = Shown::warns(&["test_hmm.c:296 at dmirror_do_fault"]);
+const NOT_WRITABLE: Shown = Shown::warns(&["test_hmm.c at dmirror_do_fault"]);
 /// A PMD migration entry for a folio that is no huge one any more.
 const HALF_SPLIT: Shown = Shown::breaks(&["kernel BUG at mm/migrate.c"]).on_own();
 
@@ -73,7 +73,7 @@ fn device_write(ctx: &Ctx, area: Area) -> Result<()> {
 }
 
 /// Whatever the ioctl answers: both processes keep their data.
-fn split(ctx: &Ctx, code: nix::libc::Ioctl) -> Result<()> {
+fn split(ctx: &Ctx, code: u32) -> Result<()> {
     let area = Area::filled(1, 52)?;
     if code == abi::MIGRATE_TO_SYS {
         ctx.to_device(&area, 52)?;
