@@ -61,6 +61,13 @@ show_results() {
 		END { row(last, passed, failed, skipped, last_note) }' "$RESULTS"
 }
 
+# The failures once more, below a long table: of a run elsewhere often only its end is kept.
+show_failures() {
+	awk -F '\t' -v red="$RED" -v plain="$PLAIN" '
+		$3 && ++bad <= 15 { printf "    %sfailed: %s%s  %s\n", red, $1, plain, substr($5, 1, 200) }
+		END { if (bad > 15) printf "    and %d more\n", bad - 15 }' "$RESULTS"
+}
+
 # Writes checks.xml, with a case for each row of the tally that no other JUnit file has. RUN.STEP.xml is written by
 # the kernel's parser for a step; it counts missing cases, but has no element for them.
 junit_checks() {
