@@ -1,7 +1,8 @@
 // SPDX-License-Identifier: GPL-2.0
 
-//! The objects by which the kernel finds who maps an anonymous page, one for each VMA: so many that the
-//! pages they are in can be had back.
+//! Allocates so many anon_vmas that whole slab pages of them can be freed later.
+//!
+//! The kernel finds the mappings of an anonymous page by its anon_vma. Each VMA here has one of its own.
 
 use std::{fs, thread, time::Duration};
 
@@ -9,10 +10,10 @@ use anyhow::Result;
 
 use crate::area::Area;
 
-/// More than there is room for in the pages that are in use already.
+/// The number of VMAs. There is not room for so many anon_vmas in the slab pages that are in use already.
 const COUNT: usize = 500;
 
-/// VMAs with an anon_vma each.
+/// VMAs, each with an anon_vma of its own.
 pub struct AnonVmas {
     _areas: Vec<Area>,
 }
@@ -29,11 +30,11 @@ impl AnonVmas {
     }
 }
 
-/// Has the kernel give back pages in which no anon_vma is used any more. Needs root, or nothing happens.
+/// Makes the kernel free the slab pages in which all anon_vmas are free. Does nothing without root.
 pub fn free_pages() {
     for _ in 0..2 {
         let _ = fs::write("/sys/kernel/slab/anon_vma/shrink", "1");
-        // The pages go when nobody can be reading in them.
+        // The pages are freed when no reader can be accessing them any more.
         thread::sleep(Duration::from_millis(100));
     }
 }

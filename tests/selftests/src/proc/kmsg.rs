@@ -1,7 +1,6 @@
 // SPDX-License-Identifier: GPL-2.0
 
-//! The kernel's log, so that what the kernel complains of is counted against the case that
-//! provoked it.
+//! Reads the kernel log, so that a kernel report fails the case that caused it.
 
 use std::{
     collections::HashMap,
@@ -14,23 +13,24 @@ use std::{
 use nix::libc;
 use regex::RegexSet;
 
-/// What a healthy kernel does not say: the list that decides whether a guest passed.
+/// Lines that a healthy kernel does not log: the list that also decides whether a guest passed.
 static COMPLAINTS: LazyLock<RegexSet> = LazyLock::new(|| {
     let lines = include_str!("../../../kernel-reports").lines();
     RegexSet::new(lines.filter(|line| !line.is_empty() && !line.starts_with('#')))
         .expect("tests/kernel-reports: a regular expression on each line")
 });
 
-/// What a kernel complains of, told from what it repeats.
+/// Tells new kernel reports from repeated ones.
 #[derive(Default)]
 pub struct Complaints {
-    /// The counters that are known to be negative, with their values: the kernel says so each time it is asked
-    /// ([`super::refresh_counters`]).
+    /// The counters that are known to be negative, and their values. The kernel reports them again at each
+    /// [`super::refresh_counters`].
     negative: HashMap<String, String>,
 }
 
 impl Complaints {
-    /// Whether a line of the log is a complaint that was not made before.
+    /// Returns whether a line of the log is a kernel report, but not a negative counter that was reported before with
+    /// the same value.
     pub fn are_more(&mut self, line: &str) -> bool {
         complains(line) && negative(line).is_none_or(|counter| self.has_changed(counter))
     }
@@ -41,19 +41,19 @@ impl Complaints {
     }
 }
 
-/// A counter that the kernel says is negative, and its value.
+/// Returns the counter that a line reports as negative, and its value.
 fn negative(line: &str) -> Option<(&str, &str)> {
     line.split_once("vmstat_refresh: ")?.1.split_once(' ')
 }
 
-/// A reader of the log that starts at its present end.
+/// A reader of the kernel log, which starts at the present end of the log.
 pub struct Kmsg {
     file: File,
     complaints: Complaints,
 }
 
 impl Kmsg {
-    /// `None` where one may not read the log.
+    /// Opens the log. Returns `None` if this process may not read it.
     pub fn open() -> Option<Kmsg> {
         let mut file = OpenOptions::new()
             .read(true)
@@ -67,14 +67,14 @@ impl Kmsg {
         })
     }
 
-    /// What the kernel complained of since the last call.
+    /// Returns the kernel reports since the last call.
     pub fn complaints(&mut self) -> Vec<String> {
         let mut lines = self.lines();
         lines.retain(|line| self.complaints.are_more(line));
         lines
     }
 
-    /// The first line of each message since the last call.
+    /// Returns the first line of each message since the last call.
     pub fn lines(&mut self) -> Vec<String> {
         let mut found = Vec::new();
         let mut record = [0; 8192];
@@ -82,7 +82,7 @@ impl Kmsg {
             match self.file.read(&mut record) {
                 Ok(0) => break,
                 Ok(length) => found.extend(message(&String::from_utf8_lossy(&record[..length]))),
-                // Overwritten before it was read: go on with what is there.
+                // Messages were overwritten before they were read. Continues with the oldest one that is left.
                 Err(e) if e.raw_os_error() == Some(libc::EPIPE) => continue,
                 Err(_) => break,
             }
@@ -91,30 +91,30 @@ impl Kmsg {
     }
 }
 
-/// Leaves a line in the log; people and scripts that read it then know what came when.
+/// Writes a line to the kernel log, so that readers and scripts can tell what ran when.
 pub fn mark(text: &str) {
     if let Ok(mut file) = OpenOptions::new().write(true).open("/dev/kmsg") {
-        // Each write is a record of its own.
+        // One write, since each write makes a record.
         let _ = file.write_all(format!("<6>dmirror: {text}\n").as_bytes());
     }
 }
 
-/// The line before a case, for [`mark`].
+/// Returns the line to [`mark`] before a case.
 pub fn begins(case: &str) -> String {
     format!("case {case} begins")
 }
 
-/// The case that a line of the log announces.
+/// Returns the case whose beginning a line of the log marks.
 pub fn begun(line: &str) -> Option<&str> {
     line.split_once("dmirror: case ")?.1.strip_suffix(" begins")
 }
 
-/// Whether a line of the log is a complaint of the kernel's.
+/// Returns whether a line of the log is a kernel report.
 pub fn complains(line: &str) -> bool {
     !line.contains("dmirror: case ") && COMPLAINTS.is_match(line)
 }
 
-/// The message of a record, without its properties.
+/// Returns the first line of a record's message, without the record's properties.
 fn message(record: &str) -> Option<String> {
     let message = record.split_once(';')?.1.lines().next()?;
     Some(message.to_string())
@@ -152,11 +152,11 @@ mod tests {
         assert!(complaints.are_more("BUG: x") && complaints.are_more("BUG: x"));
     }
 
-    /// The same examples turn the gate red: `scripts/selftest.sh`.
+    /// `scripts/selftest.sh` checks that the same examples fail a guest, by the gate (scripts/lib/gate.sh).
     #[test]
     fn complaints_are_those_of_the_gate() {
         let examples = include_str!("../../../runner/reports.txt");
-        // For the gate alone: what it sees beside a report.
+        // Only the gate fails a guest for these.
         let gate_only = ["Call Trace:", "not ok "];
         for line in examples.lines() {
             let expected = !gate_only.iter().any(|text| line.contains(text));

@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: GPL-2.0
 
-//! What the kernel itself says of this process, whichever driver moved its pages.
+//! Interfaces of the kernel itself, which are the same with both drivers: what it reports about this process and the
+//! machine, and settings that tests change.
 
 pub mod affinity;
 pub mod anon_vma;
@@ -24,34 +25,34 @@ use anyhow::{Context, Result};
 
 use crate::device::PAGE_SIZE;
 
-/// The number after `key` in a file of lines `Key:   123 kB`.
+/// Returns the number after `key`, in a text of lines like `Key:   123 kB`.
 fn field(text: &str, key: &str) -> Option<usize> {
     text.lines()
         .find_map(|line| line.strip_prefix(key)?.strip_prefix(':'))
         .and_then(|rest| rest.split_whitespace().next()?.parse().ok())
 }
 
-/// Has the kernel compare its counters of pages with zero, and say in its log which are negative: a mapping was
-/// removed once too often. `/proc/vmstat` shows those as zero. Does nothing without root.
+/// Makes the kernel log which of its counters of pages are negative. That means that a mapping was removed once too
+/// often; `/proc/vmstat` shows such a counter as zero. Does nothing without root.
 pub fn refresh_counters() {
     let _ = fs::write("/proc/sys/vm/stat_refresh", "1");
 }
 
-/// Anonymous pages that this process is charged for, those on devices included.
+/// Returns the number of resident anonymous pages of this process, including those on devices.
 pub fn rss_anon() -> Result<usize> {
     status("RssAnon")
 }
 
-/// Pages of system memory that could still be had.
+/// Returns the number of pages of system memory that can still be allocated, as the kernel estimates it.
 pub fn available() -> Result<usize> {
     let text = fs::read_to_string("/proc/meminfo")?;
     let kb = field(&text, "MemAvailable").context("no MemAvailable in /proc/meminfo")?;
     Ok(kb * 1024 / PAGE_SIZE)
 }
 
-/// Bytes of memory that nobody has, those that CPUs keep at hand included.
+/// Returns the bytes of free memory, including the per-CPU lists of free pages.
 pub fn free() -> Result<u64> {
-    // Counters are kept by CPU, and added up now and then; needs root.
+    // Adds up the per-CPU counters at once, which the kernel does only from time to time. Needs root.
     let _ = fs::write("/proc/sys/vm/stat_refresh", "1");
     let pages = free_pages(&fs::read_to_string("/proc/zoneinfo")?);
     Ok(pages.context("no pages in /proc/zoneinfo")? * PAGE_SIZE as u64)
@@ -68,20 +69,20 @@ fn free_pages(zoneinfo: &str) -> Option<u64> {
     zoneinfo.lines().filter_map(number).reduce(|sum, n| sum + n)
 }
 
-/// Memory that `/proc/self/status` tells in kB, in pages.
+/// Returns a size from `/proc/self/status`, which has it in kB, in pages.
 pub fn status(key: &str) -> Result<usize> {
     let text = fs::read_to_string("/proc/self/status")?;
     let kb = field(&text, key).with_context(|| format!("no {key} in /proc/self/status"))?;
     Ok(kb * 1024 / PAGE_SIZE)
 }
 
-/// Whether some memory is for pages that can be moved, and for no others.
+/// Returns whether there is memory in the movable zone, which has movable pages only.
 pub fn has_movable_zone() -> Result<bool> {
     let zoneinfo = fs::read_to_string("/proc/zoneinfo").context("/proc/zoneinfo")?;
     Ok(present(&zoneinfo, "Movable") > 0)
 }
 
-/// Pages of a zone, on all nodes.
+/// Returns the number of present pages of a zone, on all nodes.
 fn present(zoneinfo: &str, zone: &str) -> u64 {
     let mut is_in = false;
     let mut pages = 0;
@@ -95,20 +96,20 @@ fn present(zoneinfo: &str, zone: &str) -> u64 {
     pages
 }
 
-/// Has the kernel let go of what it keeps for later: pages on their way to the LRU, the page cache,
-/// empty slabs of all object caches. Needs root.
+/// Makes the kernel release what it keeps for later: pages on their way to the LRU, the page cache, and empty slabs of
+/// all object caches. Needs root.
 pub fn let_go() -> Result<()> {
     fs::write("/proc/sys/vm/drop_caches", "3").context("drop_caches")?;
     for cache in fs::read_dir("/sys/kernel/slab").context("no object caches")? {
-        // Some have another name as well, and some are gone by now.
+        // Some caches have a second name, and some have been removed by now.
         let _ = fs::write(cache?.path().join("shrink"), "1");
     }
     Ok(())
 }
 
-/// Whether this is a kernel of ours, in which bugs of the core are mended: a huge device page that is
-/// zapped while it migrates (K12), and an anon_vma that is freed while device pages are evicted (K13).
-/// Another one of our patches adds the function by which it is told.
+/// Returns whether this is a kernel with our patches, which fix bugs of the core: a huge device page that is zapped
+/// while it migrates (K12 in docs/defects.md), and an anon_vma that is freed while device pages are evicted (K13).
+/// Recognizes such a kernel by a function that another of our patches adds.
 pub fn is_mended() -> bool {
     let symbols = fs::read_to_string("/proc/kallsyms").unwrap_or_default();
     symbols
@@ -116,8 +117,8 @@ pub fn is_mended() -> bool {
         .any(|line| line.split_whitespace().nth(2) == Some("dup_mm_for_tests"))
 }
 
-/// Empties the per-CPU lists of pages on their way to the LRU, each of which holds a reference.
-/// Needs root; without it nothing happens, and a count may be one too high.
+/// Empties the per-CPU lists of pages on their way to the LRU, which hold a reference on each page. Without root it
+/// does nothing, and a count may be one too high.
 pub fn drain_lru() {
     let _ = fs::write("/proc/sys/vm/drop_caches", "1");
 }

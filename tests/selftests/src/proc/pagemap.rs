@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: GPL-2.0
 
-//! `/proc/self/pagemap`: what each page-table entry is. Device-private entries look like swap.
+//! Page-table entries, as `/proc/self/pagemap` shows them. Device-private entries look like swap entries.
 
 use std::{fs::File, os::unix::fs::FileExt, sync::LazyLock};
 
@@ -8,35 +8,35 @@ use anyhow::{Context, Result};
 
 use crate::device::PAGE_SIZE;
 
-/// Bits of a swap entry that hold its type (`MAX_SWAPFILES_SHIFT`).
+/// The number of bits of a swap entry that hold its type (`MAX_SWAPFILES_SHIFT`).
 const SWAP_TYPE_BITS: u32 = 5;
 
-/// One entry, see Documentation/admin-guide/mm/pagemap.rst.
+/// An entry; see Documentation/admin-guide/mm/pagemap.rst.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Entry(u64);
 
 impl Entry {
-    /// Mapped system memory.
+    /// Returns whether it maps system memory.
     pub fn present(self) -> bool {
         self.0 & (1 << 63) != 0
     }
 
-    /// A swap, migration or device-private entry.
+    /// Returns whether it is a swap, migration or device-private entry.
     pub fn swap(self) -> bool {
         self.0 & (1 << 62) != 0
     }
 
-    /// Whether it was written since `clear_refs`, as far as the kernel knows.
+    /// Returns whether the page was written since the last write to `clear_refs`, as far as the kernel knows.
     pub fn soft_dirty(self) -> bool {
         self.0 & (1 << 55) != 0
     }
 
-    /// Protected by userfaultfd.
+    /// Returns whether it is protected by userfaultfd.
     pub fn uffd_wp(self) -> bool {
         self.0 & (1 << 57) != 0
     }
 
-    /// The page frame; `None` where there is none or one may not see it.
+    /// Returns the page frame number. `None` if there is none, or if this process may not see it.
     pub fn pfn(self) -> Option<u64> {
         let frame = self.0 & ((1 << 55) - 1);
         let pfn = if self.present() {
@@ -48,7 +48,7 @@ impl Entry {
     }
 }
 
-/// The entries of `npages` pages from `addr` on.
+/// Returns the entries of `npages` pages from `addr` on.
 pub fn of(addr: usize, npages: usize) -> Result<Vec<Entry>> {
     let file = File::open("/proc/self/pagemap").context("/proc/self/pagemap")?;
     let mut bytes = vec![0; npages * size_of::<u64>()];
@@ -64,10 +64,10 @@ pub fn of(addr: usize, npages: usize) -> Result<Vec<Entry>> {
         .collect())
 }
 
-/// How often page `pfn` of system memory is mapped, by the kernel's own count rather than by the
-/// driver's. `None` without root, or for memory that `/proc/kpagecount` does not know.
+/// Returns how often page `pfn` of system memory is mapped, by the kernel's count and not by the driver's. `None`
+/// without root, and for memory that `/proc/kpagecount` does not cover.
 pub fn mapcount(pfn: u64) -> Option<u64> {
-    // Asked for page after page: opening it each time is what would take the time.
+    // Kept open, since callers ask for page after page, and opening it takes most of the time.
     static FILE: LazyLock<Option<File>> = LazyLock::new(|| File::open("/proc/kpagecount").ok());
     let file = FILE.as_ref()?;
     let mut bytes = [0; size_of::<u64>()];
@@ -80,7 +80,7 @@ pub fn mapcount(pfn: u64) -> Option<u64> {
 pub const KPF_COMPOUND: u64 = (1 << 15) | (1 << 16);
 pub const KPF_KSM: u64 = 1 << 21;
 
-/// What `/proc/kpageflags` says of page `pfn` of system memory.
+/// Returns the flags of page `pfn` of system memory, as `/proc/kpageflags` shows them.
 pub fn flags(pfn: u64) -> Result<u64> {
     static FILE: LazyLock<Option<File>> = LazyLock::new(|| File::open("/proc/kpageflags").ok());
     let file = FILE.as_ref().context("no /proc/kpageflags")?;

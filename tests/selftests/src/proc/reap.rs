@@ -12,7 +12,7 @@ use nix::{
     unistd::Pid,
 };
 
-/// A process, also when its number is another's.
+/// A process to kill, identified by a pidfd, which stays valid if its process ID is reused.
 pub struct Victim {
     pid: Pid,
     fd: OwnedFd,
@@ -23,7 +23,7 @@ impl Victim {
         // SAFETY: It takes two numbers.
         let fd = unsafe { libc::syscall(libc::SYS_pidfd_open, pid.as_raw(), 0) };
         let fd = Errno::result(fd).context("pidfd_open")?;
-        // SAFETY: The descriptor is new, and nobody else's.
+        // SAFETY: The descriptor is new, and has no other owner.
         let fd = unsafe { OwnedFd::from_raw_fd(fd as i32) };
         Ok(Victim { pid, fd })
     }
@@ -32,7 +32,11 @@ impl Victim {
         kill(self.pid, Signal::SIGKILL).context("kill")
     }
 
-    /// Fails with `EAGAIN` where a lock was held, and with `ESRCH` when the memory is gone already.
+    /// Frees the memory of the process.
+    ///
+    /// # Errors
+    ///
+    /// `EAGAIN` if a lock was held; `ESRCH` if the memory is freed already.
     pub fn reap(&self) -> Result<(), Errno> {
         // SAFETY: It takes two numbers.
         let done = unsafe { libc::syscall(libc::SYS_process_mrelease, self.fd.as_raw_fd(), 0) };

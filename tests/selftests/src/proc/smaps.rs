@@ -1,9 +1,9 @@
 // SPDX-License-Identifier: GPL-2.0
 
-//! `/proc/self/smaps`: what is mapped, and by how large entries.
+//! The sizes in `/proc/self/smaps`: what is mapped, and how much of it by huge entries.
 //!
-//! Device-private pages count as resident there; those mapped by a huge entry also count as
-//! `AnonHugePages`, wherever they are. So a split shows, and a lost page does.
+//! Device-private pages count as resident there. Pages that are mapped by a huge entry also count as `AnonHugePages`,
+//! on the device as in system memory. The sizes therefore show a split, and a lost page.
 
 use std::fs;
 
@@ -11,7 +11,7 @@ use anyhow::{Context, Result};
 
 use crate::page::PAGE_SIZE;
 
-/// Sums over all VMAs of a range, in pages.
+/// The sums of the sizes over all VMAs of a range, in pages.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Smaps {
     pub rss: usize,
@@ -19,7 +19,7 @@ pub struct Smaps {
     pub swap: usize,
 }
 
-/// What is mapped in the given range, which starts and ends with VMAs.
+/// Returns the sizes for a range. A VMA counts only if all of it is in the range.
 pub fn of(addr: usize, size: usize) -> Result<Smaps> {
     let text = fs::read_to_string("/proc/self/smaps").context("/proc/self/smaps")?;
     Ok(sum(&text, addr, addr + size))
@@ -52,7 +52,7 @@ fn sum(text: &str, start: usize, end: usize) -> Smaps {
     total
 }
 
-/// The range of a VMA's first line.
+/// Returns the address range, if this is the first line of a VMA.
 fn vma(line: &str) -> Option<(usize, usize)> {
     let (from, to) = line.split_once(' ')?.0.split_once('-')?;
     Some((
