@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: GPL-2.0
 
-//! The CPUs that a thread may run on, and before whom.
+//! The CPUs on which a thread may run, and its scheduling policy.
 
 use std::mem::zeroed;
 
@@ -12,7 +12,7 @@ use nix::{
     unistd::Pid,
 };
 
-/// Keeps this thread on the CPU that it is on.
+/// Pins this thread to its present CPU. Dropping it restores the thread's CPU mask.
 pub struct Pinned {
     before: CpuSet,
 }
@@ -34,7 +34,8 @@ impl Drop for Pinned {
     }
 }
 
-/// Has this thread run before all that are not of real time.
+/// Gives this thread a real-time policy (`SCHED_FIFO`), so that it runs before all threads that have none. Dropping it
+/// sets `SCHED_OTHER`.
 pub struct First;
 
 impl First {
@@ -44,10 +45,10 @@ impl First {
     }
 
     fn set(policy: i32, priority: i32) -> Result<(), Errno> {
-        // SAFETY: Zeroes are a value of it.
+        // SAFETY: All zeroes are a valid value of it.
         let mut param: libc::sched_param = unsafe { zeroed() };
         param.sched_priority = priority;
-        // SAFETY: It reads the structure.
+        // SAFETY: The kernel only reads the structure.
         Errno::result(unsafe { libc::sched_setscheduler(0, policy, &param) }).map(drop)
     }
 }

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: GPL-2.0
 
-//! A memory cgroup that the process is in for a while.
+//! A temporary memory cgroup for this process.
 
 use std::{
     fs,
@@ -13,7 +13,7 @@ use nix::mount::{mount, MsFlags};
 
 const ROOT: &str = "/tmp/cgroup";
 
-/// The hierarchy, mounted if it was not.
+/// Returns the root of the cgroup hierarchy. Mounts it if necessary, and enables the memory controller.
 fn root() -> Result<&'static Path> {
     let root = Path::new(ROOT);
     if !root.join("cgroup.procs").exists() {
@@ -31,16 +31,16 @@ fn root() -> Result<&'static Path> {
     Ok(root)
 }
 
-/// This process's own group, left and removed when the value goes.
+/// The cgroup of this process. Dropping it moves the process to the root cgroup, and removes this one.
 pub struct Group {
     path: PathBuf,
-    /// `memory.max`, opened in advance: to open a file takes memory of the group, and at the limit the kernel
-    /// kills the process for that.
+    /// `memory.max`, opened in advance: opening a file charges memory to the cgroup, and at the limit the kernel would
+    /// kill the process for that.
     max: fs::File,
 }
 
 impl Group {
-    /// Makes a group in which nothing else is, and enters it.
+    /// Makes an empty cgroup, and moves this process into it.
     pub fn enter() -> Result<Group> {
         let path = root()?.join(format!("dmirror-{}", std::process::id()));
         fs::create_dir(&path).with_context(|| format!("making {}", path.display()))?;
@@ -55,13 +55,13 @@ impl Group {
         Ok(group)
     }
 
-    /// Has this process be in no group that has a limit, from now on.
+    /// Moves this process to the root cgroup, which has no limit.
     pub fn leave() -> Result<()> {
         let path = Path::new(ROOT).join("cgroup.procs");
         fs::write(&path, "0").with_context(|| format!("leaving for {}", path.display()))
     }
 
-    /// Nothing but this many bytes from now on; `None` for no limit.
+    /// Sets the limit of the cgroup in bytes. `None` removes it.
     pub fn limit(&self, bytes: Option<usize>) -> Result<()> {
         let text = bytes.map_or("max".into(), |bytes| bytes.to_string());
         (&self.max)
@@ -69,14 +69,14 @@ impl Group {
             .with_context(|| format!("writing `{text}` to memory.max"))
     }
 
-    /// Bytes that the group is charged for.
+    /// Returns the number of bytes charged to the cgroup.
     pub fn charged(&self) -> Result<usize> {
         Ok(fs::read_to_string(self.path.join("memory.current"))?
             .trim()
             .parse()?)
     }
 
-    /// How often an event came: `max`, `oom`, `oom_kill`.
+    /// Returns how often an event occurred: `max`, `oom`, `oom_kill`.
     pub fn events(&self, name: &str) -> Result<u64> {
         let text = fs::read_to_string(self.path.join("memory.events"))?;
         let line = text

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: GPL-2.0
 
-//! Page allocations of the kernel that fail on purpose (`CONFIG_FAIL_PAGE_ALLOC`): the only way to
-//! let both drivers miss memory at a chosen place.
+//! Makes page allocations of the kernel fail (`CONFIG_FAIL_PAGE_ALLOC`). There is no other way to make a chosen
+//! allocation fail with both drivers.
 
 use std::{
     fs::{self, File, OpenOptions},
@@ -15,29 +15,29 @@ use crate::skip::Skip;
 
 const KNOBS: &str = "/sys/kernel/debug/fail_page_alloc";
 
-/// Page allocations fail while this lives.
+/// Makes page allocations fail until it is dropped.
 pub struct PageAlloc {
-    /// The thread whose allocations fail, if it is one.
+    /// The file that enables failures for one thread. `None` if the allocations of all threads fail.
     thread: Option<File>,
 }
 
 impl PageAlloc {
-    /// Lets allocations of this thread of at least `order` fail, after `after` pages were had, `times`
-    /// times at most. What the thread touches meanwhile must be there already.
+    /// Makes allocations of this thread fail that have at least `order`: after `after` pages were allocated, and at
+    /// most `times` times. Memory that the thread accesses meanwhile must be populated already.
     pub fn fail(order: u32, after: u32, times: u32) -> Result<PageAlloc> {
         PageAlloc::arm(order, after, times, true)?;
         let mut thread = OpenOptions::new()
             .write(true)
             .open("/proc/thread-self/make-it-fail")
             .context("make-it-fail")?;
-        // The last step: from here on nothing is allocated that need not be.
+        // The last step, so that no other allocation of this function can fail.
         thread.write_all(b"1").context("make-it-fail")?;
         Ok(PageAlloc {
             thread: Some(thread),
         })
     }
 
-    /// Lets allocations of at least `order` fail, whoever asks, kernel threads included.
+    /// Makes allocations of at least `order` fail in all threads, including kernel threads.
     pub fn fail_for_all(order: u32) -> Result<PageAlloc> {
         PageAlloc::arm(order, 0, u32::MAX >> 1, false)?;
         Ok(PageAlloc { thread: None })
@@ -55,7 +55,8 @@ impl PageAlloc {
             ("verbose", 0),
             ("interval", 0),
             ("min-order", order),
-            // The allocation that finds no more room than it needs fails.
+            // An allocation fails unless the space is greater than the number of its pages; otherwise, the kernel
+            // subtracts them from the space.
             ("space", if after == 0 { 0 } else { after + 1 }),
             ("times", times),
             ("probability", 100),
@@ -73,7 +74,7 @@ impl PageAlloc {
 
 impl Drop for PageAlloc {
     fn drop(&mut self) {
-        // The first step, for the same reason.
+        // The first step, so that nothing below can fail.
         if let Some(thread) = &mut self.thread {
             let _ = thread.write_all(b"0");
         }

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: GPL-2.0
 
-//! The n-th allocation of this thread fails: `/proc/thread-self/fail-nth`.
+//! Makes the n-th allocation of this thread fail, by `/proc/thread-self/fail-nth`.
 
 use std::{
     fs::{self, File, OpenOptions},
@@ -12,7 +12,7 @@ use anyhow::{ensure, Context, Result};
 
 const DEBUGFS: &str = "/sys/kernel/debug";
 
-/// What makes allocations fail that may wait, too, and says nothing of each.
+/// Settings by which allocations that may sleep can fail as well, and failures are not logged.
 const SETTINGS: &[(&str, &str)] = &[
     ("failslab/ignore-gfp-wait", "N"),
     ("failslab/verbose", "0"),
@@ -23,14 +23,14 @@ const SETTINGS: &[(&str, &str)] = &[
 ];
 
 const NTH: &str = "/proc/thread-self/fail-nth";
-/// More allocations than there are.
+/// More than the number of allocations of any operation, so that none fails.
 const NEVER: u64 = 1_000_000;
 
 /// Makes allocations of this thread fail, one at a time.
 pub struct FailNth(());
 
 impl FailNth {
-    /// `None` if the kernel cannot do that.
+    /// Applies [`SETTINGS`]. Returns `None` if the kernel does not support this.
     pub fn new() -> Result<Option<FailNth>> {
         for (file, value) in SETTINGS {
             let path = Path::new(DEBUGFS).join(file);
@@ -42,13 +42,13 @@ impl FailNth {
         Ok(Path::new(NTH).exists().then_some(FailNth(())))
     }
 
-    /// Runs `part` with its n-th allocation failing, from 1 on; also says whether it came to that.
+    /// Runs `part` and makes its n-th allocation fail, counted from 1. Also returns whether one failed.
     pub fn run<T>(&self, n: u64, part: impl FnOnce() -> T) -> Result<(T, bool)> {
         let (done, left) = self.with(n, part)?;
         Ok((done, left == 0))
     }
 
-    /// Runs `part`; also says how many allocations could have failed.
+    /// Runs `part`. Also returns the number of its allocations that could fail.
     pub fn count<T>(&self, part: impl FnOnce() -> T) -> Result<(T, u64)> {
         let (done, left) = self.with(NEVER, part)?;
         ensure!(left > 0, "more than {NEVER} allocations");
@@ -56,7 +56,7 @@ impl FailNth {
     }
 
     fn with<T>(&self, n: u64, part: impl FnOnce() -> T) -> Result<(T, u64)> {
-        // The file cannot seek; and to open it allocates, so both are there before.
+        // Opened twice because the file cannot seek, and in advance because opening it allocates.
         let mut write = OpenOptions::new().write(true).open(NTH).context(NTH)?;
         let mut read = File::open(NTH)?;
         write.write_all(n.to_string().as_bytes())?;

@@ -4,12 +4,13 @@
 
 use std::hint::black_box;
 
-/// More than a thread allocates while a migration is stopped.
+/// Bytes to reserve: more than a thread allocates while a migration is stopped.
 const RESERVED: usize = 64 << 10;
 
-/// Lets this thread allocate while another one stands still in a migration. To start a thread, or to make its heap
-/// larger, takes `mmap_lock` for writing, which the migration holds for reading: the thread would wait for the one
-/// that waits for it.
+/// Grows the heap of this thread, so that the thread can allocate while another one is stopped in a migration.
+///
+/// Starting a thread and growing its heap take `mmap_lock` for writing, and the stopped migration holds it for reading.
+/// Without this, the thread would wait for the migration, which waits for the thread.
 pub fn reserve() {
     drop(black_box(vec![1u8; RESERVED]));
 }

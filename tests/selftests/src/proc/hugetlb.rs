@@ -11,14 +11,15 @@ use crate::{area::HUGE, device::PAGE_SIZE, skip::Skip};
 const NO_LARGE: &str =
     "no hugetlb pages of 1 GiB: boot with hugepagesz=1G hugepages=2, and a CPU with pdpe1gb";
 
-/// At least so many free hugetlb pages, until this goes.
+/// A pool with a number of free hugetlb pages. Dropping it restores the size of the pool.
 pub struct Pool {
     dir: PathBuf,
     before: usize,
 }
 
 impl Pool {
-    /// `nr` of `pages` pages each. Those of 1 GiB cannot be had later than at boot.
+    /// Provides at least `nr` free hugetlb pages, of `pages` small pages each. Those of 1 GiB must have been allocated
+    /// at boot; if there are too few, the case is skipped.
     pub fn with(pages: usize, nr: usize) -> Result<Pool> {
         let kib = pages * PAGE_SIZE / 1024;
         let dir = PathBuf::from(format!("/sys/kernel/mm/hugepages/hugepages-{kib}kB"));

@@ -1,7 +1,9 @@
 // SPDX-License-Identifier: GPL-2.0
 
-//! `khugepaged` makes huge pages of small ones behind everybody's back: within milliseconds of a
-//! refused split the pages can be mapped by a huge entry again. What is looked at must hold still.
+//! Settings of `khugepaged`, which collapses small pages to huge ones at any time.
+//!
+//! Within milliseconds of a refused split, it can have the pages mapped by a huge entry again. It must therefore sleep
+//! while a test examines mappings.
 
 use std::{
     fs,
@@ -16,7 +18,7 @@ use crate::area::Area;
 
 const SLEEP: &str = "/sys/kernel/mm/transparent_hugepage/khugepaged/scan_sleep_millisecs";
 const DIRECTORY: &str = "/sys/kernel/mm/transparent_hugepage/khugepaged";
-/// Between two rounds, after a failed allocation, and how much of memory a round takes.
+/// The pause between two rounds, the pause after a failed allocation, and the number of pages that a round scans.
 const EAGER: [(&str, &str); 3] = [
     ("scan_sleep_millisecs", "50"),
     ("alloc_sleep_millisecs", "50"),
@@ -24,7 +26,7 @@ const EAGER: [(&str, &str); 3] = [
 ];
 const AN_HOUR: &str = "3600000";
 
-/// Keeps `khugepaged` asleep for as long as this lives. Needs root, and does nothing without.
+/// Keeps `khugepaged` asleep until it is dropped. Does nothing without root.
 pub struct Asleep {
     was: Option<String>,
     _area: Area,
@@ -32,15 +34,15 @@ pub struct Asleep {
 
 impl Asleep {
     pub fn now() -> Result<Asleep> {
-        // Where no process had anything for it to do, the first one that has wakes it at once,
-        // whatever its sleep is. So this one has something, always.
+        // If no process has memory for it to scan, the first one that gets some wakes it at once, whatever the length
+        // of its sleep. Therefore this process always has some.
         let area = Area::huge(1)?;
         area.set_word(0, 0, 1);
         let was = fs::read_to_string(SLEEP)
             .ok()
             .filter(|_| fs::write(SLEEP, AN_HOUR).is_ok());
         if was.is_some() {
-            // Writing wakes it for one last round.
+            // The write wakes it for one last round.
             sleep(Duration::from_millis(200));
         }
         Ok(Asleep { was, _area: area })
@@ -55,7 +57,7 @@ impl Drop for Asleep {
     }
 }
 
-/// Keeps `khugepaged` at work for as long as this lives. Needs root, and does nothing without.
+/// Makes `khugepaged` run with short pauses until it is dropped. Does nothing without root.
 pub struct Busy {
     was: Vec<(PathBuf, String)>,
 }

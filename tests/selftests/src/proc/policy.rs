@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: GPL-2.0
 
-//! Memory policies: from which node memory comes. There may be but one node; a policy is one all the same.
+//! Memory policies: the node from which memory is allocated. They can be set on a machine with only one node, too.
 
 use std::ptr;
 
@@ -15,12 +15,12 @@ use crate::{area::Area, skip::Skip};
 const MPOL_DEFAULT: c_ulong = 0;
 const MPOL_PREFERRED: c_ulong = 1;
 
-/// The first node.
+/// The mask of nodes: the first one only.
 const NODES: c_ulong = 1;
-/// The bits of that; the kernel takes one for itself.
+/// The number of bits of the mask, plus one: the kernel reads one bit less than it is given.
 const BITS: c_ulong = 8 * size_of::<c_ulong>() as c_ulong + 1;
 
-/// No bits, and no flags, as wide as the kernel reads them.
+/// No bits, or no flags, in the width in which the kernel reads them.
 const NOTHING: c_ulong = 0;
 
 fn answer(done: c_long) -> Result<()> {
@@ -31,12 +31,12 @@ fn answer(done: c_long) -> Result<()> {
     }
 }
 
-/// What this thread allocates is preferably on the first node, for as long as this lives.
+/// Makes allocations of this thread prefer the first node, until it is dropped.
 pub struct Preferred(());
 
 impl Preferred {
     pub fn now() -> Result<Preferred> {
-        // SAFETY: the mask has as many bits, less one.
+        // SAFETY: the kernel only reads the mask, which has `BITS - 1` bits.
         let done = unsafe { libc::syscall(libc::SYS_set_mempolicy, MPOL_PREFERRED, &NODES, BITS) };
         answer(done).context("set_mempolicy")?;
         Ok(Preferred(()))
@@ -54,10 +54,10 @@ impl Drop for Preferred {
     }
 }
 
-/// The same of what is allocated for an area.
+/// Makes allocations for an area prefer the first node.
 pub fn prefer(area: &Area) -> Result<()> {
     let (addr, size) = (area.addr(), area.size());
-    // SAFETY: as above; nothing moves.
+    // SAFETY: as above; no page moves.
     let done = unsafe {
         libc::syscall(
             libc::SYS_mbind,

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: GPL-2.0
 
-//! Settings of the kernel's memory management that are changed for a while.
+//! Temporary settings of the kernel's memory management.
 
 use std::{
     fs,
@@ -12,12 +12,12 @@ use anyhow::{Context, Result};
 pub const KSM: &str = "/sys/kernel/mm/ksm";
 pub const THP: &str = "/sys/kernel/mm/transparent_hugepage";
 
-/// Settings, which are what they were when this goes, the last one first.
+/// Changed settings. Dropping it restores them, the last one first.
 #[derive(Default)]
 pub struct Settings(Vec<(PathBuf, String)>);
 
 impl Settings {
-    /// Sets a file below a directory.
+    /// Writes a value to a file of a directory, and records the old value.
     pub fn set(&mut self, directory: &str, name: &str, value: &str) -> Result<()> {
         let path = Path::new(directory).join(name);
         let before = fs::read_to_string(&path).with_context(|| path.display().to_string())?;
@@ -37,7 +37,7 @@ impl Drop for Settings {
     }
 }
 
-/// Of `always [madvise] never`, what is chosen; of anything else, all of it.
+/// Returns the selected word of a text like `always [madvise] never`; of any other text, all of it.
 fn chosen(text: &str) -> String {
     let word = text
         .split_once('[')
@@ -45,7 +45,7 @@ fn chosen(text: &str) -> String {
     word.map_or(text.trim(), |(word, _)| word).to_string()
 }
 
-/// A number in a file below a directory.
+/// Reads a number from a file of a directory.
 pub fn number(directory: &str, name: &str) -> Result<u64> {
     let path = Path::new(directory).join(name);
     let text = fs::read_to_string(&path).with_context(|| path.display().to_string())?;

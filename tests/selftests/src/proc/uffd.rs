@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: GPL-2.0
 
-//! userfaultfd: memory that is protected from writing, or from being there, by user space.
+//! userfaultfd: memory whose faults user space handles, because pages are protected or missing.
 
 use std::{
     io::{ErrorKind, Read},
@@ -27,7 +27,7 @@ pub const WP: u64 = 2;
 pub const RWP: u64 = 8;
 
 pub const FEATURE_WP: u64 = 1;
-/// Protection of what is not there.
+/// Pages that are not populated can be protected, too.
 pub const FEATURE_WP_UNPOPULATED: u64 = 1 << 13;
 pub const FEATURE_RWP: u64 = 1 << 17;
 
@@ -38,7 +38,7 @@ const RWPROTECT: Ioctl = 0xc018_aa09;
 const VERSION: u64 = 0xaa;
 
 const EVENT_PAGEFAULT: u8 = 0x12;
-/// `struct uffd_msg`: the event's number is the first byte, the address follows a word and the flags.
+/// The size of `struct uffd_msg`. Its first byte is the event's number. The address follows one word and the flags.
 const MESSAGE: usize = 32;
 const ADDRESS: std::ops::Range<usize> = 16..24;
 
@@ -50,18 +50,23 @@ pub struct Uffd {
 
 impl Uffd {
     fn call(&self, code: Ioctl, argument: &mut [u64]) -> Result<(), Errno> {
-        // SAFETY: each of these reads and writes as many words, which is part of its number.
+        // SAFETY: the number of each of these ioctls includes the size that the kernel reads and writes: that of
+        // `argument`.
         assert_eq!((code >> 16) as usize & 0x3fff, size_of_val(argument));
         Errno::result(unsafe { libc::ioctl(self.file.as_raw_fd(), code, argument.as_mut_ptr()) })
             .map(drop)
     }
 
-    /// `EINVAL` if the kernel has not these features or this mode.
+    /// Opens a userfaultfd and registers an area.
+    ///
+    /// # Errors
+    ///
+    /// `EINVAL` if the kernel does not have these features or this mode.
     pub fn register(area: &Area, features: u64, mode: u64) -> Result<Uffd, Errno> {
         let flags = libc::O_CLOEXEC | libc::O_NONBLOCK;
         // SAFETY: no memory is passed.
         let fd = Errno::result(unsafe { libc::syscall(libc::SYS_userfaultfd, flags) })?;
-        // SAFETY: it was just opened, and is nobody else's.
+        // SAFETY: it was just opened, and has no other owner.
         let file = unsafe { std::fs::File::from_raw_fd(fd as i32) };
         let uffd = Uffd { file, mode };
         uffd.call(API, &mut [VERSION, features, 0])?;
@@ -70,7 +75,7 @@ impl Uffd {
         Ok(uffd)
     }
 
-    /// Protects pages, or lets go of them and of whoever waits for that.
+    /// Protects pages. Or unprotects them, and wakes the threads that wait for that.
     pub fn protect(&self, addr: usize, npages: usize, on: bool) -> Result<(), Errno> {
         let code = match self.mode {
             RWP => RWPROTECT,
@@ -80,7 +85,7 @@ impl Uffd {
         self.call(code, &mut [addr as u64, size, u64::from(on)])
     }
 
-    /// Lets every page go that somebody waits for, in a thread.
+    /// Starts a thread that unprotects each page for which a thread waits.
     pub fn handle(self) -> Handler {
         let shared = Arc::new(Shared {
             uffd: self,
@@ -120,7 +125,7 @@ impl Shared {
             let mut address = [0; 8];
             address.copy_from_slice(&message[ADDRESS]);
             let page = u64::from_ne_bytes(address) as usize & !(PAGE_SIZE - 1);
-            // Before the one who waits can ask.
+            // Recorded before the thread that waits is woken, since that one may call `has_seen()`.
             self.seen.lock().unwrap().push(page);
             self.uffd.protect(page, 1, false).context("unprotecting")?;
         }
@@ -128,14 +133,14 @@ impl Shared {
     }
 }
 
-/// Whoever lets pages go.
+/// The thread that unprotects pages. Ends when this is dropped.
 pub struct Handler {
     shared: Arc<Shared>,
     thread: Option<JoinHandle<Result<()>>>,
 }
 
 impl Handler {
-    /// Whether somebody had to wait for a page.
+    /// Returns whether a thread had to wait for a page, given by its address.
     pub fn has_seen(&self, page: usize) -> bool {
         self.shared.seen.lock().unwrap().contains(&page)
     }
