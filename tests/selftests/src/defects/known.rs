@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: GPL-2.0
 
-//! What is known to be wrong, with whom, and the guests that show it.
+//! The known defects of the C driver and of the core, and the guests that show them.
 
 use std::{cmp::Reverse, fmt::Write};
 
@@ -15,12 +15,12 @@ use crate::{
     },
 };
 
-/// A case that shows a defect: of the C driver, or of a core without our patches.
+/// A case that shows a known defect: of the C driver, or of a core without our patches.
 pub struct Known {
     pub case: &'static Case,
-    /// Its number in the project's list of defects.
+    /// The id of the defect, in docs/defects.md.
     pub id: &'static str,
-    /// The driver that shows it.
+    /// The driver with which the defect shows.
     pub driver: Driver,
     pub shown: Shown,
 }
@@ -50,7 +50,7 @@ pub fn of_core(which: CoreBugs) -> impl Iterator<Item = Known> {
 }
 
 impl Known {
-    /// The guest that shows it; cases that leave the kernel alive share one.
+    /// Returns the name of the guest that shows it. Cases after which the kernel continues to work share a guest.
     pub fn guest(&self) -> String {
         let (name, shown) = (self.case.name, &self.shown);
         match (
@@ -83,7 +83,7 @@ fn driver_name(driver: Driver) -> &'static str {
     }
 }
 
-/// A line for each guest.
+/// Returns the list of guests, one per line, for `dmirror defects plan`.
 pub fn plan(which: CoreBugs) -> Result<String> {
     let mut guests: Vec<(String, Vec<Known>)> = Vec::new();
     for known in of_c().chain(of_core(which)) {
@@ -93,7 +93,7 @@ pub fn plan(which: CoreBugs) -> Result<String> {
             None => guests.push((name, vec![known])),
         }
     }
-    // The longest first: what is short then fits beside what is left of them.
+    // The longest ones first: guests run two at a time, and the short ones then run beside the last long one.
     guests.sort_by_key(|(_, all)| Reverse(all.len()));
     let mut text = String::new();
     for (name, all) in guests {

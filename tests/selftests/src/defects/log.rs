@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: GPL-2.0
 
-//! What a guest left: the results of its cases, and what its kernel said meanwhile.
+//! Reads the logs of a guest: the results of its cases, and the kernel reports during each.
 
 use std::{collections::HashMap, fs, path::Path, sync::LazyLock};
 
@@ -14,7 +14,7 @@ use crate::{
 
 pub const RESULT_PASSED: &str = "passed";
 
-/// A case's result line, and the diagnostics before it.
+/// The result line of a case, and the diagnostics before it.
 #[derive(Default)]
 struct Case {
     line: String,
@@ -24,12 +24,12 @@ struct Case {
 #[derive(Default)]
 pub struct Results {
     cases: HashMap<String, Case>,
-    /// What the kernel complained of during each case.
+    /// The headlines of the kernel reports during each case.
     complaints: HashMap<String, Vec<String>>,
 }
 
 impl Results {
-    /// Of the guest whose logs are in `dir`.
+    /// Reads the results of the guest whose logs are in `dir`.
     pub fn read(dir: &Path) -> Result<Results> {
         let text = |name| {
             let path = dir.join(name);
@@ -42,7 +42,7 @@ impl Results {
         })
     }
 
-    /// What became of a case.
+    /// Returns the result of a case that shows a defect.
     pub fn seen(&self, name: &str) -> Seen {
         let kernel = self.complaints.get(name).cloned().unwrap_or_default();
         let Some(case) = self.cases.get(name) else {
@@ -61,7 +61,7 @@ impl Results {
         }
     }
 
-    /// How a case ended on a driver that must pass it.
+    /// Returns the result, as text, of a case that must pass.
     pub fn verdict(&self, name: &str) -> String {
         let Some(case) = self.cases.get(name) else {
             return "nothing: the guest ended".into();
@@ -95,7 +95,7 @@ fn cases(output: &str) -> HashMap<String, Case> {
     found
 }
 
-/// The complaints after the beginning of each case, in a form without addresses and line numbers.
+/// Returns the headlines of the kernel reports after the beginning of each case, without addresses and line numbers.
 fn complaints(console: &str) -> HashMap<String, Vec<String>> {
     let mut found: HashMap<String, Vec<String>> = HashMap::new();
     let mut lines = console.lines();
@@ -118,7 +118,7 @@ fn complaints(console: &str) -> HashMap<String, Vec<String>> {
     found
 }
 
-/// A line without its time and its task.
+/// Returns a line of the kernel log without its time and its task.
 fn message(line: &str) -> &str {
     let mut rest = line;
     while let Some(inner) = rest.strip_prefix('[') {
@@ -129,11 +129,11 @@ fn message(line: &str) -> &str {
     rest
 }
 
-/// A file of the kernel's with the number of a line, which the next version may change.
+/// A source file of the kernel with a line number, which differs between kernel versions.
 static LINE_NUMBER: LazyLock<Regex> =
     LazyLock::new(|| Regex::new(r"(\.[chS]):[0-9]+").expect("a regular expression"));
 
-/// The first words of a report, with the driver's function where the report names one.
+/// Returns the first words of a kernel report, and the function of the driver that it names, if any.
 fn headline<'a>(first: &str, rest: impl Iterator<Item = &'a str>) -> String {
     let end = [
         "+0x",
@@ -152,7 +152,7 @@ fn headline<'a>(first: &str, rest: impl Iterator<Item = &'a str>) -> String {
     if words.contains("dmirror_") || !first.starts_with("BUG:") && !first.starts_with("Oops") {
         return words.to_string();
     }
-    // No further than this oops's own trace.
+    // Only the trace of this oops is searched.
     let mut trace =
         rest.take_while(|line| !line.contains("end trace") && !line.starts_with("BUG:"));
     match trace.find_map(function) {
@@ -161,11 +161,12 @@ fn headline<'a>(first: &str, rest: impl Iterator<Item = &'a str>) -> String {
     }
 }
 
-/// A function of the driver's in a line of a call trace; those with a question mark are leftovers.
+/// Returns the function of the driver that a line of a call trace names. Ignores lines with a question mark, which are
+/// not reliable.
 fn function(line: &str) -> Option<&str> {
     let line = line.trim();
     let name = line.strip_prefix("RIP: 0010:").unwrap_or(line);
-    // The compiler may have added a suffix.
+    // Without a suffix that the compiler may have added.
     let name = name.split_once("+0x")?.0.split('.').next()?;
     name.starts_with("dmirror_").then_some(name)
 }

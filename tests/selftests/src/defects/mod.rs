@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: GPL-2.0
 
-//! `dmirror defects`: which guests `make defects` needs, and the table of what was seen in them.
+//! `dmirror defects`: lists the guests of `make defects`, judges their results and makes a table of them.
 
 mod known;
 mod log;
@@ -17,31 +17,32 @@ use crate::test::CoreBugs;
 pub struct Options {
     #[command(subcommand)]
     what: What,
-    /// How many of the cases about bugs of the core
+    /// The cases about bugs of the core that are run
     #[arg(long, value_enum, default_value_t = CoreBugs::Sample)]
     core_bugs: CoreBugs,
 }
 
 #[derive(Subcommand)]
 enum What {
-    /// A line for each guest that shows defects: its name, the driver, the kernel, yes if it needs
-    /// coherent memory, yes if an oops is to end it, the cases, and the kernel's arguments
+    /// List the guests that show defects, one per line: name, driver, kernel, whether it needs coherent memory (yes or
+    /// no), whether an oops must end it (yes or no), cases, and arguments for the kernel's command line
     Plan,
-    /// The table of what was seen
+    /// Make the table of results, and judge them
     Table {
-        /// Where the guests' logs are
+        /// The directory with a directory of logs for each guest
         #[arg(long)]
         vm: PathBuf,
-        /// The guest in which our driver must pass what is wrong with the other
+        /// The guest in which our driver must pass the cases about defects of the C driver
         #[arg(long)]
         rust: String,
-        /// The guest whose kernel has our patches
+        /// The guest with our kernel, whose patches must make the cases about bugs of the core pass
         #[arg(long)]
         mended: String,
-        /// Where the table goes
+        /// The file to write the table to
         #[arg(long)]
         table: PathBuf,
-        /// Where a line goes for each thing checked: what, 0 or 1, and what was seen
+        /// The file to write the verdicts to, one per line: what was checked, 1 if it is as expected and 0 if not, and
+        /// what was seen
         #[arg(long)]
         verdicts: PathBuf,
     },

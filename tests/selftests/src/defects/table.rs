@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: GPL-2.0
 
-//! The table: what was seen, beside what is known.
+//! Compares the results with the known defects, and makes the table.
 
 use std::{cmp::Reverse, collections::HashMap, path::Path};
 
@@ -15,16 +15,16 @@ use crate::{
     test::{shown::Seen, CoreBugs},
 };
 
-/// What is known, what was seen of it, and how the case ended where it must pass: with our driver, and our
-/// patches.
+/// A known defect, and what was seen of it.
 pub struct Row {
     known: Known,
-    /// Nothing if it was not looked at: not all of the core's are, each time.
+    /// The result where the defect must show, and the result where the case must pass: with our driver, or on a kernel
+    /// with our patches. `None` if the case was not run: by default, only a sample of those about the core is.
     seen: Option<(Seen, String)>,
 }
 
 impl Row {
-    /// T1 to T29, then K1 to K18.
+    /// Returns the sort key: defects of the C driver (T) come before those of the core (K), each by its number.
     fn order(&self) -> (Reverse<char>, u32) {
         let mut chars = self.known.id.chars();
         let letter = chars.next().unwrap_or_default();
@@ -36,7 +36,8 @@ impl Row {
         self.seen.as_ref().is_none_or(is)
     }
 
-    /// What is known where that is what was seen: the table changes only if a result does.
+    /// Returns the text for the table. If the result matches, this is the text of the known defect, so that the table
+    /// changes only when a result changes.
     fn text(&self) -> String {
         match &self.seen {
             Some((seen, _)) if !self.is_as_known() => seen.text(),
@@ -76,7 +77,7 @@ pub fn read(vm: &Path, rust: &str, mended: &str, which: CoreBugs) -> Result<Vec<
     Ok(rows)
 }
 
-/// The table, which is compared with the one in the tree: nothing of it is of one version of the kernel.
+/// Returns both tables. They are compared with those in the tree, so they must not depend on the version of the kernel.
 pub fn markdown(rows: &[Row]) -> String {
     let mut text = String::from(
         "<!-- SPDX-License-Identifier: GPL-2.0 -->\n\
@@ -117,7 +118,7 @@ fn line(cells: &[&str]) -> String {
     format!("| {} |\n", cells.join(" | "))
 }
 
-/// The second table. Interleavings that differ by their stage only, and show the same, have one line.
+/// Returns the second table. Interleavings with the same result that differ only in their stage share a line.
 fn core(rows: &[Row]) -> String {
     let mut groups: Vec<(String, Vec<&str>, &Row)> = Vec::new();
     for row in rows.iter().filter(|row| row.known.driver == Driver::Rust) {
@@ -156,7 +157,7 @@ fn core(rows: &[Row]) -> String {
     text
 }
 
-/// The name of an interleaving without its stage, and that.
+/// Splits the name of an interleaving into the name without its stage, and the stage.
 fn without_stage(name: &str) -> (String, &str) {
     let mut parts: Vec<_> = name.split('.').collect();
     match parts.len() {
@@ -168,7 +169,7 @@ fn without_stage(name: &str) -> (String, &str) {
     }
 }
 
-/// A line for each thing checked, and whether all are as they should be.
+/// Returns a line for each result that was checked, and whether all are as expected.
 pub fn judge(rows: &[Row]) -> (String, bool) {
     let mut text = String::new();
     let mut all = true;
