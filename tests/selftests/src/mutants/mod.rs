@@ -1,10 +1,10 @@
 // SPDX-License-Identifier: GPL-2.0
 
-//! The guest's half of `make mutants`: loads the woven module again and again, each time with another
-//! mutant, and says which were noticed.
+//! The part of `make mutants` that runs in a guest: loads the woven module once for each mutant, with that mutant
+//! active, and reports which mutants were noticed.
 //!
-//! What it prints are events, JSON in a line each, for `tests/mutants`; an event is there before what it
-//! announces begins, so that a kernel that dies leaves behind of what.
+//! Prints events for `tests/mutants`, each a line of JSON. An event is printed before the step that it announces, so
+//! that after a crash of the kernel the output shows which step caused it.
 
 mod cases;
 mod module;
@@ -27,22 +27,22 @@ use plan::{Event, Known, Plan};
 
 #[derive(clap::Args)]
 pub struct Options {
-    /// The woven module
+    /// The woven module, which has all mutants
     #[arg(long)]
     module: PathBuf,
-    /// Its parameters
+    /// The parameters of the module
     #[arg(long, default_value = "")]
     parameters: String,
-    /// What to try; without it, note which part of the suites reaches which mutant
+    /// A JSON file with the mutants to test; without it, find out which part of the suites reaches which mutants
     #[arg(long)]
     plan: Option<PathBuf>,
-    /// What of the suites need not be run to note that
+    /// A JSON file with the cases that need not be run to find that out, and the time for the others
     #[arg(long, conflicts_with = "plan")]
     known: Option<PathBuf>,
-    /// Begin no other mutant after so long
+    /// The time after which no other mutant is begun, in seconds
     #[arg(long, default_value_t = 1800)]
     seconds: u64,
-    /// How long the stress is
+    /// The duration of the stress, in seconds
     #[arg(long, default_value_t = 10)]
     stress: u64,
 }
@@ -60,7 +60,7 @@ pub fn run(options: &Options) -> Result<u8> {
         return Ok(0);
     };
     let plan: Plan = read(path)?;
-    // What the plan has wrong is not the fault of a mutant.
+    // Checked in advance, so that an error in the plan is not blamed on a mutant.
     for planned in plan.mutants.iter().flat_map(|entry| &entry.cases) {
         cases::named(&planned.name)?;
     }

@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: GPL-2.0
 
-//! The woven module, and the one that says which mutant is active: `dmirror_mutant`, loaded before.
+//! Loads, unloads and tests the woven module, and selects its active mutant by the module `dmirror_mutant`, which must
+//! be loaded before.
 
 use std::{
     error::Error,
@@ -17,15 +18,15 @@ use crate::proc::kmsg::{self, Kmsg};
 
 const ACTIVE: &str = "/sys/module/dmirror_mutant/parameters/active";
 const REACHED: &str = "/sys/kernel/debug/dmirror_mutant_reached";
-/// The KUnit suites that are loaded. That they run when they are asked to, and not when they are loaded, is
-/// `kunit.autorun=0` on the kernel's command line.
+/// The KUnit suites that are loaded. With `kunit.autorun=0` on the kernel's command line, they do not run when they are
+/// loaded, but only on request.
 const SUITES: &str = "/sys/kernel/debug/kunit";
-/// Seconds that KUnit gives a case, 300 otherwise.
+/// The time limit of KUnit for a case, in seconds; the default is 300.
 const KUNIT_TIMEOUT: &str = "/sys/module/kunit/parameters/timeout";
 
-/// How long the module may take to load.
+/// The time limit for loading the module.
 const LOADS_IN: Duration = Duration::from_secs(30);
-/// How long to go: at once, unless a page was leaked, for which it waits for ever.
+/// The time limit for unloading it. If a page was leaked, unloading waits for it for ever; otherwise it takes no time.
 const UNLOADS_IN: Duration = Duration::from_secs(5);
 
 pub struct Module {
@@ -50,7 +51,11 @@ impl Module {
         })
     }
 
-    /// Loads it; what failed is the error. Gives the log since.
+    /// Loads it. Returns a reader of the kernel log, which has read everything up to now.
+    ///
+    /// # Errors
+    ///
+    /// Fails if the module cannot be loaded, or if there is a kernel report meanwhile.
     pub fn load(&self) -> Result<Kmsg> {
         let mut log = Kmsg::open().context("the kernel's log cannot be read")?;
         let insmod = Command::new("insmod")
@@ -65,7 +70,7 @@ impl Module {
         Ok(log)
     }
 
-    /// The KUnit suites of the loaded module.
+    /// Returns the KUnit suites of the loaded module.
     pub fn suites(&self) -> Result<Vec<String>> {
         let mut all = Vec::new();
         for entry in fs::read_dir(SUITES).context(SUITES)? {
@@ -82,7 +87,7 @@ impl Module {
         Path::new("/sys/module").join(&self.name).exists()
     }
 
-    /// Unloads it, if it is loaded.
+    /// Unloads it if it is loaded.
     pub fn unload(&self) -> Result<()> {
         if !self.is_loaded() {
             return Ok(());
@@ -94,10 +99,14 @@ impl Module {
     }
 }
 
-/// Runs a KUnit suite of the loaded module; what failed is the error.
+/// Runs a KUnit suite of the loaded module.
+///
+/// # Errors
+///
+/// Fails if a case fails, if the suite does not run or takes too long, or if there is a kernel report meanwhile.
 pub fn suite(name: &str, limit: Duration, log: &mut Kmsg) -> Result<()> {
     let run = Path::new(SUITES).join(name).join("run");
-    // In a process of its own, which can be given up.
+    // In its own process, which can be abandoned if the suite hangs.
     let run = Command::new("sh")
         .args(["-c", "echo 1 >\"$0\""])
         .arg(run)
@@ -105,7 +114,7 @@ pub fn suite(name: &str, limit: Duration, log: &mut Kmsg) -> Result<()> {
     let status = wait(run.context("sh")?, limit).context("the suite")?;
     let lines = log.lines();
     ensure_quiet(&lines)?;
-    // A suite's result follows those of its cases; the first that failed says more.
+    // The result of a suite comes after those of its cases. The first failure tells more.
     if let Some(line) = lines.iter().find(|line| line.trim().starts_with("not ok ")) {
         bail!("{}", line.trim());
     }
@@ -122,17 +131,17 @@ fn ensure_quiet(lines: &[String]) -> Result<()> {
     }
 }
 
-/// Makes a mutant the active one; 0 is none.
+/// Activates a mutant, given by its number; 0 activates none.
 pub fn activate(number: usize) -> Result<()> {
     fs::write(ACTIVE, number.to_string()).context(ACTIVE)
 }
 
-/// Forgets which mutants were reached.
+/// Clears the record of reached mutants.
 pub fn forget_reached() -> Result<()> {
     fs::write(REACHED, "0").context(REACHED)
 }
 
-/// Which mutants were reached.
+/// Returns the numbers of the mutants that were reached.
 pub fn reached() -> Result<Vec<usize>> {
     let all = fs::read(REACHED).context(REACHED)?;
     let numbers = all.iter().enumerate();
@@ -142,7 +151,7 @@ pub fn reached() -> Result<Vec<usize>> {
         .collect())
 }
 
-/// Something did not end in time, and may still hold anything.
+/// The error if something did not end in time. It may still hold locks, references and pages.
 #[derive(Debug)]
 pub struct Stuck(pub String);
 
@@ -154,7 +163,7 @@ impl fmt::Display for Stuck {
 
 impl Error for Stuck {}
 
-/// Waits for a process, which is killed if that takes too long; what cannot be killed stays.
+/// Waits for the end of a process. After the time limit, kills it and fails with [`Stuck`], without waiting any longer.
 pub fn wait(mut child: Child, limit: Duration) -> Result<ExitStatus> {
     let end = Instant::now() + limit;
     while Instant::now() < end {

@@ -1,23 +1,24 @@
 // SPDX-License-Identifier: GPL-2.0
 
-//! What the host wants tried, and what it is told. `src/guest.rs` in `tests/mutants` is the other side.
+//! The plan that the host sends to the guest, and the events that it gets back. `src/guest.rs` in `tests/mutants` is
+//! the other side.
 
 use serde::{Deserialize, Serialize};
 
 #[derive(Deserialize)]
 pub struct Plan {
     pub mutants: Vec<Entry>,
-    /// How long [`super::trial::spin`] took when it was noted how long everything takes.
+    /// The result of [`super::trial::spin`] when the times of all parts were measured, in seconds.
     pub spin: f64,
 }
 
-/// A mutant, and what reached it while none was active.
+/// A mutant, and the parts that reached it while no mutant was active.
 #[derive(Deserialize)]
 pub struct Entry {
     pub number: usize,
     /// For people.
     pub text: String,
-    /// Of KUnit.
+    /// KUnit suites.
     pub suites: Vec<Part>,
     pub cases: Vec<Part>,
     pub stress: bool,
@@ -27,23 +28,23 @@ pub struct Entry {
 #[derive(Deserialize)]
 pub struct Part {
     pub name: String,
-    /// Seconds.
+    /// The time limit, in seconds.
     pub limit: u64,
 }
 
-/// What need not be run to see what the suites reach.
+/// Limits of a run that finds out what the suites reach.
 #[derive(Default, Deserialize)]
 pub struct Known {
-    /// Cases of which it is known.
+    /// The cases to leave out, since it is known what they reach.
     pub cases: Vec<String>,
-    /// No other case is begun after so many seconds of them.
+    /// The time for cases, in seconds, after which no other one is begun.
     pub seconds: Option<u64>,
 }
 
 #[derive(Serialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum Event<'a> {
-    /// This is what a part of the suites reaches.
+    /// The mutants that a part of the suites reaches.
     Reach {
         by: &'a str,
         seconds: f64,
@@ -59,9 +60,9 @@ pub enum Event<'a> {
         what: &'a str,
         seconds: f64,
     },
-    /// Something was too slow, and so is the machine: the mutant begun last is to be tried again.
+    /// Something did not end in time, but the machine is slow: the mutant, which was begun last, must be tested again.
     Unsure(usize),
-    /// This guest is not to be used any more.
+    /// The guest must not be used any more, for this reason.
     Last(&'a str),
 }
 

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: GPL-2.0
 
-//! Which part of the suites reaches which mutant, while none is active, and how long it takes.
+//! Finds out which part of the suites reaches which mutants, while no mutant is active, and how long each part takes.
 
 use std::{
     collections::HashMap,
@@ -22,8 +22,8 @@ use crate::{
     test::{self, ktap::Outcome},
 };
 
-/// Runs everything once, but for what `known` leaves out, and then the stress. What fails here is printed,
-/// and not used later.
+/// Runs all suites once, then the cases that `known` does not leave out, then the stress if it leaves out none. A part
+/// that fails is reported as failed, and the host does not use it.
 pub fn run(module: &Module, seconds: u64, known: &Known) -> Result<()> {
     activate(0)?;
     let seconds_of_spin = (0..3).map(|_| spin()).fold(f64::MAX, f64::min);
@@ -67,14 +67,15 @@ pub fn run(module: &Module, seconds: u64, known: &Known) -> Result<()> {
     }
     if known.cases.is_empty() {
         println!("# progress: stress");
-        // Longer, since each time it meets something else.
+        // Longer than in a trial, since each run reaches different code.
         part("stress", || stress(2 * seconds).map(|()| true))?;
     }
     drop(ledger);
     part("unload", || module.unload().map(|()| true))
 }
 
-/// Cases of one family, by the name before the dot, are alike: if time ends early, each has had its turn.
+/// Sorts the cases so that the families take turns. Cases of one family, by the name before the dot, are alike: if the
+/// time is over early, some cases of each family have run.
 fn families_in_turns(cases: Vec<&test::Case>) -> Vec<&test::Case> {
     let mut turns: HashMap<&str, usize> = HashMap::new();
     let mut all: Vec<_> = cases

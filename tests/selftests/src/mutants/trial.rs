@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: GPL-2.0
 
-//! One mutant, until something notices it.
+//! Tests one mutant until something notices it.
 
 use std::{
     fs,
@@ -24,14 +24,14 @@ use crate::{
     test::{self, ktap::Outcome},
 };
 
-/// The most seconds for a case while nothing is known of it.
+/// The time limit for a suite or a case whose usual time is not known yet, in seconds.
 pub const LIMIT: u64 = 60;
 
-/// How many times longer than usual anything takes on a machine that is too busy to tell what hangs. One
-/// processor that a mutant keeps busy makes it two.
+/// If [`spin`] takes this many times longer than usual, the machine is too busy to tell what hangs. A mutant that keeps
+/// one CPU busy makes it take twice as long.
 const SLOW: f64 = 4.0;
 
-/// Seconds for some work that takes nothing but a processor.
+/// Returns the seconds that a fixed piece of work takes, which needs only a CPU.
 pub fn spin() -> f64 {
     let start = Instant::now();
     let sum = (0..20_000_000u64).fold(0, |sum, n| std::hint::black_box(sum ^ n));
@@ -39,15 +39,15 @@ pub fn spin() -> f64 {
     start.elapsed().as_secs_f64()
 }
 
-/// What noticed a mutant, and what it said.
+/// The part that noticed a mutant, and its message.
 struct Noticed {
     by: String,
     what: String,
-    /// It holds what is not to be waited for.
+    /// Whether the part did not end in time. What it holds must not be waited for.
     is_stuck: bool,
 }
 
-/// Tries a mutant and prints what came of it. Gives the reason if the next one needs another boot.
+/// Tests a mutant and prints the verdict. Returns the reason if the next mutant needs another boot.
 pub fn run(module: &Module, entry: &Entry, seconds: u64, usual: f64) -> Result<Option<String>> {
     let start = Instant::now();
     let number = entry.number;
@@ -55,7 +55,7 @@ pub fn run(module: &Module, entry: &Entry, seconds: u64, usual: f64) -> Result<O
     println!("# progress: mutant {number}, {}", entry.text);
     let mut whole = Kmsg::open().context("the kernel's log cannot be read")?;
     activate(number)?;
-    // What fails from here on is the mutant's fault.
+    // From here on, a failure is caused by the mutant.
     Event::Begin(number).print();
     let mut noticed = attempt(module, entry, seconds);
     let gone = match noticed.as_ref().filter(|noticed| noticed.is_stuck) {
@@ -66,7 +66,7 @@ pub fn run(module: &Module, entry: &Entry, seconds: u64, usual: f64) -> Result<O
         }
     };
     activate(0)?;
-    // Whoever is not there any more must not be asked for memory. With 2: what the slabs' owners can give back.
+    // The module is gone, so the kernel must not call its shrinker any more. A 2 makes the kernel call all shrinkers.
     if gone.is_ok() {
         let _ = fs::write("/proc/sys/vm/drop_caches", "2");
     }
@@ -83,7 +83,7 @@ pub fn run(module: &Module, entry: &Entry, seconds: u64, usual: f64) -> Result<O
         Event::Unsure(number).print();
         return Ok(Some("the machine is too busy".into()));
     }
-    // What is freed later is complained of later.
+    // What is freed with a delay is also reported with a delay.
     sleep(Duration::from_millis(100));
     let complaints = whole.complaints();
     if noticed.is_none() {
@@ -116,7 +116,7 @@ pub fn run(module: &Module, entry: &Entry, seconds: u64, usual: f64) -> Result<O
         seconds: taken,
     }
     .print();
-    // lockdep, and what warns once, say nothing more after a report.
+    // After a report, lockdep and warnings that are logged once are silent.
     Ok(match (gone, complaints.is_empty()) {
         (Err(error), _) => Some(format!("the module cannot be unloaded: {error:#}")),
         (Ok(()), false) => Some("the kernel has complained".into()),
@@ -124,7 +124,7 @@ pub fn run(module: &Module, entry: &Entry, seconds: u64, usual: f64) -> Result<O
     })
 }
 
-/// What the plan has, in its order.
+/// Runs the parts of the plan in its order, until one notices the mutant.
 fn attempt(module: &Module, entry: &Entry, seconds: u64) -> Option<Noticed> {
     let noticed = |by: &str, error: anyhow::Error| {
         Some(Noticed {
@@ -138,7 +138,7 @@ fn attempt(module: &Module, entry: &Entry, seconds: u64) -> Option<Noticed> {
         Ok(log) => log,
         Err(error) => return noticed("load", error),
     };
-    // While the ledger is off: one of them is about that.
+    // Before the ledger is enabled: one suite measures its cost while it is off.
     for planned in &entry.suites {
         let by = format!("kunit {}", planned.name);
         doing(&by);
@@ -164,7 +164,7 @@ fn attempt(module: &Module, entry: &Entry, seconds: u64) -> Option<Noticed> {
             return noticed("stress", error);
         }
     }
-    // It writes to the module.
+    // Dropping it writes to the module, which must still be loaded.
     drop(ledger);
     None
 }
@@ -175,14 +175,14 @@ fn one_case(name: &str, limit: u64, log: &mut Kmsg) -> Result<()> {
         test::run_case(cases::named(name)?, Driver::Rust, limit, Some(log), false)?;
     match outcome {
         Outcome::Pass => Ok(()),
-        // It passes without a mutant; why it fails is the last remark.
+        // The case passes without a mutant. The last remark is reported.
         Outcome::Fail => bail!("{}", remarks.trim().lines().next_back().unwrap_or("failed")),
         Outcome::Timeout(why) => bail!(Stuck(format!("timeout {why}"))),
         other => bail!("{other:?}"),
     }
 }
 
-/// The stress in a process of its own, which has the module to itself.
+/// Runs the stress in its own process. Nothing else uses the module meanwhile.
 pub fn stress(seconds: u64) -> Result<()> {
     let mut child = Command::new("/proc/self/exe")
         .args(["stress", "--seed", "1", "--seconds", &seconds.to_string()])
@@ -215,7 +215,7 @@ fn first_line(text: &str) -> String {
     text.lines().next().unwrap_or_default().to_string()
 }
 
-/// What looked at a survivor.
+/// Returns a text that names the parts that a survivor was tested by.
 fn parts(entry: &Entry) -> String {
     let cases = match entry.cases.as_slice() {
         [] => String::new(),
