@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: GPL-2.0
 
-//! `tests/interleavings.md`, made of the table.
+//! Makes `tests/interleavings.md` from the table.
 
 use std::fmt::Write;
 
@@ -51,7 +51,7 @@ impl When {
     }
 }
 
-/// What is to be seen at a stage.
+/// Returns the text for a cell: when the action has its effect, and the bug of the core that it meets.
 fn stage_text(cell: &Cell) -> String {
     match cell.core_bug() {
         Some(bug) => format!("{} ({})", cell.when().word(), bug.id),
@@ -59,7 +59,7 @@ fn stage_text(cell: &Cell) -> String {
     }
 }
 
-/// All stages of a way and an action: those that say the same, together.
+/// Returns the text for all stages of a way and an action. Stages with the same text are listed together.
 fn text(way: Way, action: Action) -> String {
     let mut groups: Vec<(String, Vec<Stage>)> = Vec::new();
     for (_, cell) in cells().filter(|(_, cell)| cell.way == way && cell.action == action) {
@@ -107,7 +107,7 @@ fn document() -> String {
     out
 }
 
-/// `dmirror interleavings`.
+/// Prints the table, for `dmirror interleavings`. Returns the exit code.
 pub fn print() -> u8 {
     print!("{}", document());
     0

@@ -1,10 +1,10 @@
 // SPDX-License-Identifier: GPL-2.0
 
-//! Interleavings: a migration is stopped at each of its stages, on each of its ways, and each of many
-//! things happens to its pages there.
+//! Interleavings: a migration of each kind (a *way*) is stopped at each of its stages, and each of many actions is then
+//! performed on its pages.
 //!
-//! A race that `stress` meets once in a thousand rounds is met here each time. The table is
-//! `tests/interleavings.md`, which this program prints.
+//! A race that `stress` meets once in a thousand rounds happens here each time. The table is `tests/interleavings.md`,
+//! which this program prints.
 
 mod action;
 mod markdown;
@@ -21,7 +21,7 @@ use way::Way;
 
 pub use markdown::print;
 
-/// A cell as a case, once and for as long as the program runs.
+/// Makes the case for a cell. Its name and its function are never freed, so this is called once per cell.
 fn case(cell: Cell) -> Case {
     let name = cell.name().leak();
     let run = Box::leak(Box::new(move |ctx: &_| run::run(cell, ctx)));
@@ -53,7 +53,7 @@ fn table() -> &'static [Numbered] {
     })
 }
 
-/// Every `sample`th of the cells, spread over the table, or all but these.
+/// Returns every `sample`th cell, spread over the table, or with `but` all cells except these.
 pub fn cases(sample: usize, but: bool) -> impl Iterator<Item = &'static Case> {
     table()
         .iter()
@@ -61,8 +61,8 @@ pub fn cases(sample: usize, but: bool) -> impl Iterator<Item = &'static Case> {
         .map(|row| &row.case)
 }
 
-/// Of the cells that show a bug of the core each time, those that can share a kernel, and of the others one for each
-/// way on which there are any.
+/// Returns a sample of the cells that show a bug of the core each time: those after which the kernel continues to work,
+/// and one of the others for each way that has any.
 pub fn sample_of_core_bugs() -> impl Iterator<Item = &'static Case> {
     let shown = |row: &&Numbered| row.case.core_bug.and_then(|bug| bug.shown);
     let breaks = move |row: &&Numbered| shown(row).is_some_and(|shown| shown.destructive());

@@ -1,21 +1,21 @@
 // SPDX-License-Identifier: GPL-2.0
 
-//! The table: which cells there are, when an action has its effect, and which cells a kernel without
-//! our fixes does not survive.
+//! The table: which cells exist, when an action has its effect, and which cells meet a bug of a core without our fixes,
+//! which such a kernel may not survive.
 
 use super::{action::Action, way::Way};
 use crate::{abi::Stage, test::core_bug::CoreBug};
 
-/// When an action has its effect, measured once and pinned: a change of it is to be seen.
+/// When an action has its effect. Measured once and recorded here, so that a change is noticed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum When {
     /// While the migration is stopped.
     Inside,
-    /// Not before the migration ends: a lock, or the page itself, excludes it.
+    /// After the migration: until then a lock, or the page itself, excludes it.
     Waits,
-    /// At once, and it ends the stop: the thread that migrates is killed.
+    /// At once, and the stop ends, since the thread that migrates is killed.
     Ends,
-    /// By chance.
+    /// While the migration is stopped or after it, depending on how the kernel lets the driver split.
     Varies,
 }
 
@@ -26,7 +26,8 @@ pub struct Cell {
     pub action: Action,
 }
 
-/// All cells, each with a number by which the Nth of them are spread over all ways, stages and actions.
+/// Returns all cells, each with a number. The cells whose number is a multiple of N are spread over all ways, stages
+/// and actions.
 pub fn cells() -> impl Iterator<Item = (usize, Cell)> {
     (0..).zip(Way::ALL).flat_map(|(w, way)| {
         (0..).zip(Action::ALL).flat_map(move |(a, action)| {
@@ -51,11 +52,11 @@ impl Cell {
     }
 
     fn exists(&self) -> bool {
-        // It is being closed.
+        // On these ways, the file is being closed already.
         !(self.way.closes() && self.action == Action::CloseSame)
     }
 
-    /// When the action has its effect.
+    /// Returns when the action has its effect.
     pub fn when(&self) -> When {
         let Cell { way, stage, action } = *self;
         match action {
@@ -63,10 +64,10 @@ impl Cell {
                 Way::EvictRelease => When::Inside,
                 _ => When::Ends,
             },
-            // Eviction is by device page: it needs no mmap_lock.
+            // Eviction collects by device page, so it does not need mmap_lock.
             _ if action.changes_mappings() && !way.is_eviction() => When::Waits,
             _ if action.needs_page() => When::Waits,
-            // It waits until no page is in use, for half a second.
+            // RELEASE waits up to half a second until no device page is in use.
             Action::Release if way.is_to_device() => match (way, stage) {
                 (Way::ToDeviceNoMemory, _) | (_, Stage::Collected) => When::Inside,
                 _ => When::Waits,
@@ -78,22 +79,24 @@ impl Cell {
         }
     }
 
-    /// A PMD that is a migration entry counts as a huge page already; pages that are collected one by one
-    /// are waited for, unless the mapping may have no huge page.
+    /// Returns when MADV_COLLAPSE has its effect. It takes a PMD that is a migration entry for a huge page, and does
+    /// not wait. It waits for pages that were collected one by one, unless the mapping may have no huge pages.
     fn collapse(&self) -> When {
         match (self.way, self.stage) {
             (Way::ToDevicePart | Way::ToSystemPart, _) => When::Waits,
             (Way::ToDeviceShared | Way::ToSystemShared, Stage::Collected) => When::Inside,
             (Way::ToDeviceShared | Way::ToSystemShared, _) => When::Waits,
-            // While it migrates or before, depending on the kernel.
+            // The folio is split during or before the migration, depending on the kernel.
             (Way::ToDeviceSplit | Way::ToSystemSplit | Way::FaultSplit, _) => When::Varies,
             _ => When::Inside,
         }
     }
 
-    /// Whether others fault on the pages while they move, evict or split them. Who collects pages, such as a fault
-    /// that does so around its own, or the worker that splits for faults, takes a reference on each before it
-    /// tries the lock (`migrate_vma_collect_pmd()`), so that a count may be too high for a moment.
+    /// Returns whether other threads fault on the pages while they migrate, or evict or split them.
+    ///
+    /// Code that collects pages takes a reference on each page before it tries the lock (`migrate_vma_collect_pmd()`),
+    /// so a count may be too high for a moment. A fault may collect the pages around its own one, and the worker that
+    /// splits folios for faults collects pages, too.
     pub fn races(&self) -> bool {
         self.way.is_eviction()
             || matches!(self.way, Way::FaultSplit | Way::FaultMappedSmall)
@@ -104,11 +107,11 @@ impl Cell {
             || self.action.needs_page()
     }
 
-    /// How K12 shows, as measured on Debian's kernel. The second removal puts the reference that the migration relies on, so the
-    /// folio is free where it goes on.
+    /// Returns how K12 (docs/defects.md) shows, as measured on Debian's kernel. The second removal of the mapping puts
+    /// the reference that the migration relies on, so the folio is free when the migration continues.
     fn zapped_twice(&self) -> CoreBug {
         match (self.way, self.stage) {
-            // It is copied, and mapped or put on a list afterwards.
+            // The folio is copied, and afterwards mapped or put on a list.
             (Way::EvictClose | Way::EvictRelease, Stage::Filled)
             | (Way::ToSystemWhole, Stage::Collected | Stage::Filled) => CoreBug::ZAPPED_TWICE,
             (Way::ToSystemShared, _) => CoreBug::ZAPPED_TWICE_HANGS,
@@ -116,16 +119,17 @@ impl Cell {
         }
     }
 
-    /// The bug of the core that the cell meets, and that the driver cannot avoid: K19, K20 and K24 it does.
+    /// Returns the bug of the core that the cell meets, if the driver cannot avoid it. It avoids K19, K20 and K24.
     pub fn core_bug(&self) -> Option<CoreBug> {
         let Cell { way, stage, action } = *self;
-        // Only where the process is not the one that migrates can its memory go meanwhile.
+        // During a stop, memory can be unmapped only if the migration is an eviction, and the process can end only if
+        // another one migrates.
         let unmaps = way.is_eviction() && action == Action::UnmapAll
             || way == Way::EvictRelease && action.ends_process();
-        // The migration entry is that of a huge device folio.
+        // Whether the migration entry is that of a huge device folio.
         let is_huge = match way {
             Way::ToSystemWhole | Way::FaultHuge | Way::EvictRelease | Way::EvictClose => true,
-            // Later, the driver has collected the pages again, one by one, or a worker has split the folio.
+            // At later stages, the driver has collected the pages again, one by one, or a worker has split the folio.
             Way::ToSystemNoMemory | Way::ToSystemSplit => stage == Stage::Collected,
             Way::ToSystemShared | Way::FaultSplit => stage == Stage::Collected,
             _ => false,

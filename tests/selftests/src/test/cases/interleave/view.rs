@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: GPL-2.0
 
-//! What must be found in memory at the end of an interleaving.
+//! The expected contents of memory at the end of an interleaving.
 
 use anyhow::{ensure, Result};
 
@@ -9,30 +9,30 @@ use crate::{
     device::PAGE_SIZE,
 };
 
-/// What a page holds.
+/// The expected contents of a page.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Holds {
     /// The pattern of a seed.
     Data(u64),
     Zero,
-    /// The pattern of a seed or, if the kernel has taken its chance, zeroes.
+    /// The pattern of a seed or, if the kernel has freed the page, zeroes.
     DataOrZero(u64),
 }
 
-/// Pages that lie one behind the other.
+/// Consecutive pages.
 #[derive(Clone, Copy, Debug)]
 pub struct Span {
     pub addr: usize,
-    /// The number in the pattern of the first page.
+    /// The number of the first page in the pattern.
     pub first: usize,
     pub npages: usize,
     pub holds: Holds,
-    /// A page, a word of it, and what was written there.
+    /// A page, a word of that page, and the value that was written to it.
     pub written: Option<(usize, usize, u64)>,
 }
 
 impl Span {
-    /// Reads every word by the CPU: what is on the device comes back.
+    /// Checks every word, as the CPU reads it. This brings pages back from the device.
     pub fn verify(&self) -> Result<()> {
         for page in self.first..self.first + self.npages {
             self.verify_page(page)?;
@@ -63,9 +63,9 @@ impl Span {
     }
 }
 
-/// A word of a page, which others may write.
+/// Reads a word of a page, which other threads may write.
 fn peek(addr: usize, word: usize) -> u64 {
-    // SAFETY: callers name pages that are mapped for reading; if they were not, that is what the case is
-    // to find out, and it ends by a signal.
+    // SAFETY: callers pass pages that must be mapped and readable. If one is not, a signal ends the case, which then
+    // fails.
     unsafe { (addr as *const u64).add(word).read_volatile() }
 }
