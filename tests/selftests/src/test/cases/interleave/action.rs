@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: GPL-2.0
 
-//! What happens to the pages while their migration is stopped.
+//! The actions on the pages while their migration is stopped.
 
 use std::{fs::File, io::Read, mem::take, os::fd::AsRawFd, ptr};
 
@@ -29,11 +29,11 @@ use crate::{
     test::{case::accounted, child::pipe},
 };
 
-/// What the device writes.
+/// The seed of the pattern that the device writes.
 const SEED_OF_DEVICE: u64 = 801;
-/// The pages that are discarded or unmapped where that is a part: the page that faults is one of them.
+/// The number of pages that actions on a part of the area discard or unmap. [`HOT`] is one of them.
 const PART: usize = HUGE / 4;
-/// Of a page, the word that the CPU writes, and what.
+/// The word of a page that the CPU writes, and the value.
 const WORD: usize = 9;
 const VALUE: u64 = 0x5eed;
 
@@ -101,7 +101,7 @@ impl Action {
         Pageout,
     ];
 
-    /// Its part in the name of a case, and what it is for the table.
+    /// Returns its part of the names of cases, and its description in the table.
     pub fn words(self) -> (&'static str, &'static str) {
         match self {
             ZapAll => ("zap_all", "`MADV_DONTNEED` of all"),
@@ -147,7 +147,7 @@ impl Action {
         self.words().0
     }
 
-    /// Whether it is the end of the process, or of all that it has mapped.
+    /// Returns whether it ends the process, or removes all mappings of the process.
     pub fn ends_process(self) -> bool {
         matches!(self, Exit | Exec | Kill)
     }
@@ -159,17 +159,17 @@ impl Action {
     pub fn needs(self, way: Way) -> Needs {
         Needs {
             bystander: self == CloseOther,
-            // Elsewhere the VMA cannot go before its pages are mapped again.
+            // In other migrations, the VMA cannot be unmapped before its pages are mapped again.
             neighbours: self == UnmapAll && way.is_eviction(),
         }
     }
 
-    /// Whether it takes pages out of the page table at once.
+    /// Returns whether it removes pages from the page table at once.
     pub fn zaps(self) -> bool {
         matches!(self, ZapAll | ZapPart | ZapTouch)
     }
 
-    /// Whether it changes what is mapped where, for which `mmap_lock` must be had alone.
+    /// Returns whether it changes mappings, for which it takes `mmap_lock` for writing.
     pub fn changes_mappings(self) -> bool {
         matches!(
             self,
@@ -177,7 +177,7 @@ impl Action {
         )
     }
 
-    /// Whether it needs the page, and so waits for the end of its migration.
+    /// Returns whether it needs the page, and therefore waits for the end of the page's migration.
     pub fn needs_page(self) -> bool {
         matches!(
             self,
@@ -185,7 +185,7 @@ impl Action {
         )
     }
 
-    /// What the migration may find meanwhile.
+    /// Returns what the migration may find in memory besides the pattern.
     pub fn may_be(self) -> MayBe {
         MayBe {
             gone: matches!(self, UnmapAll | UnmapPart | Move | MoveUnaligned),
@@ -194,7 +194,7 @@ impl Action {
         }
     }
 
-    /// What is in memory afterwards.
+    /// Returns what memory must hold afterwards.
     pub fn leaves(self, world: &World) -> Vec<Span> {
         let span = |addr: usize, first: usize, end: usize, holds| Span {
             addr: addr + first * PAGE_SIZE,
@@ -234,7 +234,7 @@ impl Action {
         }
     }
 
-    /// Does it. `acted` is called when it has had its effect; what comes after that is a check of it.
+    /// Performs it. Calls `acted` when it has had its effect; after that, it only checks the effect.
     pub fn run(self, world: &World, acted: &dyn Fn()) -> Result<()> {
         let area = &world.area;
         match self {
@@ -249,7 +249,7 @@ impl Action {
                 area.unmap(0, HUGE)?;
                 let neighbours = world.neighbours.lock().map(|mut n| take(&mut *n));
                 if neighbours.is_ok_and(|n| !n.is_empty()) {
-                    // The anon_vma went as well: nothing of it shall be left.
+                    // The anon_vma was freed as well. Makes the kernel free its slab page, too.
                     anon_vma::free_pages();
                 }
             }
@@ -303,7 +303,7 @@ impl Action {
                 return own.verify(SEED);
             }
             CloseSame => world.close()?,
-            // Either may find nothing that it can do.
+            // Both may fail, if there is nothing that they can do.
             Collapse => println!("MADV_COLLAPSE: {:?}", area.collapse()),
             Pageout => println!("MADV_PAGEOUT: {:?}", area.advise(MmapAdvise::MADV_PAGEOUT)),
         }
@@ -315,7 +315,7 @@ impl Action {
 fn mremap(world: &World, offset: usize, flags: libc::c_int) -> Result<()> {
     let flags = flags | libc::MREMAP_MAYMOVE | libc::MREMAP_FIXED;
     let (area, to) = (&world.area, world.target.addr() + offset);
-    // SAFETY: both ranges are this process's own, and the target's pages were never used.
+    // SAFETY: both ranges belong to this process, and the pages of the target were never used.
     let at = unsafe { libc::mremap(area.addr() as *mut _, area.size(), area.size(), flags, to) };
     ensure!(at != libc::MAP_FAILED, "mremap: {}", Errno::last());
     check_eq!(at as usize, to, "where it was moved to");
@@ -323,7 +323,7 @@ fn mremap(world: &World, offset: usize, flags: libc::c_int) -> Result<()> {
 }
 
 fn fork(world: &World, acted: &dyn Fn()) -> Result<()> {
-    // SAFETY: the child only reads memory and ends, it takes no lock.
+    // SAFETY: the child only reads memory and ends; it takes no lock.
     match unsafe { unistd::fork() }.context("fork")? {
         ForkResult::Child => {
             let good = world.area.verify(SEED).is_ok();
@@ -351,7 +351,7 @@ fn vm_read(world: &World) -> Result<()> {
     let local = vector(data.as_mut_ptr().cast());
     let remote = vector(world.area.page(HOT) as *mut _);
     let pid = unistd::getpid().as_raw();
-    // SAFETY: room for a page, which the kernel reads or says that it cannot.
+    // SAFETY: `local` has room for a page. If the kernel cannot read the page, the call fails.
     let read = unsafe { libc::process_vm_readv(pid, &local, 1, &remote, 1, 0) };
     let read = Errno::result(read).context("process_vm_readv")?;
     check_eq!(read as usize, PAGE_SIZE, "bytes read by process_vm_readv");
@@ -364,7 +364,7 @@ fn vmsplice(world: &World, acted: &dyn Fn()) -> Result<()> {
         iov_base: ptr::with_exposed_provenance_mut(world.area.page(HOT)),
         iov_len: PAGE_SIZE,
     };
-    // SAFETY: the pipe holds a reference to the page, and nobody writes to it before it is read.
+    // SAFETY: the pipe holds a reference on the page, to which nothing is written before the pipe is read.
     let spliced = unsafe { libc::vmsplice(write.as_raw_fd(), &page, 1, 0) };
     let spliced = Errno::result(spliced).context("vmsplice")?;
     acted();

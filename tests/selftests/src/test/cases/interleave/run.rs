@@ -1,7 +1,6 @@
 // SPDX-License-Identifier: GPL-2.0
 
-//! Runs one interleaving: a process of its own, in which one thread migrates and is stopped, and
-//! another one acts.
+//! Runs one interleaving in its own process: one thread migrates and is stopped, and another one performs the action.
 
 use std::{
     fs,
@@ -38,9 +37,9 @@ use crate::{
     },
 };
 
-/// How long an action is given that has to wait.
+/// The time after which an action that should wait is considered to wait.
 const MOMENT: Duration = Duration::from_millis(10);
-/// How long anything may take that must come to its end.
+/// The time limit for each step that must end.
 const PATIENCE: Duration = Duration::from_secs(20);
 
 fn tell(word: &str) -> Result<()> {
@@ -49,7 +48,7 @@ fn tell(word: &str) -> Result<()> {
 
 pub fn run(cell: Cell, ctx: &Ctx) -> Result<()> {
     let _undo = Undo(|| drop(tell("clear")));
-    // Who shares the pages may live longer than its parent.
+    // The process that shares the pages may outlive its parent. It then becomes a child of this process.
     prctl::set_child_subreaper(true).context("PR_SET_CHILD_SUBREAPER")?;
     let peer = Peer::start(|end| in_process(cell, end))?;
     let release = || match ctx.dev.command(abi::RELEASE, 0, 0, 1) {
@@ -64,7 +63,7 @@ pub fn run(cell: Cell, ctx: &Ctx) -> Result<()> {
         if let Some(release) = release {
             release.join().ok().context("a thread panicked")??;
         }
-        // The pause of others than the process itself does not end with it.
+        // The end of the process ends the stop only if the process itself migrates.
         let is_inside = cell.when() == When::Inside && cell.action.ends_process();
         check_eq!(
             waiting?,
@@ -89,7 +88,7 @@ pub fn run(cell: Cell, ctx: &Ctx) -> Result<()> {
     Ok(())
 }
 
-/// A thread's result, for which others do not wait for ever.
+/// Runs `work` in a thread. Returns a receiver of the result, on which callers can wait with a time limit.
 fn spawn(
     world: &Arc<World>,
     work: impl FnOnce(&World) -> Result<()> + Send + 'static,
@@ -102,14 +101,15 @@ fn spawn(
         let _ = starts.send(());
         sender.send(work(&world))
     });
-    // It has its heap: nothing is stopped before.
+    // Waits until the thread has its heap, so that no migration is stopped before that.
     let _ = started.recv();
     receiver
 }
 
 fn in_process(cell: Cell, end: &mut PeerEnd) -> Result<()> {
     let Cell { way, stage, action } = cell;
-    // A page fault may need `mmap_lock` as well, and would wait behind an action that waits for it.
+    // Populates all mappings of this program. A later page fault could need `mmap_lock`, and would then wait behind an
+    // action that waits for it.
     mlockall(MlockAllFlags::MCL_CURRENT).context("mlockall")?;
     munlockall().context("munlockall")?;
     let (world, sharer) = World::new(way, action.needs(way))?;
@@ -139,7 +139,7 @@ fn in_process(cell: Cell, end: &mut PeerEnd) -> Result<()> {
     let is_inside = match acted.recv_timeout(limit) {
         Ok(()) => true,
         Err(RecvTimeoutError::Timeout) => false,
-        // It failed, and says how.
+        // The action has failed.
         Err(RecvTimeoutError::Disconnected) => return ended.recv().context("no result")?,
     };
     tell("resume")?;

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: GPL-2.0
 
-//! The ways on which a migration is stopped: where to, and in which shape.
+//! The kinds of migrations that are stopped (*ways*): the direction, and the sizes of the folios.
 
 use std::{fs::File, mem::ManuallyDrop, os::fd::AsRawFd, sync::Mutex, thread, time::Duration};
 
@@ -25,9 +25,9 @@ use crate::{
 };
 
 pub const SEED: u64 = 800;
-/// The page that faults, and that actions on a single page are about.
+/// The page that faults, and that is the target of actions on a single page.
 pub const HOT: usize = 5;
-/// What is asked for where a part of a huge page is to move; the page that faults is in it.
+/// The number of pages to migrate if only a part of a huge page migrates. [`HOT`] is one of them.
 const PART: usize = HUGE / 2;
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -74,7 +74,7 @@ impl Way {
         EvictSmall,
     ];
 
-    /// Its part in the name of a case, and what it is for the table.
+    /// Returns its part of the names of cases, and its description in the table.
     pub fn words(self) -> (&'static str, &'static str) {
         match self {
             ToDeviceWhole => ("to_device.whole", "a huge page to the device"),
@@ -140,7 +140,7 @@ impl Way {
         self.words().0
     }
 
-    /// The direction in debugfs.
+    /// Returns the name of its direction in debugfs.
     pub fn direction(self) -> &'static str {
         match self {
             ToDeviceWhole | ToDeviceSplit | ToDevicePart | ToDeviceShared | ToDeviceNoMemory => {
@@ -166,7 +166,7 @@ impl Way {
         matches!(self, EvictRelease | EvictClose | EvictSmall)
     }
 
-    /// Whether the file is closed in order to evict.
+    /// Returns whether it evicts by closing the file.
     pub fn closes(self) -> bool {
         matches!(self, EvictClose | EvictSmall)
     }
@@ -190,35 +190,35 @@ impl Way {
     }
 }
 
-/// What an action needs besides.
+/// What an action needs in addition.
 #[derive(Clone, Copy)]
 pub struct Needs {
     pub bystander: bool,
     pub neighbours: bool,
 }
 
-/// What a cell works with, in a process of its own.
+/// The state of a cell. Each cell has its own process.
 pub struct World {
     pub way: Way,
     pub area: Area,
-    /// Reserved, for what is moved.
+    /// The range that `mremap` moves pages to.
     pub target: Area,
-    /// The file that migrates; cells close it by its number.
+    /// The file that migrates. Never dropped, since cells close it by its number.
     dev: ManuallyDrop<Device>,
     /// Another file of the same device and process.
     pub other: Device,
-    /// A file with a page of its own on the device, to be closed.
+    /// A file to close, with a page of its own on the device.
     pub bystander: Mutex<Option<(Device, Area)>>,
-    /// Made before and after what `area` needs of the kernel, where that is to go as a whole.
+    /// Allocated before and after the anon_vma of `area`, if its slab page must be freed as a whole.
     pub neighbours: Mutex<Vec<AnonVmas>>,
     fault: (File, File),
 }
 
 impl World {
-    /// Everything is where it is before the migration that is to be stopped. The second process is the
-    /// one that shares the pages, if any does; it looks at them when it is told to.
+    /// Makes the state before the migration that will be stopped. Also returns the process that shares the pages, if
+    /// the way has one. That process checks the pages in its next step.
     pub fn new(way: Way, needs: Needs) -> Result<(World, Option<Peer>)> {
-        // What the kernel keeps free for this CPU is used up first.
+        // The first anon_vmas use up those that the kernel keeps free for this CPU.
         let pinned = needs.neighbours.then(Pinned::here).transpose()?;
         let neighbours = || needs.neighbours.then(AnonVmas::new).transpose();
         let before = neighbours()?;
@@ -230,7 +230,7 @@ impl World {
             true => Some(Peer::start(|end| {
                 let first = getppid();
                 if end.next().is_err() {
-                    // It has ended, and its files are about to be closed.
+                    // The first process is ending. Waits until the kernel has closed all its files.
                     while getppid() == first {
                         thread::sleep(Duration::from_millis(5));
                     }
@@ -282,12 +282,12 @@ impl World {
         Ok((world, sharer))
     }
 
-    /// The migration that is stopped, in a thread of its own. What it says must fit what may be there.
+    /// Runs the migration that is stopped, and checks its result. Called in its own thread.
     pub fn migrate(&self, may_be: &MayBe) -> Result<()> {
         match self.way {
             way if way.is_fault() => self.fault(may_be),
             way if way.closes() => self.close(),
-            // Another process does that.
+            // The parent process evicts, by RELEASE.
             EvictRelease => Ok(()),
             way => {
                 let direction = match way.is_to_device() {
@@ -300,7 +300,7 @@ impl World {
                 };
                 match self.dev.migrate(direction, self.area.addr(), npages) {
                     Ok(result) => accounted(&result),
-                    // A second attempt finds that the mapping is gone.
+                    // A second attempt fails if the memory was unmapped.
                     Err(Errno::EINVAL) if may_be.gone => Ok(()),
                     Err(errno) => Err(errno).context("MIGRATE"),
                 }
@@ -308,19 +308,19 @@ impl World {
         }
     }
 
-    /// Faults on a page in a system call, which gives an error where a plain access would be killed.
+    /// Faults on a page in a system call, which fails where a plain access would be killed by a signal.
     fn fault(&self, may_be: &MayBe) -> Result<()> {
         let mut word = 0u64;
         let (read, write) = (self.fault.0.as_raw_fd(), self.fault.1.as_raw_fd());
         let from = self.area.page(HOT) as *const libc::c_void;
-        // SAFETY: the kernel reads eight bytes, and says so if there are none.
+        // SAFETY: the kernel only reads eight bytes. If it cannot, the call fails.
         match Errno::result(unsafe { libc::write(write, from, size_of_val(&word)) }) {
             Ok(_) => {}
             Err(Errno::EFAULT) if may_be.gone => return Ok(()),
             Err(errno) => return Err(errno).context("reading by the CPU"),
         }
         let to = (&raw mut word).cast();
-        // SAFETY: room for what was written above.
+        // SAFETY: `word` has room for what was written above.
         Errno::result(unsafe { libc::read(read, to, size_of_val(&word)) }).context("read")?;
         let is_right = word == pattern(SEED, HOT, 0)
             || word == 0 && may_be.zero
@@ -335,21 +335,21 @@ impl World {
     }
 }
 
-/// What may be where the migration reads, beside the pattern.
+/// What the migration may find in memory, besides the pattern.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct MayBe {
-    /// Nothing mapped, or not for reading.
+    /// Memory that is not mapped, or not readable.
     pub gone: bool,
     /// Zeroes.
     pub zero: bool,
-    /// Another pattern.
+    /// The pattern of another seed.
     pub seed: Option<u64>,
 }
 
-/// Changes what the first half of an area may be used for.
+/// Changes the protection of the first half of an area.
 pub fn protect_half(area: &Area, prot: ProtFlags) -> Result<()> {
     let half = area.npages() / 2 * PAGE_SIZE;
-    // SAFETY: the area's own pages, which stay readable.
+    // SAFETY: the pages belong to the area, and stay readable.
     Errno::result(unsafe { libc::mprotect(area.addr() as *mut _, half, prot.bits()) })
         .map(drop)
         .context("mprotect")
