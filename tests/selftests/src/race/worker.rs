@@ -136,8 +136,8 @@ impl Worker {
     }
 }
 
-/// The errors that a driver may return while others work on the same page. EINVAL is none of them: the memory stays
-/// mapped, and the requests are valid.
+/// Accepts the errors that a driver may return while other threads use the same page. EINVAL is not one of them: the
+/// memory stays mapped, and the requests are valid.
 fn allowed(answer: Result<(), Errno>) -> Result<()> {
     use Errno::{EAGAIN, EBUSY, EFAULT, EINTR, ENOENT, ENOMEM, EPERM};
     match answer {
@@ -149,7 +149,7 @@ fn allowed(answer: Result<(), Errno>) -> Result<()> {
 fn child_writes(area: &Area) -> Result<()> {
     // SAFETY: the child writes one word and ends; it takes no lock that another thread may hold.
     let forked = match unsafe { fork() } {
-        // Beside EXCLUSIVE, and where a migration holds the lock of the page's folio (docs/limits.md).
+        // fork() may fail if a page is exclusive while a migration holds the lock of its folio (docs/limits.md).
         Err(Errno::ENOMEM) => return Ok(()),
         forked => forked.context("fork")?,
     };
@@ -166,7 +166,7 @@ fn child_writes(area: &Area) -> Result<()> {
     }
 }
 
-/// The area that a write may find read-only.
+/// The address of the area that a write may find read-only.
 static START: AtomicUsize = AtomicUsize::new(0);
 
 /// Handles the SIGSEGV of writes to `area` that meet [`Worker::ProtectHalf`], by making it writable again. Any other
@@ -178,12 +178,12 @@ pub fn survive_read_only(area: &Area) {
         SaFlags::SA_SIGINFO,
         SigSet::empty(),
     );
-    // SAFETY: the handler calls nothing but mprotect() and _exit(), which may be called in one.
+    // SAFETY: the handler only calls mprotect() and _exit(), which a signal handler may call.
     unsafe { sigaction(Signal::SIGSEGV, &action) }.expect("SIGSEGV can be handled");
 }
 
 extern "C" fn make_writable(_signal: c_int, info: *mut siginfo_t, _context: *mut c_void) {
-    // SAFETY: the kernel gives the handler of a SIGSEGV where that was.
+    // SAFETY: for a SIGSEGV, the kernel passes a valid `info`, with the address of the access.
     let address = unsafe { (*info).si_addr() } as usize;
     let start = START.load(Ordering::Relaxed);
     if !(start..start + HUGE * PAGE_SIZE).contains(&address) {
@@ -191,6 +191,6 @@ extern "C" fn make_writable(_signal: c_int, info: *mut siginfo_t, _context: *mut
         unsafe { libc::_exit(139) }
     }
     let both = libc::PROT_READ | libc::PROT_WRITE;
-    // SAFETY: the area's own pages, which are meant to be writable.
+    // SAFETY: the pages belong to the area, and should be writable.
     unsafe { libc::mprotect(start as *mut c_void, HUGE * PAGE_SIZE / 2, both) };
 }
