@@ -1,7 +1,9 @@
 // SPDX-License-Identifier: GPL-2.0
 
-//! Processes to measure in: a driver mirrors the whole address space of who opens it, so nobody has
-//! both open, and nobody who measures has anything else mapped.
+//! The child processes that measure.
+//!
+//! A driver mirrors the whole address space of the process that opens it. Therefore no process opens both drivers,
+//! and each measurement runs in a process without the memory of other measurements.
 
 use std::{
     fs::File,
@@ -19,16 +21,16 @@ use nix::{
 use super::record::Row;
 use crate::test::pipe;
 
-/// What a child measured: nanoseconds for each of its rows.
+/// The results of a child: samples in nanoseconds for each of its rows.
 pub type Series = Vec<(Row, Vec<u64>)>;
 
-/// No child may take longer; emulation is slow, and 1 GiB is large.
+/// The time limit of a child, in seconds; chosen to be enough for 1 GiB under emulation.
 const LIMIT: u32 = 240;
 
 const DONE: i32 = 0;
 const FAILED: i32 = 1;
 
-/// Runs in a child, and gives what it found.
+/// Calls `measure` in a child, and returns its result.
 pub fn run(measure: impl FnOnce() -> Result<Series>) -> Result<Series> {
     let (mut output, input) = pipe()?;
     let child = spawn(move || {
@@ -45,7 +47,7 @@ pub fn run(measure: impl FnOnce() -> Result<Series>) -> Result<Series> {
     found.map_err(|error| anyhow!(error))
 }
 
-/// The child ends with the closure. What the parent moved into it is the child's alone.
+/// Forks a child that calls `work` and exits. The parent drops what `work` has captured.
 fn spawn(work: impl FnOnce() -> Result<()>) -> Result<Pid> {
     // SAFETY: this program has one thread when it measures.
     match unsafe { fork() }.context("fork")? {
@@ -60,7 +62,7 @@ fn spawn(work: impl FnOnce() -> Result<()>) -> Result<Pid> {
                 }
                 Err(_) => FAILED,
             };
-            // SAFETY: ends this process at once, without what the parent registered for its own end.
+            // SAFETY: ends this process at once, without the exit handlers of the parent.
             unsafe { libc::_exit(code) }
         }
     }
@@ -77,7 +79,7 @@ fn wait(child: Pid) -> Result<()> {
 
 const QUIT: u8 = b'q';
 
-/// A process beside the one that measures. It does what it is asked, and answers with two numbers.
+/// A process that assists the measuring one. It handles requests, and answers each with two numbers.
 pub struct Helper {
     child: Pid,
     requests: File,
@@ -85,7 +87,9 @@ pub struct Helper {
 }
 
 impl Helper {
-    /// Says what it works with once it is asked to do something for the first time.
+    /// Starts a helper, which calls `prepare` once, then `serve` for each request.
+    ///
+    /// An error of either ends the helper. The caller then gets an error from its next request or answer.
     pub fn start<S>(
         prepare: impl FnOnce() -> Result<S>,
         mut serve: impl FnMut(&mut S, u8) -> Result<[u64; 2]>,
@@ -136,7 +140,7 @@ impl Helper {
 
 impl Drop for Helper {
     fn drop(&mut self) {
-        // An end of file would not reach it: helpers that were started later have this end as well.
+        // Closing the pipe is not enough: helpers that were started later have inherited this end of it.
         let _ = self.requests.write_all(&[QUIT]);
         let _ = waitpid(self.child, None);
     }

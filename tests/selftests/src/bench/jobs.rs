@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: GPL-2.0
 
-//! What one child measures: one or more rows, by one driver.
+//! The jobs. A job is what one child measures: one or more rows, with one driver.
 
 use std::{path::Path, time::Instant};
 
@@ -21,27 +21,27 @@ use crate::{
     proc::pagemap,
 };
 
-/// What a child does.
+/// The kinds of jobs.
 #[derive(Clone, Copy, Debug)]
 pub enum Kind {
-    /// There and back by ioctl.
+    /// Migrations to the device and back, by ioctl.
     Migrate,
-    /// The same, where no huge page can be had.
+    /// The same, without a huge destination.
     Split,
     FaultInOrder,
     FaultAtRandom,
-    /// Single faults, and how long the slow ones take.
+    /// Single CPU faults, of which quantiles are recorded.
     Latency,
-    /// Accesses to memory on the device.
+    /// Device accesses to memory on the device.
     OnDevice,
-    /// Accesses to memory that the device has to fault in.
+    /// Device accesses to system memory that the device must fault in.
     OnSystem,
     Exclusive,
     OpenClose,
     SideBySide,
-    /// The kernel's own copy routines; asked of our driver only.
+    /// The kernel's own copy routines, by an ioctl of the Rust driver.
     Copies,
-    /// Where the time of our own migrations goes.
+    /// The phases of the Rust driver's migrations.
     Phases,
 }
 
@@ -78,7 +78,7 @@ impl Job {
         format!("{:?}, {}, {} bytes", self.kind, self.pages, self.bytes)
     }
 
-    /// What it measures.
+    /// Returns what it measures, in the order of the samples.
     fn whats(&self) -> &'static [What] {
         match self.kind {
             Kind::Migrate => &[What::ToDevice, What::ToSystem],
@@ -110,8 +110,8 @@ impl Job {
         self.whats().iter().map(row).collect()
     }
 
-    /// The system memory that it needs: its own, the device's, what is read back, and the buffer of
-    /// the C driver, which takes all of it at once.
+    /// Returns the system memory that it needs, in bytes: for the pages, the simulated device memory, the buffer to
+    /// read back to, and the buffer of the C driver, which allocates one for the whole range.
     pub fn needs(&self) -> u64 {
         let times = match self.kind {
             Kind::Copies => 1,
@@ -121,7 +121,7 @@ impl Job {
         times * u64::from(self.processes) * self.bytes + 256 * MIB
     }
 
-    /// In a child of its own.
+    /// Measures with the driver of `node`. Must be called in a child of its own.
     pub fn run(&self, node: &Path, effort: Effort) -> Result<Series> {
         let mut samples = vec![Vec::new(); self.whats().len()];
         match self.kind {
@@ -134,7 +134,7 @@ impl Job {
             _ => {
                 let work = Work::new(node, self.pages, self.bytes)?;
                 self.measure(&work, effort, &mut samples)?;
-                // Nothing may be on a device when its file is closed and its memory unmapped.
+                // No page may be on the device when the file is closed and the memory is unmapped: see `others.rs`.
                 work.to_system()?;
             }
         }
@@ -189,13 +189,13 @@ impl Job {
 
 fn shuffled(work: &Work) -> Vec<usize> {
     let mut pieces = work.pieces();
-    // Both drivers get the same order.
+    // A fixed seed, so that both drivers get the same order.
     fastrand::Rng::with_seed(work.area.npages() as u64).shuffle(&mut pieces);
     pieces
 }
 
-/// Sends all to the device, and gives the time of a touch of each of these pages. A driver may bring
-/// more back than what was touched; so much the better.
+/// Migrates all pages to the device, and returns the nanoseconds that the CPU takes to access each of `pages`. If a
+/// driver brings back more than the page that was accessed, that counts in its favour.
 fn touch(work: &Work, pages: &[usize]) -> Result<u64> {
     work.to_device()?;
     let begin = Instant::now();
@@ -205,7 +205,7 @@ fn touch(work: &Work, pages: &[usize]) -> Result<u64> {
     Ok(nanos(begin))
 }
 
-/// Single faults: what came back with another page is none.
+/// Times single CPU faults. Skips pages that came back with another page, since an access to them does not fault.
 fn latency(work: &Work, effort: Effort, samples: &mut [Vec<u64>]) -> Result<()> {
     let order = shuffled(work);
     let mut times = Vec::new();
@@ -228,7 +228,8 @@ fn latency(work: &Work, effort: Effort, samples: &mut [Vec<u64>]) -> Result<()> 
     Ok(())
 }
 
-/// The flag fails one allocation of a huge page, by either driver: for more than one huge page it says nothing.
+/// Times migrations without a huge destination. The flag makes one allocation fail, in either driver, so this is only
+/// valid for an area of one huge page.
 fn split(work: &Work, samples: &mut [Vec<u64>]) -> Result<()> {
     let fail_alloc = || {
         work.device()
@@ -246,7 +247,7 @@ fn split(work: &Work, samples: &mut [Vec<u64>]) -> Result<()> {
     Ok(())
 }
 
-/// Any change of a mapping makes devices forget it.
+/// Invalidates the device's entries for the area. Any change of the mapping does that.
 fn unknown(work: &Work) -> Result<()> {
     work.area.protect(ProtFlags::PROT_READ)?;
     work.area
@@ -276,7 +277,7 @@ fn phases(work: &Work, samples: &mut [Vec<u64>]) -> Result<()> {
     Ok(())
 }
 
-/// As many bytes as the row has, by calls as large as the driver takes.
+/// Times copies of `bytes` bytes, in calls that are as large as the driver allows.
 fn copies(node: &Path, bytes: u64, effort: Effort, samples: &mut [Vec<u64>]) -> Result<()> {
     let area = super::work::memory(Pages::Huge, bytes)?;
     let dev = Device::open_node(node)?;
@@ -301,7 +302,7 @@ fn copies(node: &Path, bytes: u64, effort: Effort, samples: &mut [Vec<u64>]) -> 
         abi::COPY_COLD | abi::COPY_TO_USER,
     ];
     for kind in kinds {
-        // Once without the clock, as all that is measured here.
+        // Warms up, as all other jobs do.
         all(kind)?;
     }
     effort.repeat(|| {

@@ -1,12 +1,15 @@
 // SPDX-License-Identifier: GPL-2.0
 
-//! `dmirror bench-memory`: what a driver takes of the kernel's memory for pages on its device.
+//! `dmirror bench-memory`: measures the kernel memory that a driver uses for pages on its device.
 //!
-//! Whatever it is taken by, it is missing among the free pages afterwards. Two things that are missing
-//! as well are nobody's: the device's `struct page`s, which are counted by the ranges in /proc/iomem,
-//! and the memory that plays the device's, which is as much as has just become free elsewhere. So the
-//! driver must be new in this boot, or some of its memory is taken already. What it keeps ready for pages
-//! that come back is not in it: none has come back by then, and it would be given up.
+//! Compares the free memory before and after a migration to the device. Two parts of the difference are not counted
+//! as the driver's. One is the device's `struct page`s, whose number follows from the ranges in /proc/iomem. The other
+//! is the memory that simulates the device's: it is as large as the system memory that the migration frees, so the two
+//! cancel out.
+//!
+//! The driver must not have been used in this boot, or some of its memory is already allocated. The huge pages that it
+//! keeps ready for pages that come back are not included: no page has come back at that time, and a shrinker would free
+//! them.
 
 use std::{fs, path::PathBuf, thread, time::Duration};
 
@@ -26,30 +29,30 @@ use crate::{
 
 #[derive(Args)]
 pub struct Options {
-    /// The node of a driver that was just loaded
+    /// A node of a driver that was just loaded
     #[arg(long, value_name = "FILE", default_value = "/dev/hmm_dmirror0")]
     node: PathBuf,
-    /// Which pages
+    /// The kind of pages
     #[arg(long, value_enum)]
     pages: Pages,
-    /// How much of them
+    /// The amount of memory to migrate, in MiB
     #[arg(long, value_name = "MIB", default_value_t = 1024)]
     mib: u64,
-    /// Which round of a measurement this is
+    /// The number of this round, for the report
     #[arg(long, default_value_t = 1)]
     round: u32,
 }
 
-/// What the C driver reads back to, it takes at once.
+/// The number of pages of an ioctl. The C driver allocates a buffer for all of them, to read back to.
 const PIECE: usize = 64 * MIB as usize / PAGE_SIZE;
 
-/// How often it is asked to migrate a piece.
+/// The number of attempts to migrate a piece.
 const TRIES: u32 = 4;
 
-/// On x86-64.
+/// The size of a `struct page` on x86-64, in bytes.
 const STRUCT_PAGE: u64 = 64;
 
-/// Looks at the free pages, and how long between two.
+/// The number of readings of the free memory, and the pause before each.
 const LOOKS: u32 = 8;
 const PAUSE: Duration = Duration::from_millis(100);
 
@@ -65,7 +68,7 @@ pub fn run(options: &Options) -> Result<u8> {
         for page in (0..area.npages()).step_by(PIECE) {
             let npages = PIECE.min(area.npages() - page) as u64;
             let once = || device.command(code, area.page(page), mirror.addr(), npages);
-            // The C driver leaves a page behind that somebody looks at, and says so.
+            // The C driver leaves a page behind that has an extra reference at the moment, and returns an error.
             (1..TRIES)
                 .find_map(|_| once().ok())
                 .map_or_else(once, Ok)
@@ -73,7 +76,7 @@ pub fn run(options: &Options) -> Result<u8> {
         }
         Ok(())
     };
-    // The C driver makes a little of its memory when it is loaded.
+    // The C driver makes some of its device memory when it is loaded.
     let made = device_bytes()?;
     let before = free()?;
     all(abi::MIGRATE_TO_DEV)?;
@@ -97,8 +100,8 @@ pub fn run(options: &Options) -> Result<u8> {
     Ok(0)
 }
 
-/// Bytes that can be had at once. What the kernel keeps for later, and lets go if it is asked to, is
-/// asked for first; something may be on its way still, so the best of a few looks counts.
+/// Returns the free memory in bytes, after the kernel has released what it keeps for later. Some of that may take
+/// longer to become free, so this is the highest of a few readings.
 fn free() -> Result<u64> {
     let mut most = 0;
     for _ in 0..LOOKS {
@@ -109,7 +112,7 @@ fn free() -> Result<u64> {
     Ok(most)
 }
 
-/// Device memory that either driver has made: the ranges that it has requested.
+/// Returns the size of the device memory that the drivers have made, in bytes: of the ranges that they have requested.
 fn device_bytes() -> Result<u64> {
     ranges(&fs::read_to_string("/proc/iomem")?)
 }

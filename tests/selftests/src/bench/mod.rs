@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: GPL-2.0
 
-//! `dmirror bench`: both drivers in one boot, in turns, by the ioctls that both have; and the kernel's
-//! own copy routines, for what is possible at all. `dmirror bench-report` makes tables of it.
+//! `dmirror bench`: measures both drivers in one boot, in turns, with the ioctls that both have; and the kernel's own
+//! copy routines, as the limit of what is possible. `dmirror bench-report` makes tables of the results.
 
 mod child;
 mod jobs;
@@ -35,46 +35,47 @@ use work::Effort;
 
 #[derive(Args)]
 pub struct Options {
-    /// The directory with the C driver's nodes
+    /// The directory with the nodes of the C driver
     #[arg(long, value_name = "DIR")]
     c: Option<PathBuf>,
-    /// The directory with our nodes
+    /// The directory with the nodes of the Rust driver
     #[arg(long, value_name = "DIR", default_value = "/dev")]
     rust: PathBuf,
-    /// How long, at most; each row is measured once in any case
+    /// The time limit in seconds; each row is measured at least once
     #[arg(long, default_value_t = 480)]
     seconds: u64,
-    /// How often each row is measured, at most
+    /// The largest number of rounds, each of which measures a row once
     #[arg(long, default_value_t = 60)]
     rounds: u32,
-    /// Which rows
+    /// The rows to measure
     #[arg(long, value_enum, default_value_t = Plan::Full)]
     plan: Plan,
-    /// Only rows whose name contains one of these
+    /// Measure only rows whose name contains one of these, and the rows that are measured together with them
     #[arg(long, value_name = "SUBSTR", value_delimiter = ';')]
     filter: Vec<String>,
-    /// Show the rows instead of measuring them
+    /// List the rows instead of measuring them
     #[arg(long)]
     list: bool,
 }
 
-/// Rounds without which no interval is believed.
+/// The number of rounds before an interval is trusted.
 const LEAST_ROUNDS: u32 = 5;
-/// How narrow an interval must be for its row to be done: to either side.
+/// The width of an interval at which its row is done, as a share of the ratio, to either side.
 const NARROW: f64 = 0.05;
-/// How often a child may fail; the C driver's answers are not always the last word.
+/// The number of attempts at a job in a round. The C driver may fail and then succeed.
 const TRIES: u32 = 5;
-/// How long a child measures one thing.
+/// The time for which a child repeats a measurement.
 const BUDGET: Duration = Duration::from_millis(200);
+/// The largest number of repetitions in a child.
 const MOST: usize = 15;
 
 struct Bench<'a> {
     options: &'a Options,
     jobs: Vec<Job>,
     results: Results,
-    /// What could not be measured at all, and why.
+    /// Rows that could not be measured, and why.
     failed: BTreeMap<Row, String>,
-    /// All lines, as they were printed.
+    /// All lines of JSON, as they were printed.
     text: String,
 }
 
@@ -88,7 +89,7 @@ pub fn run(options: &Options) -> Result<u8> {
     }
     ensure!(!jobs.is_empty(), "no row is so called");
     let _asleep = khugepaged::Asleep::now()?;
-    // One more case: what was printed can be read.
+    // One more case checks that the printed lines can be parsed.
     let cases = jobs.iter().map(|job| job.rows().len()).sum::<usize>() + 1;
     let mut ktap = Ktap::new(io::stdout(), cases)?;
     let mut bench = Bench {
@@ -164,7 +165,7 @@ impl Bench<'_> {
         Some(directory.join("hmm_dmirror0"))
     }
 
-    /// Whose turn it is, in this order.
+    /// Returns the sides that take turns at a job, in this order.
     fn sides(&self, job: &Job) -> Vec<Side> {
         match job.kind {
             Kind::Copies => vec![Side::Limit],
@@ -174,7 +175,7 @@ impl Bench<'_> {
         }
     }
 
-    /// Round after round: what changes on the machine meanwhile changes for all rows alike.
+    /// Measures all jobs once in each round, so that changes of the machine affect all rows alike.
     fn measure(&mut self) -> Result<()> {
         let begin = Instant::now();
         let limit = Duration::from_secs(self.options.seconds);
@@ -187,7 +188,7 @@ impl Bench<'_> {
                 begin.elapsed().as_secs()
             );
             for job in &left {
-                // Every row once, however long that takes.
+                // The first round is completed, however long it takes.
                 if round > 1 && begin.elapsed() >= limit {
                     return Ok(());
                 }
@@ -196,7 +197,7 @@ impl Bench<'_> {
                 }
             }
             left.retain(|job| !self.is_done(job, round));
-            // Limits are measured for as long as anything that they are held against.
+            // Limits and phases have no ratio, so they are measured until all comparisons of the drivers are done.
             if left.iter().all(|job| self.sides(job).len() < 2) && self.options.c.is_some() {
                 return Ok(());
             }
@@ -255,7 +256,7 @@ impl Bench<'_> {
         Ok(())
     }
 
-    /// A case for each row: whether there is a time, and not whether it is a good one.
+    /// Reports a case for each row, which passes if there is a time, whatever it is.
     fn report(&self, ktap: &mut Ktap<io::Stdout>) -> Result<()> {
         for job in &self.jobs {
             for row in job.rows() {

@@ -1,10 +1,10 @@
 // SPDX-License-Identifier: GPL-2.0
 
-//! What other processes do to a driver: hold memory on the device, or migrate at the same time.
+//! Measurements while other processes hold memory on the device, or migrate at the same time.
 //!
-//! The C driver's close brings everybody's pages home (T14), and the stock kernel does not survive
-//! that a huge device page is unmapped while it migrates (K12). So nobody closes a file while anybody
-//! else migrates, and nobody ends with memory on a device.
+//! In the C driver, close evicts the pages of all processes (T14 in docs/defects.md). The unpatched kernel may crash
+//! if a huge device page is unmapped while it migrates (K12). Therefore no process closes its file while another one
+//! migrates, and no process exits with memory on the device.
 
 use std::{path::Path, time::Instant};
 
@@ -19,17 +19,17 @@ use super::{
 };
 use crate::device::Device;
 
-/// A holder migrates its memory piece by piece: what it reads back to need not be as large.
+/// The size in which a holder migrates its memory, in bytes. The buffer to read back to need not be larger.
 const PIECE: u64 = 32 * MIB;
 
 const HOLD: u8 = b'h';
 const BACK: u8 = b'b';
 const ROUND_TRIP: u8 = b'r';
 
-/// Opens and closes, while another process has so much on the device.
+/// Times opening and closing the node, while another process has `held` bytes on the device.
 pub fn open_close(node: &Path, held: u64, effort: Effort, samples: &mut Vec<u64>) -> Result<()> {
     let mut holder = (held > 0).then(|| holder(node, held)).transpose()?;
-    // The first one warms up.
+    // Warms up.
     drop(Device::open_node(node)?);
     let measured = effort.repeat(|| {
         if let Some(holder) = &mut holder {
@@ -46,6 +46,7 @@ pub fn open_close(node: &Path, held: u64, effort: Effort, samples: &mut Vec<u64>
     measured
 }
 
+/// Starts a process that holds `held` bytes on the device.
 fn holder(node: &Path, held: u64) -> Result<Helper> {
     Helper::start(
         || {
@@ -77,7 +78,8 @@ fn now() -> Result<u64> {
     Ok(now.tv_sec() as u64 * 1_000_000_000 + now.tv_nsec() as u64)
 }
 
-/// Several processes with `bytes` each, there and back at the same time as the others.
+/// Times processes that migrate `bytes` each to the device and back at the same time, from the first begin to the last
+/// end.
 pub fn side_by_side(
     node: &Path,
     (pages, bytes): (Pages, u64),
@@ -96,7 +98,7 @@ pub fn side_by_side(
                 Ok([begin, now()?])
             },
         )?;
-        // Warm, and back home, before the next one starts.
+        // Each helper has warmed up, and has its memory back, before the next one starts.
         helper.call(ROUND_TRIP)?;
         helpers.push(helper);
     }

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: GPL-2.0
 
-//! Which jobs there are.
+//! The plans: lists of jobs.
 
 use clap::ValueEnum;
 
@@ -14,17 +14,17 @@ use super::{
 pub enum Plan {
     /// All rows
     Full,
-    /// A few, where time goes by slowly
+    /// A few rows, for guests in which time passes slowly
     Few,
-    /// The migrations of huge pages, from one to as many as there are
+    /// Migrations of huge pages, CPU faults on them, and their copies, from one huge page to 1 GiB
     Huge,
-    /// Processes side by side
+    /// Processes that migrate at the same time
     SideBySide,
-    /// Each kind of row once, as small as it can be
+    /// Each kind of row once, as small as possible
     Smoke,
 }
 
-/// How many MiB: huge and small pages, and what goes for less.
+/// The sizes of the rows in MiB, and the numbers of processes. Pairs are for huge and for small pages.
 struct Sizes {
     huge: &'static [u64],
     small: &'static [u64],
@@ -77,12 +77,12 @@ const SMOKE: Sizes = Sizes {
     phases: [&[2], &[1]],
 };
 
-/// How much is migrated at most.
+/// The largest size of a migration, in MiB.
 const LARGEST: u64 = 1024;
 
 impl Plan {
-    /// What opens and closes comes first: the C driver's close looks at all device memory that there
-    /// ever was, and later there is more.
+    /// Returns the jobs. Opening and closing comes first: the C driver's close walks all device memory that was ever
+    /// made, and later jobs make more.
     pub fn jobs(self) -> Vec<Job> {
         let sizes = match self {
             Plan::Full | Plan::SideBySide => FULL,
@@ -138,7 +138,7 @@ impl Sizes {
     }
 }
 
-/// Does the time for a byte grow with their number?
+/// Returns jobs that show whether the time per byte grows with the size.
 fn huge() -> Vec<Job> {
     let kinds = [Kind::Migrate, Kind::FaultInOrder, Kind::Copies];
     let of = |kind| {

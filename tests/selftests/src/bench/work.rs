@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: GPL-2.0
 
-//! Memory, a device, and what is timed: the ten old ioctls, which both drivers have.
+//! The memory, the device and the timed operations: the ten ioctls of test_hmm, which both drivers have.
 
 use std::{
     path::Path,
@@ -18,7 +18,7 @@ use crate::{
     proc::{pagemap, smaps},
 };
 
-/// How long one child measures.
+/// The limits of a measurement in one child.
 #[derive(Clone, Copy)]
 pub struct Effort {
     pub most: usize,
@@ -26,7 +26,7 @@ pub struct Effort {
 }
 
 impl Effort {
-    /// Calls `each` until that is enough, once at least.
+    /// Calls `each` until a limit is reached, at least once.
     pub fn repeat(&self, mut each: impl FnMut() -> Result<()>) -> Result<()> {
         let begin = Instant::now();
         for _ in 0..self.most.max(1) {
@@ -43,7 +43,7 @@ pub fn nanos(begin: Instant) -> u64 {
     begin.elapsed().as_nanos() as u64
 }
 
-/// Memory of either kind, all of it there.
+/// Maps memory with pages of this kind, all of them allocated.
 pub fn memory(pages: Pages, bytes: u64) -> Result<Area> {
     let npages = bytes as usize / PAGE_SIZE;
     let area = match pages {
@@ -54,7 +54,7 @@ pub fn memory(pages: Pages, bytes: u64) -> Result<Area> {
     Ok(area)
 }
 
-/// Writes to every page, and sees that they are of the kind that is wanted.
+/// Writes to every page. If huge pages are wanted and some are not huge, collapses them; fails if that does not help.
 pub fn populate(area: &Area, pages: Pages) -> Result<()> {
     for page in 0..area.npages() {
         area.set_word(page, 0, page as u64 + 1);
@@ -67,20 +67,21 @@ pub fn populate(area: &Area, pages: Pages) -> Result<()> {
     Ok(())
 }
 
-/// An open device, and memory that goes there. The device is closed first: it must not see the memory
-/// unmapped, and by then it has none of it.
+/// An open device, and memory that is migrated to it. The order of the fields matters: the device is closed before the
+/// memory is unmapped, so it does not see that. No memory is on the device by then.
 pub struct Work {
     dev: Device,
     pub area: Area,
-    /// What the ioctls read back to, from its second page on. Under QEMU, a copy between pages at the
-    /// same place in their 2 MiB was seen to take up to fifteen times as long: they can share an entry
-    /// of its TLB. Nobody promises that a buffer is aligned.
+    /// The buffer to which the ioctls read back, from its second page on. Under QEMU, a copy between pages at the same
+    /// offset in their 2 MiB was seen to take up to fifteen times as long, since they can share an entry of its TLB.
+    /// Buffers of other programs need not be aligned either.
     mirror: Area,
     pages: Pages,
 }
 
 impl Work {
-    /// Warmed up: all has been on the device once, is back, and was seen to be in either place.
+    /// Opens the device, maps the memory and warms up: migrates all of it to the device and back, and checks where it
+    /// is each time.
     pub fn new(node: &Path, pages: Pages, bytes: u64) -> Result<Work> {
         let area = memory(pages, bytes)?;
         let mirror = memory(Pages::Huge, bytes.next_multiple_of(2 * MIB) + 2 * MIB)?;
@@ -106,12 +107,12 @@ impl Work {
         &self.dev
     }
 
-    /// Where the ioctls read back to.
+    /// Returns the address to which the ioctls read back.
     pub fn buffer(&self) -> usize {
         self.mirror.page(1)
     }
 
-    /// The first page of each piece that a fault brings back.
+    /// Returns the first page of each piece that needs a CPU fault: of each huge page, or every small page.
     pub fn pieces(&self) -> Vec<usize> {
         let step = match self.pages {
             Pages::Huge => HUGE,
@@ -120,7 +121,7 @@ impl Work {
         (0..self.area.npages()).step_by(step).collect()
     }
 
-    /// All of the area, timed.
+    /// Calls an ioctl for all of the area, and returns the nanoseconds that it takes.
     pub fn time(&self, code: u32) -> Result<u64> {
         let (addr, ptr) = (self.area.addr(), self.buffer());
         let begin = Instant::now();
@@ -143,7 +144,8 @@ impl Work {
         Ok(there.iter().all(|page| page.swap()))
     }
 
-    /// Makes it as new: no page table of a device knows it, no huge page is mapped in parts.
+    /// Replaces the pages with new ones, which have no entries in a device's page table, and are mapped by PMDs if they
+    /// are huge.
     pub fn renew(&self) -> Result<()> {
         self.area.advise(MmapAdvise::MADV_DONTNEED)?;
         populate(&self.area, self.pages)
