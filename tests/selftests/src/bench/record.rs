@@ -1,22 +1,22 @@
 // SPDX-License-Identifier: GPL-2.0
 
-//! What a benchmark measured, as it goes from the guest to the report: a line of JSON for each.
+//! The results of a benchmark, as the guest sends them to the report: lines of JSON.
 
 use std::{collections::BTreeMap, fmt};
 
 use clap::ValueEnum;
 use serde::{Deserialize, Serialize};
 
-/// A line of the output that is ours begins like this; KTAP takes it for a diagnostic.
+/// The prefix of these lines in the output, which makes them diagnostics of KTAP.
 pub const MARK: &str = "#json ";
 
-/// Whose time it is.
+/// The side that was measured.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum Side {
     C,
     Rust,
-    /// The kernel's own copy routines, as often as the ABI demands.
+    /// The kernel's own copy routines, called as often as the ABI demands.
     Limit,
 }
 
@@ -39,45 +39,45 @@ impl fmt::Display for Pages {
     }
 }
 
-/// What is measured. The order is that of the table.
+/// What is measured, in the order of the table.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum What {
     ToDevice,
     ToSystem,
-    /// Of huge pages for which there is no huge destination.
+    /// Migrations of huge pages without a huge destination.
     SplitToDevice,
     SplitToSystem,
     FaultInOrder,
     FaultAtRandom,
-    /// Quantiles of single faults at random.
+    /// Quantiles of single CPU faults in random order.
     FaultP50,
     FaultP90,
     FaultP99,
     DeviceRead,
     DeviceWrite,
-    /// Of system memory that the device has to fault in.
+    /// Device accesses to system memory that the device must fault in.
     ReadFaulting,
     WriteFaulting,
     SnapshotOfSystem,
     SnapshotOfDevice,
     Exclusive,
     OpenClose,
-    /// What a driver takes in kernel memory for pages on its device, in bytes.
+    /// The kernel memory that a driver uses for pages on its device, in bytes.
     Memory,
-    /// By that many processes at once, there and back.
+    /// Migrations to the device and back, by several processes at once.
     SideBySide,
     /// The benchmark of hmm-tests.
     HmmToDevice,
     HmmToSystem,
-    /// Parts of limits.
+    /// The copies that make up the limits.
     CopyPages,
     CopyToUser,
     CopyFromUser,
-    /// The same, beginning with an empty TLB.
+    /// The same copies, beginning with an empty TLB.
     CopyPagesCold,
     CopyToUserCold,
-    /// Parts of our own migration.
+    /// The phases of the Rust driver's migrations.
     PhaseSetup,
     PhaseCopy,
     PhasePages,
@@ -94,23 +94,23 @@ pub enum What {
 pub struct Row {
     pub what: What,
     pub pages: Pages,
-    /// What is moved, or what another process has on the device meanwhile.
+    /// The bytes that are moved, or that another process has on the device meanwhile.
     pub bytes: u64,
     pub processes: u32,
 }
 
-/// What one child measured of one row.
+/// The samples of one row from one child.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Samples {
     #[serde(flatten)]
     pub row: Row,
     pub side: Side,
     pub round: u32,
-    /// Nanoseconds, or what the row is of.
+    /// Nanoseconds, or bytes for [`What::Memory`].
     pub ns: Vec<u64>,
 }
 
-/// What it was measured on.
+/// The machine on which it was measured.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 pub struct Machine {
     pub kernel: String,
@@ -120,12 +120,13 @@ pub struct Machine {
     pub clocksource: String,
 }
 
+/// A line of the output.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum Line {
     Machine(Machine),
     Samples(Samples),
-    /// Children that had to be started again, and why the last one failed.
+    /// A child failed, and why. A new one is started, unless this was the last attempt.
     Repeated {
         side: Side,
         job: String,
@@ -134,14 +135,14 @@ pub enum Line {
 }
 
 impl Line {
-    /// As it is printed.
+    /// Returns the text to print.
     pub fn line(&self) -> String {
-        // Integers and text: nothing in it can fail to be written.
+        // Serializing integers and text cannot fail.
         format!("{MARK}{}", serde_json::to_string(self).unwrap_or_default())
     }
 }
 
-/// The lines in a guest's output; anything else there is passed over.
+/// Reads the lines in the output of a guest. Other output is ignored.
 pub fn read(text: &str) -> serde_json::Result<Vec<Line>> {
     text.lines()
         .filter_map(|line| line.trim_end().strip_prefix(MARK))
@@ -149,7 +150,7 @@ pub fn read(text: &str) -> serde_json::Result<Vec<Line>> {
         .collect()
 }
 
-/// All samples of all rows: the median of each round, by side.
+/// The results of all rows: the median of each round, by side.
 #[derive(Default)]
 pub struct Results {
     rounds: BTreeMap<(Row, Side), BTreeMap<u32, f64>>,
@@ -173,7 +174,7 @@ impl Results {
         rows
     }
 
-    /// A time for each round.
+    /// Returns the median of each round.
     pub fn times(&self, row: Row, side: Side) -> Vec<f64> {
         self.rounds
             .get(&(row, side))
@@ -181,7 +182,7 @@ impl Results {
             .unwrap_or_default()
     }
 
-    /// The times of those rounds that both have.
+    /// Returns the medians of the rounds that both have.
     pub fn pairs(&self, above: (Row, Side), below: (Row, Side)) -> Vec<(f64, f64)> {
         let (Some(above), Some(below)) = (self.rounds.get(&above), self.rounds.get(&below)) else {
             return Vec::new();

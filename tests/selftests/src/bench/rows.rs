@@ -1,16 +1,16 @@
 // SPDX-License-Identifier: GPL-2.0
 
-//! What the rows are called, what each must reach, and what no driver can undercut.
+//! The names of the rows, their targets, and the copies that limit them.
 
 use super::record::{Pages, Row, What};
 use What::*;
 
 pub const MIB: u64 = 1 << 20;
 
-/// What the numbers are of which there are samples. Less is better.
+/// The unit of samples. Less is better.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub enum Unit {
-    /// Nanoseconds for so many bytes that are moved.
+    /// Nanoseconds for moving this number of bytes.
     Rate(f64),
     /// Nanoseconds.
     Time,
@@ -59,13 +59,13 @@ impl What {
         }
     }
 
-    /// Whether it is compared, or only a part of something that is.
+    /// Returns whether it is compared between the drivers. The others are parts of rows that are.
     pub fn is_compared(self) -> bool {
         self < CopyPages
     }
 }
 
-/// A number of bytes for people.
+/// Formats a number of bytes for people.
 pub fn size(bytes: u64) -> String {
     match bytes {
         b if b >= 1 << 30 && b % (1 << 30) == 0 => format!("{} GiB", b >> 30),
@@ -84,7 +84,7 @@ impl Row {
         }
     }
 
-    /// The column "size".
+    /// Returns the text of the column "size".
     pub fn size(&self) -> String {
         match (self.what, self.bytes, self.processes) {
             (OpenClose, 0, _) => "idle".into(),
@@ -94,7 +94,7 @@ impl Row {
         }
     }
 
-    /// The column "pages".
+    /// Returns the text of the column "pages".
     pub fn pages_text(&self) -> String {
         match self.what {
             OpenClose => String::new(),
@@ -102,7 +102,7 @@ impl Row {
         }
     }
 
-    /// A name for lists and filters.
+    /// Returns a name for lists and filters.
     pub fn name(&self) -> String {
         format!(
             "{}, {}, {}",
@@ -113,18 +113,18 @@ impl Row {
         .replace(", , ", ", ")
     }
 
-    /// What one sample is.
+    /// Returns the unit of its samples.
     pub fn unit(&self) -> Unit {
         match self.what {
             Memory => Unit::Memory,
             FaultP50 | FaultP90 | FaultP99 | OpenClose => Unit::Time,
-            // There and back.
+            // All memory is moved twice, to the device and back.
             SideBySide => Unit::Rate(2.0 * self.bytes as f64 * f64::from(self.processes)),
             _ => Unit::Rate(self.bytes as f64),
         }
     }
 
-    /// How many times as fast as the C driver ours is to be.
+    /// Returns how many times as fast as the C driver the Rust driver should be.
     pub fn target(&self) -> f64 {
         let huge = self.pages == Pages::Huge && self.bytes >= 2 * MIB;
         match self.what {
@@ -141,7 +141,7 @@ impl Row {
         }
     }
 
-    /// The copies that the ABI demands, which are rows of their own.
+    /// Returns the copies that the ABI demands, which are rows of their own.
     pub fn limit(&self) -> &'static [What] {
         match self.what {
             ToDevice => &[CopyPages, CopyToUser],
@@ -152,7 +152,7 @@ impl Row {
         }
     }
 
-    /// The same copies as a migration finds the TLB, which it has to empty before it copies.
+    /// Returns the same copies, beginning with an empty TLB: a migration must empty the TLB before it copies.
     pub fn cold_limit(&self) -> &'static [What] {
         match self.what {
             ToDevice => &[CopyPagesCold, CopyToUserCold],
@@ -161,7 +161,7 @@ impl Row {
         }
     }
 
-    /// How many times as long as its copies it may take.
+    /// Returns how many times as long as its copies it may take.
     pub fn limit_target(&self) -> Option<f64> {
         let migrates = matches!(
             self.what,
@@ -179,7 +179,7 @@ mod tests {
     fn targets_are_those_of_the_issue() {
         let target = |what, pages, bytes| Row::new(what, pages, bytes).target();
         assert_eq!(target(ToDevice, Pages::Huge, 2 * MIB), 2.0);
-        // No huge page fits.
+        // Smaller than a huge page.
         assert_eq!(target(HmmToDevice, Pages::Huge, MIB), 1.0);
         assert_eq!(target(HmmToSystem, Pages::Huge, 256 * MIB), 1.3);
         assert_eq!(target(ToDevice, Pages::Small, MIB), 1.5);

@@ -1,13 +1,14 @@
 // SPDX-License-Identifier: GPL-2.0
 
-//! Medians, spread, and how sure a ratio is.
+//! Medians, quartiles, and confidence intervals of ratios.
 
 use serde::Serialize;
 
-/// How often the bootstrap draws.
+/// The number of resamples of the bootstrap.
 const DRAWS: usize = 1000;
 
-/// The value below which `share` of the sorted values lie, between two of them if need be.
+/// Returns the value below which `share` of the sorted values lie, interpolated between two of them; NaN if there are
+/// none.
 pub fn quantile(sorted: &[f64], share: f64) -> f64 {
     let Some(last) = sorted.len().checked_sub(1) else {
         return f64::NAN;
@@ -17,7 +18,7 @@ pub fn quantile(sorted: &[f64], share: f64) -> f64 {
     below + (above - below) * at.fract()
 }
 
-/// The median and the quartiles beside it.
+/// A median and its quartiles.
 #[derive(Clone, Copy, Debug, PartialEq, Serialize)]
 pub struct Spread {
     pub low: f64,
@@ -25,7 +26,7 @@ pub struct Spread {
     pub high: f64,
 }
 
-/// Nothing, where there is no value.
+/// Returns the median and the quartiles, or `None` if there are no values.
 pub fn spread(values: &[f64]) -> Option<Spread> {
     let sorted = sorted(values);
     (!sorted.is_empty()).then(|| Spread {
@@ -45,7 +46,7 @@ pub fn median(values: &[f64]) -> f64 {
     quantile(&sorted(values), 0.5)
 }
 
-/// A ratio of medians, and the interval that 95 of 100 such measurements would give.
+/// A ratio of medians, with its confidence interval of 95 %.
 #[derive(Clone, Copy, Debug, PartialEq, Serialize)]
 pub struct Ratio {
     pub low: f64,
@@ -54,19 +55,21 @@ pub struct Ratio {
 }
 
 impl Ratio {
-    /// Whether its interval is no wider than that share of it to either side.
+    /// Returns whether the interval extends by at most `share` of the ratio to either side.
     pub fn is_narrow(&self, share: f64) -> bool {
         self.high - self.value <= share * self.value && self.value - self.low <= share * self.value
     }
 }
 
-/// The ratio of two medians. The values are pairs, one of each round: what slowed the machine down in
-/// a round slowed both, so rounds are drawn, and not values.
+/// Returns the ratio of two medians, or `None` if there are no values.
+///
+/// The values are pairs, one for each round. Whatever slows the machine down in a round slows both values of its pair,
+/// so the bootstrap draws pairs, not single values.
 pub fn ratio(pairs: &[(f64, f64)]) -> Option<Ratio> {
     if pairs.is_empty() {
         return None;
     }
-    // The same samples give the same interval.
+    // A fixed seed, so that the same samples give the same interval.
     let mut random = fastrand::Rng::with_seed(pairs.len() as u64);
     let of = |pairs: &[(f64, f64)]| {
         let (above, below): (Vec<_>, Vec<_>) = pairs.iter().copied().unzip();
