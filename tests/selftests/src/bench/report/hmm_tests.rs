@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: GPL-2.0
 
-//! The table that `hmm-tests` prints of its benchmark:
+//! Reads the table that the benchmark of `hmm-tests` prints:
 //!
 //! ```text
 //! === Single THP Size (2.0 MB) ===
@@ -8,8 +8,8 @@
 //! Sys->Dev Migration   | 1.234 ms        | 5.678 ms        | 78.3%
 //! ```
 //!
-//! The guest says before each run whose it is: `#run c 3`. What a run that failed had measured by then
-//! follows the words `# hmm-tests failed`, and does not count.
+//! Before each run, the guest prints the driver and the round: `#run c 3`. The output of a run that failed follows the
+//! words `# hmm-tests failed`, and is ignored.
 
 use anyhow::{Context, Result};
 
@@ -71,7 +71,7 @@ fn side_and_round(words: &str) -> Option<(Side, u32)> {
     Some((side, round.trim().parse().ok()?))
 }
 
-/// `Single THP Size (2.0 MB) ===`
+/// Returns the bytes in a title, such as `Single THP Size (2.0 MB) ===`.
 fn size(title: &str) -> Option<u64> {
     let (_, rest) = title.rsplit_once('(')?;
     let (mib, _) = rest.split_once(" MB)")?;

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: GPL-2.0
 
-//! Whether a row reached what it is to reach. A median alone decides nothing: its interval does.
+//! Decides whether a row has reached its target. The interval of the ratio decides, not the ratio alone.
 
 use serde::Serialize;
 
@@ -14,9 +14,9 @@ use super::super::{
 pub enum Verdict {
     Met,
     NotMet,
-    /// The target is inside the interval, or the rounds are too few for one.
+    /// The target is inside the interval, or there are too few rounds.
     Unclear,
-    /// There is nothing to hold it against.
+    /// There is nothing to compare with.
     None,
 }
 
@@ -30,7 +30,7 @@ impl Verdict {
         }
     }
 
-    /// `at_least`, or at most if it is turned round.
+    /// Returns the verdict on a ratio of this number of rounds. `is_met` returns whether a value reaches the target.
     fn of(ratio: Option<Ratio>, rounds: usize, is_met: impl Fn(f64) -> bool) -> Verdict {
         match ratio {
             None => Verdict::None,
@@ -42,7 +42,7 @@ impl Verdict {
     }
 }
 
-/// Rounds that make an interval.
+/// The number of rounds that an interval needs.
 const LEAST: usize = 3;
 
 /// A row of the table. Times are in nanoseconds.
@@ -52,21 +52,21 @@ pub struct Judged {
     pub rounds: usize,
     pub c: Option<Spread>,
     pub rust: Option<Spread>,
-    /// C to Rust: how many times as fast.
+    /// The time of C divided by that of Rust: how many times as fast Rust is.
     pub ratio: Option<Ratio>,
     pub target: f64,
     pub met: Verdict,
-    /// The copies alone.
+    /// The time of the copies alone.
     pub limit: Option<Spread>,
-    /// Rust to those: how many times as long.
+    /// The time of Rust divided by that of the copies: how many times as long it takes.
     pub over_limit: Option<Ratio>,
-    /// Rust to those that begin with an empty TLB.
+    /// The same for copies that begin with an empty TLB.
     pub over_cold: Option<Ratio>,
     pub limit_target: Option<f64>,
     pub limit_met: Verdict,
 }
 
-/// The rows that are compared, in the order of the table.
+/// Returns the rows that are compared, in the order of the table.
 pub fn all(results: &Results) -> Vec<Judged> {
     results
         .rows()
@@ -76,7 +76,7 @@ pub fn all(results: &Results) -> Vec<Judged> {
         .collect()
 }
 
-/// Pairs of our time and the sum of the copies, of each round that has all of them.
+/// Returns the time of the Rust driver and the sum of the copies, for each round that has all of them.
 fn beside_copies(results: &Results, row: Row, copies: &[What]) -> Vec<(f64, f64)> {
     let mut pairs: Vec<(f64, f64)> = Vec::new();
     for what in copies {
@@ -84,7 +84,7 @@ fn beside_copies(results: &Results, row: Row, copies: &[What]) -> Vec<(f64, f64)
         let more = results.pairs((row, Side::Rust), (copy, Side::Limit));
         pairs = match pairs.is_empty() {
             true => more,
-            // Both copies are measured by one child, so the rounds are the same.
+            // One child measures all copies, so the rounds are the same.
             false => (pairs.into_iter().zip(more))
                 .map(|((rust, copies), (_, copy))| (rust, copies + copy))
                 .collect(),
@@ -125,7 +125,8 @@ pub mod tests {
     use super::*;
     use crate::bench::record::Samples;
 
-    /// Five rounds: C and Rust as given, page copies of 100 and copies to the user of 50; cold, of 120 and 80.
+    /// Returns five rounds with these times of C and Rust. Page copies take 100 and copies to the user 50; with an
+    /// empty TLB, 120 and 80.
     pub fn results(c: &[u64], rust: &[u64]) -> Results {
         let mut results = Results::default();
         let bytes = 2 << 20;

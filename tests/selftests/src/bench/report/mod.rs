@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: GPL-2.0
 
-//! `dmirror bench-report`: what the guests of `make bench` measured, as a table, as JSON, as a plot.
+//! `dmirror bench-report`: writes the results of the guests of `make bench` as a table, as JSON and as a plot.
 
 mod hmm_tests;
 mod judge;
@@ -24,40 +24,40 @@ use part::Part;
 
 #[derive(Args)]
 pub struct Options {
-    /// What `dmirror bench` printed
+    /// The output of `dmirror bench`
     #[arg(long, value_name = "FILE")]
     bench: Option<PathBuf>,
-    /// What the runs of hmm-tests printed
+    /// The output of the runs of hmm-tests
     #[arg(long, value_name = "FILE")]
     hmm_tests: Option<PathBuf>,
-    /// What `dmirror bench` printed in a guest whose time are instructions
+    /// The output of `dmirror bench` in a guest whose clock counts instructions
     #[arg(long, value_name = "FILE")]
     icount: Option<PathBuf>,
-    /// The same of a guest whose page allocator clears nothing
+    /// The same as --icount, in a guest whose page allocator does not clear pages
     #[arg(long, value_name = "FILE")]
     unzeroed: Option<PathBuf>,
-    /// The same as --icount, of a module without ledger and tracepoint
+    /// The same as --icount, with a module without ledger and tracepoint
     #[arg(long, value_name = "FILE", requires = "icount")]
     unobserved: Option<PathBuf>,
-    /// The same of a guest without page-table isolation
+    /// The output of `dmirror bench` in a guest without page-table isolation
     #[arg(long, value_name = "FILE")]
     nopti: Option<PathBuf>,
-    /// What `dmirror bench-memory` printed
+    /// The output of `dmirror bench-memory`
     #[arg(long, value_name = "FILE")]
     memory: Option<PathBuf>,
-    /// The same of guests with one CPU, two, and so on: processes side by side
+    /// The output of `dmirror bench` for processes side by side; once for each guest, with one CPU, two, and so on
     #[arg(long, value_name = "FILE")]
     side_by_side: Vec<PathBuf>,
-    /// The machine and the kernel, for people
+    /// A description of the machine and the kernel, for people
     #[arg(long)]
     conditions: String,
-    /// Where the table goes, as Markdown
+    /// The file to which the table is written, as Markdown
     #[arg(long, value_name = "FILE")]
     table: PathBuf,
-    /// Where all samples go
+    /// The file to which all samples are written
     #[arg(long, value_name = "FILE")]
     json: PathBuf,
-    /// Where the plot goes
+    /// The file to which the plot is written
     #[arg(long, value_name = "FILE")]
     svg: PathBuf,
 }
@@ -66,7 +66,7 @@ pub struct Options {
 struct Report<'a> {
     conditions: &'a str,
     parts: &'a [Part],
-    /// What ledger and tracepoint cost.
+    /// The cost of ledger and tracepoint.
     observed: &'a [Cost],
 }
 

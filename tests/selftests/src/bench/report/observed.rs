@@ -1,7 +1,6 @@
 // SPDX-License-Identifier: GPL-2.0
 
-//! What the ledger and the tracepoint cost while nobody looks: the same rows with and without them, in
-//! instructions.
+//! The cost of the ledger and the tracepoint while they are off: the same rows with and without them, in instructions.
 
 use comfy_table::{presets, Table};
 use serde::Serialize;
@@ -15,7 +14,7 @@ use crate::{device::PAGE_SIZE, table};
 
 const TITLE: &str = "Instructions that ledger and tracepoint cost while they are off";
 
-/// A row, in nanoseconds, each of which is an instruction: medians over rounds.
+/// The medians of a row over all rounds, in nanoseconds, each of which is an instruction.
 #[derive(Debug, PartialEq, Serialize)]
 pub struct Cost {
     row: Row,
@@ -24,13 +23,13 @@ pub struct Cost {
 }
 
 impl Cost {
-    /// What they add, in percent.
+    /// Returns what they add, in percent.
     fn percent(&self) -> f64 {
         (self.with / self.without - 1.0) * 100.0
     }
 }
 
-/// The rows that both have.
+/// Returns the rows that both have.
 pub fn costs(with: &Results, without: &Results) -> Vec<Cost> {
     let of = |results: &Results, row| {
         let times = results.times(row, Side::Rust);
@@ -44,7 +43,7 @@ pub fn costs(with: &Results, without: &Results) -> Vec<Cost> {
         })
     };
     let rows = with.rows().into_iter();
-    // The slowest faults are those that the timer interrupted.
+    // Without p99: the slowest faults are those that the timer interrupted.
     rows.filter(|row| row.what.is_compared() && row.what != What::FaultP99)
         .filter_map(cost)
         .collect()
@@ -63,7 +62,7 @@ fn rows(costs: &[Cost]) -> Table {
     for cost in costs {
         let pages = match cost.row.unit() {
             Unit::Rate(bytes) => bytes / PAGE_SIZE as f64,
-            // One fault.
+            // A sample is one operation, such as a CPU fault.
             Unit::Time | Unit::Memory => 1.0,
         };
         table.add_row([

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: GPL-2.0
 
-//! A part of the report: what one guest measured.
+//! A part of the report: the results of one guest.
 
 use serde::Serialize;
 
@@ -15,7 +15,7 @@ pub(super) struct Part {
     pub(super) title: String,
     pub(super) machine: Option<Machine>,
     pub(super) rows: Vec<Judged>,
-    /// Whose measurements failed and were repeated.
+    /// The sides of measurements that failed and were repeated.
     pub(super) repeated: Vec<Side>,
     pub(super) samples: Vec<Samples>,
     #[serde(skip)]
@@ -23,7 +23,7 @@ pub(super) struct Part {
 }
 
 impl Part {
-    /// Sorts the lines that a guest printed.
+    /// Makes a part of the lines that a guest printed.
     pub(super) fn new(title: &str, lines: Vec<Line>) -> Part {
         let mut part = Part {
             title: title.into(),

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: GPL-2.0
 
-//! The plot: C, Rust and the copy limit side by side; and where the time of our own migrations goes.
+//! The plot: the rates of C, Rust and the copy limit side by side, and the phases of the Rust driver's migrations.
 
 use anyhow::{anyhow, Result};
 use plotters::{
@@ -29,13 +29,13 @@ const PHASES: [(&str, RGBColor); 5] = [
     ("read back", RGBColor(0x81, 0x72, 0xb3)),
 ];
 
-/// What stands above one label: bars beside each other, or pieces on top of each other.
+/// The bars above one label, beside each other or stacked.
 struct Group {
     label: [String; 2],
     values: Vec<f64>,
 }
 
-/// In GB/s.
+/// Returns the rates of migrations and CPU faults, in GB/s.
 fn speeds(results: &Results, pages: Pages) -> Vec<Group> {
     let shown = [What::ToDevice, What::ToSystem, What::FaultInOrder];
     let rows = results.rows().into_iter();
@@ -68,7 +68,7 @@ fn short(what: What) -> &'static str {
     }
 }
 
-/// In microseconds for each MiB.
+/// Returns the time of each phase, in microseconds for each MiB.
 fn phases(results: &Results) -> Vec<Group> {
     let there = [
         What::PhaseSetup,
@@ -108,7 +108,7 @@ fn phases(results: &Results) -> Vec<Group> {
 
 type Area<'a, 'b> = DrawingArea<SVGBackend<'a>, Shift>;
 
-/// Bars from below to above, at a place between 0 and 1 of a group's width.
+/// Draws the groups. Each is one unit wide.
 fn draw(
     area: &Area<'_, '_>,
     title: &str,
@@ -126,7 +126,7 @@ fn draw(
         .caption(title, ("sans-serif", 18))
         .margin(10)
         .y_label_area_size(55)
-        // Below zero are the labels, and to the right is what the colours mean.
+        // The labels are below zero, and the legend is on the right.
         .build_cartesian_2d(0.0..1.12 * groups.len().max(1) as f64, -0.2 * top..top)
         .map_err(|e| wrong(&e))?;
     chart
@@ -198,7 +198,7 @@ pub fn svg(results: &Results) -> Result<String> {
         draw(&areas[2], title, &phases(results), &PHASES, true)?;
         root.present().map_err(|e| anyhow!("{e}"))?;
     }
-    // A licence, as every file has one.
+    // Adds the licence that every file must have.
     Ok(text.replacen(
         "<svg ",
         "<!-- SPDX-License-Identifier: GPL-2.0 -->\n<svg ",
@@ -217,7 +217,7 @@ mod tests {
         for word in ["to device", "2 MiB", "copies", "#CE422B"] {
             assert!(text.contains(word), "{word} is not in it");
         }
-        // What has no samples is drawn empty.
+        // Without samples, empty charts are drawn.
         svg(&Results::default()).unwrap();
     }
 }

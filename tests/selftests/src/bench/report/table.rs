@@ -30,13 +30,13 @@ const HEADS: [&str; 12] = [
     "Rust / limit, TLB emptied (95 %)",
 ];
 
-/// A rate, or a time where nothing is moved, or bytes; the spread beside it.
+/// Formats a median and its quartiles: as a rate, as a time if nothing is moved, or as bytes.
 fn speed(row: &Judged, time: Option<Spread>) -> String {
     let Some(time) = time else {
         return String::new();
     };
     match row.row.unit() {
-        // Bytes per nanosecond are GB/s, and what took longer was slower.
+        // Bytes per nanosecond are GB/s. The longest time is the lowest rate.
         Unit::Rate(bytes) => format!(
             "{:.2} ({:.2}–{:.2}) GB/s",
             bytes / time.median,
@@ -89,7 +89,7 @@ fn rows(part: &Part) -> Table {
     table
 }
 
-/// How many targets were met, of those that something was held against.
+/// Returns how many targets were met, of those for which there is something to compare with.
 fn summary(part: &Part) -> String {
     let verdicts: Vec<_> = (part.rows.iter())
         .flat_map(|row| [row.met, row.limit_met])
