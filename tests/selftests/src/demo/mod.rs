@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: GPL-2.0
 
-//! `dmirror demo`: a huge page goes to the device and comes back, is split on its way because
-//! there is no huge destination, and stays because its split is refused.
+//! `dmirror demo`: migrates a huge page to the device and back; one that is split on the way, because there is no huge
+//! destination; and one that stays, because its split is refused.
 
 mod show;
 
@@ -15,7 +15,7 @@ use crate::{
 };
 use show::{Expect, Steps};
 
-/// Outlasts all of the driver's retries.
+/// More failures than the driver has retries.
 const ALWAYS: u64 = 100;
 
 struct Demo {
@@ -54,7 +54,7 @@ const TO_DEVICE: u32 = abi::TO_DEVICE;
 const TO_SYSTEM: u32 = abi::TO_SYSTEM;
 
 impl Demo {
-    /// By the ioctl that counts, where there is one.
+    /// Migrates the area. The ioctl of the Rust driver returns counts, which are noted and checked.
     fn migrate(&self, steps: &mut Steps<'_>, direction: u32, area: &Area) -> Result<Migrate> {
         let what = if direction == TO_DEVICE {
             "migrated to the device"
@@ -159,8 +159,9 @@ impl Demo {
         self.device.inject(Point::All, 0, 0)?;
         steps.look("migration refused", Expect::system_any_order())?;
         steps.data(area.verify(3), "the CPU reads it");
-        // A split while it migrates has split the mapping when it is refused, and the pages go singly then. The
-        // collector, which splits where the kernel has not the fixes for K20 and K24, leaves it whole.
+        // If the core splits during the migration, the mapping is already split when the split of the folio is refused,
+        // so the pages now migrate singly. On a kernel without the fixes for K20 and K24 (docs/defects.md), the
+        // collector splits instead, and a refusal leaves the mapping whole.
         let order = self.device.page(area.addr()).context("PAGE")?.map_order;
         self.migrate(&mut steps, TO_DEVICE, &area)?;
         steps.look("reference gone, migrated", Expect::device(order))?;

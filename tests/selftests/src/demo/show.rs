@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: GPL-2.0
 
-//! The demonstration's table: one row for each step, and what must be true at it.
+//! The tables of the demonstration: one row for each step, with what must be true then.
 
 use anyhow::{Context, Result};
 use comfy_table::Table;
@@ -16,7 +16,7 @@ use crate::{
 const ORDER_ANY: u32 = u32::MAX;
 const HUGE_ORDER: u32 = 9;
 
-/// Where the page must be, and as what.
+/// Where the page must be, and its order.
 #[derive(Clone, Copy)]
 pub struct Expect {
     on_device: bool,
@@ -81,7 +81,7 @@ impl<'a> Steps<'a> {
         }
     }
 
-    /// Something to say below the table.
+    /// Adds a line below the table.
     pub fn note(&mut self, step: &str, text: &str) {
         self.notes.push(format!("{step}: {text}"));
     }
@@ -92,7 +92,7 @@ impl<'a> Steps<'a> {
         }
     }
 
-    /// What a comparison of the data said.
+    /// Records the result of a comparison of the data.
     pub fn data(&mut self, result: Result<()>, what: &str) {
         match result {
             Ok(()) => self.note(what, "the data are right"),
@@ -100,7 +100,7 @@ impl<'a> Steps<'a> {
         }
     }
 
-    /// Adds a row: where the page is now.
+    /// Adds a row for the current state of the page, and checks it.
     pub fn look(&mut self, step: &str, expect: Expect) -> Result<()> {
         let entries = pagemap::of(self.area.addr(), self.area.npages())?;
         let present = entries.iter().filter(|e| e.present()).count();
@@ -149,7 +149,7 @@ impl<'a> Steps<'a> {
         expect: Expect,
         row: &mut Vec<String>,
     ) -> Result<(bool, bool)> {
-        // Pages on their way to the LRU carry a reference more; that is not of interest here.
+        // Pages on their way to the LRU have an extra reference, which is not of interest here.
         proc::drain_lru();
         let page = self
             .device
@@ -211,7 +211,7 @@ impl<'a> Steps<'a> {
         Ok((on_device, huge))
     }
 
-    /// Prints the section; says whether all was as expected.
+    /// Prints the section, and returns whether all was as expected.
     pub fn finish(self) -> bool {
         println!("{}\n{}", self.title, self.table);
         for note in &self.notes {
