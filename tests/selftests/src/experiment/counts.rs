@@ -1,12 +1,12 @@
 // SPDX-License-Identifier: GPL-2.0
 
-//! What the patched kernel traced of a split, and what it should have traced.
+//! The counts that the patched kernel traced during a split, and the expected ones.
 
 use std::fmt;
 
 use anyhow::{bail, ensure, Context, Result};
 
-/// The stages of `migrate_device_stage`, in order, and what they are called in the table.
+/// The stages of the tracepoint `migrate_device_stage`, in order, with their titles in the table.
 pub const STAGES: [(&str, &str); 10] = [
     ("before_get", "before folio_get"),
     ("after_get", "after folio_get"),
@@ -20,7 +20,7 @@ pub const STAGES: [(&str, &str); 10] = [
     ("after_put", "  after folio_put"),
 ];
 
-/// The numbers of a folio at a stage; written `REFS/MAPS/ORDER`.
+/// The counts of a folio at a stage; written `REFS/MAPS/ORDER`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Counts {
     pub refs: i64,
@@ -48,15 +48,15 @@ impl Counts {
     }
 }
 
-/// One split from stage to stage: `None` where it did not come by.
+/// The counts of one split, stage by stage; `None` for a stage that it did not reach.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Split {
     pub stages: [Option<Counts>; STAGES.len()],
-    /// What `folio_split_unmapped` returned.
+    /// The return value of `folio_split_unmapped`.
     pub returned: Option<i64>,
 }
 
-/// The splits in what a step printed, each with the first pass of its folio through finalize.
+/// Returns the splits in the output of a step, each with the first pass of its folio through finalize.
 pub fn splits(text: &str) -> Result<Vec<Split>> {
     let mut splits: Vec<(u64, Split)> = Vec::new();
     for line in text.lines() {
@@ -76,8 +76,7 @@ pub fn splits(text: &str) -> Result<Vec<Split>> {
         if index == 0 {
             splits.push((pfn, Split::default()));
         }
-        // Other folios of this process may go through finalize; only those that split count, and
-        // of these only the migration that split them.
+        // Ignores other folios of this process, which also go through finalize, and later migrations of this folio.
         let Some((_, split)) = splits.last_mut().filter(|(of, _)| *of == pfn) else {
             continue;
         };
@@ -103,16 +102,16 @@ fn field<'a>(event: &'a str, name: &str) -> Result<&'a str> {
         .with_context(|| format!("no {name} in: {event}"))
 }
 
-/// What is expected under one condition on one kernel.
+/// The expectations for one condition on one kernel.
 #[derive(Debug, Default)]
 pub struct Expected {
     pub split: Split,
-    /// How a program ends, by driver: `passed`, `failed`, `broken`.
+    /// The end of a program, by driver: `passed`, `failed`, or `broken`, which is anything but passed.
     pub program: Vec<(String, String)>,
 }
 
-/// Reads the column `column` of the table in `text`: a head, a row for each stage, `returned`, and
-/// `program DRIVER` rows; `-` where the folio does not come by.
+/// Reads the column `column` of the table in `text`. The table has a head, a row for each stage, a row `returned`, and
+/// rows `program:DRIVER`. A `-` means that the folio does not reach the stage.
 pub fn expected(text: &str, column: &str) -> Result<Expected> {
     let mut rows = text
         .lines()

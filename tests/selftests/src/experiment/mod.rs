@@ -1,7 +1,6 @@
 // SPDX-License-Identifier: GPL-2.0
 
-//! `dmirror experiment`: the table of `make experiment`, made on the host from what the guests
-//! printed.
+//! `dmirror experiment`: makes the table of `make experiment` on the host, from the output of the guests.
 
 mod counts;
 
@@ -19,16 +18,17 @@ use counts::{Expected, Split, STAGES};
 
 #[derive(Args)]
 pub struct Options {
-    /// The table of what is expected
+    /// The table of expectations
     expected: PathBuf,
-    /// The runs, a line for each: kernel, driver, program, condition, file of its output, what the
-    /// kernel said, what it had to say, and yes if that is so; separated by tabs
+    /// The list of runs, one per line, with fields separated by tabs: kernel, driver, program, condition, output file,
+    /// kernel reports, expected kernel reports, and yes if these match
     runs: PathBuf,
-    /// Where a line goes for each thing checked: what, 0 or 1, and the difference
+    /// The file to which the verdicts are written, one per line: what was checked, 1 if it matches or 0, and what was
+    /// expected and seen
     verdicts: PathBuf,
 }
 
-/// The conditions under which a program ran, and what the table calls them.
+/// The conditions under which programs run, with their titles in the table.
 const CONDITIONS: [(&str, &str); 5] = [
     ("clean", "CLEAN SPLIT"),
     ("refused", "REFUSED SPLIT"),
@@ -37,7 +37,7 @@ const CONDITIONS: [(&str, &str); 5] = [
     ("fixed", "ZAPPED BEFORE, WITH OUR FIX"),
 ];
 
-/// One program, run under one condition with one driver on one kernel.
+/// A run of one program, under one condition, with one driver, on one kernel.
 struct Run {
     kernel: String,
     driver: String,
@@ -50,7 +50,7 @@ struct Run {
     as_wanted: bool,
 }
 
-/// A cell of the table beside what is expected there.
+/// A cell of the table, and what is expected there.
 struct Check {
     what: String,
     expected: String,
@@ -73,7 +73,7 @@ fn or_dash<T: Display>(value: &Option<T>) -> String {
     value.as_ref().map_or("-".into(), T::to_string)
 }
 
-/// How the guest says that the program ended; `nothing` if it did not come to say it.
+/// Returns how the program ended, according to the guest; `nothing` if the guest did not print that.
 fn ended(text: &str) -> &'static str {
     let Some(line) = text
         .lines()
@@ -93,7 +93,7 @@ impl Run {
     fn read(line: &str, base: &Path) -> Result<Run> {
         let fields: Vec<_> = line.split('\t').collect();
         ensure!(fields.len() == 8, "not a run: {line}");
-        // A guest that ended early left no output: then nothing is as it should be.
+        // A guest that ended early left no output, so its run does not match.
         let bytes = fs::read(base.join(fields[4])).unwrap_or_default();
         let text = String::from_utf8_lossy(&bytes);
         Ok(Run {
@@ -109,7 +109,7 @@ impl Run {
         })
     }
 
-    /// The column of the table of what is expected.
+    /// Returns the name of its column in the table of expectations.
     fn column(&self) -> String {
         match self.condition.as_str() {
             "put" => format!("put-{}", self.kernel),
@@ -133,7 +133,7 @@ impl Run {
                 checks.push(Check::new("  it returned", wanted, returned, or_dash));
             }
         }
-        // The refusal is for the first split only: what a program splits afterwards is split clean.
+        // Only the first split is refused. Later splits by the program must be clean.
         let later = self.splits.iter().skip(1);
         let (good, all) = (later.clone().filter(|s| *s == clean).count(), later.count());
         checks.push(Check {
@@ -163,7 +163,7 @@ impl Run {
     }
 }
 
-/// What is expected of all runs of a row; where that is not the same, by driver or by program.
+/// Returns what is expected of all runs of a row; if that differs, by driver or by program.
 fn common(checks: &[&Check], runs: &[&Run]) -> String {
     let pairs = || checks.iter().zip(runs);
     let differ = pairs().any(|(c, _)| c.expected != checks[0].expected);
@@ -184,7 +184,7 @@ fn common(checks: &[&Check], runs: &[&Run]) -> String {
     lines.join("\n")
 }
 
-/// Prints the table and writes the verdicts; the exit code says whether all match.
+/// Prints the table and writes the verdicts. Returns the exit code, 0 if all match.
 pub fn run(options: &Options) -> Result<u8> {
     let read = |path: &Path| {
         fs::read_to_string(path).with_context(|| format!("cannot read {}", path.display()))
@@ -204,7 +204,7 @@ pub fn run(options: &Options) -> Result<u8> {
             kernels.push(&run.kernel);
         }
     }
-    // The columns: what ran under the first condition. Not every program can do all that follows.
+    // The columns are the programs that ran under the first condition. Not all of them can run under the others.
     let programs = |kernel: &str| -> Vec<(&str, &str)> {
         runs.iter()
             .filter(|r| r.kernel == kernel && r.condition == CONDITIONS[0].0)
