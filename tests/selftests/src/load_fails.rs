@@ -1,9 +1,12 @@
 // SPDX-License-Identifier: GPL-2.0
 
-//! `dmirror load-fails`: the module is loaded while memory is short, again and again, and each time another of
-//! its own allocations fails. Either all of it is there then, or nothing. Then a device makes its memory
-//! while each allocation for that fails, and can make it the next time. For a guest without KUnit suites,
-//! in which the module is not loaded.
+//! `dmirror load-fails`: loads the module again and again, and each time another allocation of its init fails.
+//! Afterwards, either the module works, or nothing of it is left.
+//!
+//! Then a device makes its memory, while another allocation for that fails each time. It must be able to make it at
+//! the next attempt.
+//!
+//! For a guest without KUnit suites, in which the module is not loaded.
 
 use std::{
     ffi::{CStr, CString},
@@ -28,13 +31,13 @@ use crate::{
 
 #[derive(clap::Args)]
 pub struct Options {
-    /// The module
+    /// The file of the module
     module: PathBuf,
     /// Its parameters
     parameters: Vec<String>,
 }
 
-/// What init refuses before it allocates anything.
+/// Parameters that init refuses before it allocates anything. Loading with them counts the allocations before init.
 const REFUSED: &CStr = c"private_mib=100";
 const SEED: u64 = 360;
 
@@ -58,7 +61,7 @@ pub fn run(options: &Options) -> Result<u8> {
                 works()
             }
             Ok(()) => Ok(()),
-            // request_mem_region() does not say why it failed.
+            // EBUSY: request_mem_region() does not return why it failed.
             Err(Errno::ENOMEM | Errno::EBUSY) if came_to_it => {
                 failed += 1;
                 nothing_is_left(&module)
@@ -83,7 +86,8 @@ pub fn run(options: &Options) -> Result<u8> {
     Ok(0)
 }
 
-/// Some of the core's own, too: what it leaves behind then must not be in the way (K25).
+/// Makes each allocation fail once while a device makes its memory, also those of the core. What the core leaves behind
+/// then must not prevent the next attempt (K25 in docs/defects.md).
 fn grow(fail: &FailNth) -> Result<()> {
     let area = Area::filled_small(1, SEED)?;
     let dev = Device::open(0)?;
@@ -138,7 +142,7 @@ impl Module {
     }
 }
 
-/// A huge page goes to each device and comes back.
+/// Checks that a huge page can be migrated to each device, and faulted back.
 fn works() -> Result<()> {
     for index in 0..device::count() {
         let area = Area::filled(1, SEED)?;

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: GPL-2.0
 
-//! `dmirror parameters`: whether the driver does what `insmod` was told. For a guest, which has just
+//! `dmirror parameters`: checks that the driver does what the parameters of `insmod` say. For a guest that has just
 //! loaded it.
 
 use anyhow::{ensure, Result};
@@ -14,10 +14,10 @@ use crate::{
 
 #[derive(clap::Args)]
 pub struct Options {
-    /// What private_mib= was
+    /// The value of private_mib=
     #[arg(long, value_name = "MIB")]
     private_mib: usize,
-    /// What fault_around= was
+    /// The value of fault_around=
     #[arg(long, value_name = "PAGES")]
     fault_around: usize,
 }
@@ -31,7 +31,7 @@ pub fn run(options: &Options) -> Result<u8> {
     Ok(0)
 }
 
-/// So many huge pages fit, and one more does not.
+/// Checks that `huge` huge pages fit on the device, and one more does not.
 fn private_memory(device: &Device, huge: usize) -> Result<()> {
     let area = Area::filled(huge + 1, 340)?;
     let result = device.migrate(abi::TO_DEVICE, area.addr(), area.npages())?;
@@ -46,7 +46,7 @@ fn private_memory(device: &Device, huge: usize) -> Result<()> {
     area.verify(340)
 }
 
-/// Touched one after the other, pages come back faster and faster, up to `most` at a time.
+/// Checks that CPU faults in order bring back twice as many pages each time, up to `most`.
 fn fault_around(device: &Device, most: usize) -> Result<()> {
     let area = Area::filled_small(HUGE, 341)?;
     let result = device.migrate(abi::TO_DEVICE, area.addr(), HUGE)?;

@@ -1,8 +1,10 @@
 // SPDX-License-Identifier: GPL-2.0
 
-//! `dmirror strand`: pages that are on the device although no file is open any more, as after an
-//! eviction that had to leave them; then a command, `rmmod`, while threads fault on them. With `--pinned`
-//! the device is coherent, and a pipe holds one of the pages for a while: the command has to wait.
+//! `dmirror strand`: leaves pages on the device with no file open, as after an eviction that could not move them. Then
+//! runs a command, `rmmod`, while threads fault on the pages.
+//!
+//! With `--pinned`, the device is coherent, and a pipe holds a reference to one of the pages for a while. The command
+//! must wait for that.
 
 use std::{
     fs,
@@ -29,18 +31,19 @@ pub struct Options {
     /// Hold a page of a coherent device while the command runs
     #[arg(long)]
     pinned: bool,
-    /// What to run while the pages are touched
+    /// The command to run while the pages are accessed
     #[arg(required = true, trailing_var_arg = true)]
     command: Vec<String>,
 }
 
 const INJECT: &str = "/sys/kernel/debug/rust_dmirror/hmm_dmirror0/inject";
 const PAUSE_POINT: &str = "/sys/kernel/debug/rust_dmirror/hmm_dmirror0/pause";
-/// Longer than the command takes.
+/// The time for which a migration is stopped at most; chosen to be longer than the command takes.
 const STOPPED: Duration = Duration::from_secs(10);
 const SEED: u64 = 330;
 const THREADS: usize = 2;
-/// The command must not wait for the last touch, but each huge page takes its share of time.
+/// The pause of a thread after each huge page, which spreads the accesses over time. The command must not wait for the
+/// last access.
 const PAUSE: Duration = Duration::from_millis(2);
 
 pub fn run(options: &Options) -> Result<u8> {
@@ -50,7 +53,7 @@ pub fn run(options: &Options) -> Result<u8> {
     }
 }
 
-/// How long the page is held.
+/// The time for which the page is held.
 const HELD: Duration = Duration::from_secs(2);
 
 fn pinned(command: &[String]) -> Result<u8> {
@@ -67,7 +70,7 @@ fn pinned(command: &[String]) -> Result<u8> {
     let spliced = unsafe { libc::vmsplice(write.as_raw_fd(), &page, 1, 0) };
     let spliced = Errno::result(spliced).context("vmsplice")?;
     ensure!(spliced as usize == PAGE_SIZE, "{spliced} bytes spliced");
-    // The others go home.
+    // Close evicts the other pages.
     drop(dev);
     let (name, arguments) = command.split_first().context("no command")?;
     let mut child = Command::new(name)
@@ -94,15 +97,15 @@ fn stranded(command: &[String]) -> Result<u8> {
     let dev = Device::open(0)?;
     dev.migrate(abi::TO_DEVICE, area.addr(), area.npages())
         .context("MIGRATE")?;
-    // Whoever closes the file finds all pages held.
+    // Close cannot evict the pages, since all folios have an extra reference.
     fs::write(INJECT, "extra_ref 0 1000000").context(INJECT)?;
     drop(dev);
-    // The pages are free to go now. These stay armed: until the driver's end clears them no fault
-    // and no eviction gets a folio, and nobody else can.
+    // The pages can be migrated from now on, but no fault and no eviction gets a destination. These two failures stay
+    // armed until the exit of the driver clears them. Nobody else can, once the driver's files are gone.
     fs::write(INJECT, "clear")?;
     fs::write(INJECT, "huge_alloc 0 1000000")?;
     fs::write(INJECT, "small_alloc 0 1000000")?;
-    // The same: whoever comes first stops until then, or for this long.
+    // The first migration stops until the exit of the driver clears the pause as well, or for this long.
     fs::write(PAUSE_POINT, format!("filled any 0 {}", STOPPED.as_millis())).context(PAUSE_POINT)?;
     let there = pagemap::of(area.addr(), area.npages())?;
     let stranded = there.iter().filter(|entry| entry.swap()).count();
