@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: GPL-2.0
 
-//! Whether the kernel's core splits huge pages while they migrate, as debugfs shows and changes it.
+//! Reads and sets, in debugfs, whether the core splits huge pages while they migrate.
 
 use std::{fs, path::Path, thread, time::Duration};
 
@@ -10,18 +10,19 @@ use crate::{check_eq, ledger, skip::Skip};
 
 const DEVICE: &str = "/sys/kernel/debug/rust_dmirror/hmm_dmirror0";
 
-/// The two ways to go on without a huge destination.
+/// The two ways to migrate without a huge destination.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Splits {
-    /// The collector splits before, outside of faults: all that a kernel without the fixes is asked for.
+    /// The collector splits before the migration, and faults ask a worker to split. The driver asks no more of a kernel
+    /// without the fixes of K19, K20 and K24 (docs/defects.md).
     Before,
-    /// The core splits in the middle of the migration, and faults split mappings.
+    /// The core splits during the migration, and faults split mappings.
     WhileMigrating,
 }
 
 pub const BOTH: [Splits; 2] = [Splits::Before, Splits::WhileMigrating];
 
-/// One of them, for as long as this lives.
+/// The chosen way. Dropping it restores the old one.
 pub struct CoreSplits {
     was: String,
 }
@@ -41,13 +42,13 @@ impl CoreSplits {
         Ok(CoreSplits { was })
     }
 
-    /// Folios that the worker has split for faults so far.
+    /// Returns the number of folios that the worker has split for faults so far.
     pub fn by_worker() -> Result<u64> {
         let stats = fs::read_to_string(Path::new(DEVICE).join("stats"))?;
         ledger::number(&stats, "split_by_worker")
     }
 
-    /// Waits until the worker has split so many: it counts after the fault has found a small page.
+    /// Waits until the worker has counted `count` splits. A fault may find a small page before the worker counts.
     pub fn wait_for_worker(count: u64) -> Result<()> {
         for _ in 0..200 {
             if CoreSplits::by_worker()? >= count {

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: GPL-2.0
 
-//! Huge pages of system memory that a device keeps ready, as debugfs shows and changes them.
+//! Reads and sets, in debugfs, how many huge pages of system memory a device keeps ready.
 
 use std::{fs, path::PathBuf, thread::sleep, time::Duration};
 
@@ -12,7 +12,7 @@ const DEVICE: &str = "/sys/kernel/debug/rust_dmirror/hmm_dmirror0";
 const PAUSE: Duration = Duration::from_millis(10);
 const PATIENCE: u32 = 100;
 
-/// Another number of them, for as long as this lives.
+/// A changed number of pages to keep. Dropping it restores the old one.
 pub struct Ready {
     file: PathBuf,
     was: String,
@@ -30,7 +30,7 @@ impl Ready {
         Ok(ready)
     }
 
-    /// None, for a case in which they would hide what it is about. The C driver has none.
+    /// Keeps none, for cases in which they would hide what is tested. The C driver never keeps any.
     pub fn none(driver: Driver) -> Result<Option<Ready>> {
         match driver {
             Driver::Rust => Ready::keep(0).map(Some),
@@ -46,13 +46,13 @@ impl Ready {
         Ok(fs::read_to_string(&self.file)?.trim().into())
     }
 
-    /// How many there are now.
+    /// Returns how many there are now.
     pub fn count(&self) -> Result<u64> {
         let stats = PathBuf::from(DEVICE).join("stats");
         ledger::number(&fs::read_to_string(stats)?, "huge_ready")
     }
 
-    /// Waits until there are so many; gives how many there were in the end.
+    /// Waits until there are `count`, and returns how many there are in the end.
     pub fn wait(&self, count: u64) -> Result<u64> {
         for _ in 0..PATIENCE {
             if self.count()? == count {

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: GPL-2.0
 
-//! `dmirror stat`: the counters of a device.
+//! `dmirror stat`: shows the counters of a device.
 
 use anyhow::Result;
 
@@ -10,7 +10,7 @@ use crate::{
     table,
 };
 
-/// Each counter with its name, which is that in debugfs, too, and its meaning.
+/// Returns each counter with its name, which is the same in debugfs, and its meaning.
 pub fn counters(stats: &Stats) -> [(&'static str, u64, &'static str); 12] {
     [
         (
