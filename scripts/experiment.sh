@@ -228,17 +228,10 @@ rm -rf "$WORK"
 mkdir -p "$WORK/steps"
 cp "$TOP/scripts/guest/steps/load" "$EXPERIMENT/under.sh" "$EXPERIMENT/steps"/* "$WORK/steps/"
 
-<<<<<<< HEAD
-# The module must work on this kernel when nothing is switched on. `make test`
-# says so with its guests "own" and "own-hmm", which boot this very kernel.
-if ! counted own.companion own-hmm.hmm-tests-quick; then
-	LIMIT=420 guest experiment-check own rust "load companion hmm-tests-quick unload"
-=======
 # That the module works on this kernel without these switches is tested by the guests
 # "own" and "own-hmm" of `make test`.
-if ! counted own.companion own-hmm.hmm-tests; then
-	LIMIT=420 guest experiment-check own rust "load companion hmm-tests unload"
->>>>>>> ee0a06a (scripts: say what each script does in fewer words)
+if ! counted own.companion own-hmm.hmm-tests-quick; then
+	LIMIT=420 guest experiment-check own rust "load companion hmm-tests-quick unload"
 	finish || true
 	judge_guests
 fi
