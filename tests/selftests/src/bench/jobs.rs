@@ -4,7 +4,7 @@
 
 use std::{path::Path, time::Instant};
 
-use anyhow::{Context, Result};
+use anyhow::{ensure, Context, Result};
 use nix::sys::mman::ProtFlags;
 
 use super::{
@@ -221,6 +221,7 @@ fn latency(work: &Work, effort: Effort, samples: &mut [Vec<u64>]) -> Result<()> 
         }
         Ok(())
     })?;
+    ensure!(!times.is_empty(), "no page was on the device");
     times.sort_by(f64::total_cmp);
     for (samples, share) in samples.iter_mut().zip([0.5, 0.9, 0.99]) {
         samples.push(quantile(&times, share).max(1.0) as u64);
