@@ -134,6 +134,7 @@ mod tests {
             .map(|known| known.guest())
             .collect();
         let all = alone.len();
+        alone.sort();
         alone.dedup();
         assert!(all > 0 && alone.len() == all);
         let plan = plan(CoreBugs::All).unwrap();

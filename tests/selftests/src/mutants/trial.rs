@@ -175,11 +175,18 @@ fn one_case(name: &str, limit: u64, log: &mut Kmsg) -> Result<()> {
         test::run_case(cases::named(name)?, Driver::Rust, limit, Some(log), false)?;
     match outcome {
         Outcome::Pass => Ok(()),
-        // The case passes without a mutant. The last remark is reported.
-        Outcome::Fail => bail!("{}", remarks.trim().lines().next_back().unwrap_or("failed")),
+        // The case passes without a mutant.
+        Outcome::Fail => bail!("{}", reason(&remarks)),
         Outcome::Timeout(why) => bail!(Stuck(format!("timeout {why}"))),
         other => bail!("{other:?}"),
     }
+}
+
+/// Returns the last line of the remarks on a failed case that says why it failed.
+fn reason(remarks: &str) -> &str {
+    let about = |line: &&str| line.starts_with("exit status ") || line.starts_with("took ");
+    let mut lines = remarks.lines().filter(|line| !about(line));
+    lines.next_back().unwrap_or("failed")
 }
 
 /// Runs the stress in its own process. Nothing else uses the module meanwhile.

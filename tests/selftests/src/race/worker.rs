@@ -186,11 +186,12 @@ extern "C" fn make_writable(_signal: c_int, info: *mut siginfo_t, _context: *mut
     // SAFETY: for a SIGSEGV, the kernel passes a valid `info`, with the address of the access.
     let address = unsafe { (*info).si_addr() } as usize;
     let start = START.load(Ordering::Relaxed);
-    if !(start..start + HUGE * PAGE_SIZE).contains(&address) {
+    let half = HUGE / 2 * PAGE_SIZE;
+    if !(start..start + half).contains(&address) {
         // SAFETY: ends this process at once.
         unsafe { libc::_exit(139) }
     }
     let both = libc::PROT_READ | libc::PROT_WRITE;
     // SAFETY: the pages belong to the area, and should be writable.
-    unsafe { libc::mprotect(start as *mut c_void, HUGE * PAGE_SIZE / 2, both) };
+    unsafe { libc::mprotect(start as *mut c_void, half, both) };
 }
