@@ -2,14 +2,13 @@
 
 //! Reads the logs of a guest: the results of its cases, and the kernel reports during each.
 
-use std::{collections::HashMap, fs, path::Path, sync::LazyLock};
+use std::{collections::HashMap, fs, path::Path};
 
 use anyhow::{Context, Result};
-use regex::Regex;
 
 use crate::{
     proc::kmsg::{self, Complaints},
-    test::shown::{last_words, End, Seen},
+    test::shown::{last_words, without_line_numbers, End, Seen},
 };
 
 pub const RESULT_PASSED: &str = "passed";
@@ -129,10 +128,6 @@ fn message(line: &str) -> &str {
     rest
 }
 
-/// A source file of the kernel with a line number, which differs between kernel versions.
-static LINE_NUMBER: LazyLock<Regex> =
-    LazyLock::new(|| Regex::new(r"(\.[chS]):[0-9]+").expect("a regular expression"));
-
 /// Returns the first words of a kernel report, and the function of the driver that it names, if any.
 fn headline<'a>(first: &str, rest: impl Iterator<Item = &'a str>) -> String {
     let end = [
@@ -148,7 +143,7 @@ fn headline<'a>(first: &str, rest: impl Iterator<Item = &'a str>) -> String {
     .filter_map(|mark| first.find(mark))
     .min();
     let words = first[..end.unwrap_or(first.len())].trim_end();
-    let words = &*LINE_NUMBER.replace_all(words, "$1");
+    let words = &*without_line_numbers(words);
     if words.contains("dmirror_") || !first.starts_with("BUG:") && !first.starts_with("Oops") {
         return words.to_string();
     }

@@ -2,6 +2,19 @@
 
 //! How a defect shows when its case runs on the C driver, described so exactly that any other behaviour is noticed.
 
+use std::{borrow::Cow, sync::LazyLock};
+
+use regex::Regex;
+
+/// A source file of the kernel with a line number.
+static LINE_NUMBER: LazyLock<Regex> =
+    LazyLock::new(|| Regex::new(r"(\.[chS]):[0-9]+").expect("a regular expression"));
+
+/// Returns a kernel report without line numbers, which differ between kernel versions.
+pub fn without_line_numbers(report: &str) -> Cow<'_, str> {
+    LINE_NUMBER.replace_all(report, "$1")
+}
+
 /// The kernel on which a defect shows.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Kernel {
@@ -115,7 +128,10 @@ impl Shown {
 
     /// Returns whether a result matches.
     pub fn is(&self, seen: &Seen) -> bool {
-        let any = |text: &String| self.words.iter().any(|words| text.contains(words));
+        let any = |text: &String| {
+            let text = without_line_numbers(text);
+            self.words.iter().any(|words| text.contains(words))
+        };
         let quiet = seen.kernel.is_empty();
         if self.or_silent && matches!(seen.end, End::Hung | End::None) && quiet {
             return true;
@@ -168,7 +184,7 @@ pub struct Seen {
     pub end: End,
     /// The case's message.
     pub said: String,
-    /// The kernel report.
+    /// The kernel report, with or without line numbers.
     pub kernel: Vec<String>,
 }
 
@@ -216,6 +232,10 @@ mod tests {
         assert!(!fails.is(&seen(End::Failed, "READ: EFAULT", &[])));
         assert!(!fails.is(&seen(End::Passed, "EINVAL", &[])));
         assert!(!fails.is(&seen(End::Failed, "EINVAL", &["WARNING: x"])));
+        let warns = Shown::warns(&["test_hmm.c at dmirror_do_fault"]);
+        let warning = "WARNING: test_hmm.c:296 at dmirror_do_fault+0xcb/0x110";
+        assert!(warns.is(&seen(End::Failed, "", &[warning])));
+        assert!(!warns.is(&seen(End::Failed, "", &["WARNING: test_hmm.c:296 at dmirror_fault"])));
         let breaks = Shown::breaks(&["NULL pointer"]);
         let null = "BUG: NULL pointer";
         assert!(breaks.is(&seen(End::None, "", &["WARNING: x", null])));
