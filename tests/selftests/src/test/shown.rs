@@ -235,7 +235,11 @@ mod tests {
         let warns = Shown::warns(&["test_hmm.c at dmirror_do_fault"]);
         let warning = "WARNING: test_hmm.c:296 at dmirror_do_fault+0xcb/0x110";
         assert!(warns.is(&seen(End::Failed, "", &[warning])));
-        assert!(!warns.is(&seen(End::Failed, "", &["WARNING: test_hmm.c:296 at dmirror_fault"])));
+        assert!(!warns.is(&seen(
+            End::Failed,
+            "",
+            &["WARNING: test_hmm.c:296 at dmirror_fault"]
+        )));
         let breaks = Shown::breaks(&["NULL pointer"]);
         let null = "BUG: NULL pointer";
         assert!(breaks.is(&seen(End::None, "", &["WARNING: x", null])));
