@@ -52,7 +52,7 @@ prepare_guest() {
 	MM_TESTS=()
 	[[ " $steps " != *' mm-selftests '* ]] || provide_mm_selftests
 	# The companion is built once for all guests of a run.
-	[ -n "${COMPANION:-}" ] || [[ ! " $steps " =~ ' '(demo|companion|interleave[a-z-]*|good-parameters|load-fails|mm-selftests|races|stress|bench[a-z-]*)' ' && $steps != shell ]] ||
+	[ -n "${COMPANION:-}" ] || [[ ! " $steps " =~ ' '(demo|companion|interleave[a-z-]*|good-parameters|load-fails|mm-selftests|races|rmmod-busy|stress|bench[a-z-]*)' ' && $steps != shell ]] ||
 		provide_companion
 	SWAP_DISK=''
 	[[ " $steps " != *' stress '* ]] || provide_swap_disk
@@ -131,7 +131,7 @@ SKIPS_STOCK=(
 )
 
 # failed_cases FILE: their names, at most ten, without the suites that they are in.
-failed_cases() { sed -n 's/^[# ]*not ok [0-9]* *-* *\([^ ]*\).*/\1/p' "$1" | head -n 10; }
+failed_cases() { sed -n 's/^[# ]*not ok [0-9]* *-* *\([^#]*[^# ]\).*/\1/p' "$1" | head -n 10; }
 
 # judge_ktap NAME STEP FILE: counts the cases. Other failures are counted as rows
 # of their own, "NAME.STEP: WHAT".
@@ -140,7 +140,7 @@ judge_ktap() {
 	parse_ktap "$file" "$row" || true
 	[ "$SKIPPED" -eq 0 ] || note="skipped: $(skip_reasons "$file" | paste -sd ';')"
 	if [ "$FAILED" -gt 0 ]; then
-		note=$(failed_cases "$file" | paste -sd ' ')
+		note=$(failed_cases "$file" | paste -sd ';')
 		note=${note:+not ok: $note}
 		note=${note:-results are missing}
 	fi
