@@ -121,8 +121,6 @@ test_slow_rest() {
 	compare_mm
 	other_script experiment
 	other_script defects
-	# Other mutants each time. Survivors are reported, and do not fail the run.
-	MUTANTS=${MUTANTS:-6} SEED=${SEED:-random} MUTANT_GLANCE=yes other_script mutants
 }
 
 # Hours are for the last stress of a run.
