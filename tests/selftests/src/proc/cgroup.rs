@@ -34,7 +34,8 @@ fn root() -> Result<&'static Path> {
 /// This process's own group, left and removed when the value goes.
 pub struct Group {
     path: PathBuf,
-    /// memory.max. Opening a file is charged to the group, which kills who does that at the limit.
+    /// `memory.max`, opened in advance: to open a file takes memory of the group, and at the limit the kernel
+    /// kills the process for that.
     max: fs::File,
 }
 
@@ -46,6 +47,7 @@ impl Group {
         let max = fs::File::options()
             .write(true)
             .open(path.join("memory.max"))
+            .inspect_err(|_| drop(fs::remove_dir(&path)))
             .context("opening memory.max")?;
         let procs = path.join("cgroup.procs");
         let group = Group { path, max };

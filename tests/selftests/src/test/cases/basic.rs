@@ -79,7 +79,7 @@ pub const CASES: &[Case] = &[
     ),
     Case::new(
         "whole.small_memory_comes_back",
-        "the same of sixty rounds with small pages",
+        "sixty rounds with small pages use no more system memory than one",
         NEW_ABI,
         small_memory_comes_back,
     ),
@@ -250,7 +250,7 @@ fn memory_comes_back(ctx: &Ctx) -> Result<()> {
     keeps_memory(200, round)
 }
 
-/// Half of the pages that come back are 60 MiB in the end.
+/// If half of the pages that come back leak, 60 MiB are lost in the end.
 fn small_memory_comes_back(ctx: &Ctx) -> Result<()> {
     let area = Area::filled_small(HUGE, 10)?;
     keeps_memory(60, |_| {

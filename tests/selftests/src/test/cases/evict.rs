@@ -159,7 +159,7 @@ fn refused_once(ctx: &Ctx) -> Result<()> {
     let before = ctx.dev.stats()?;
     drop(other);
     let after = ctx.dev.stats()?;
-    check_eq!(after.retries - before.retries, 1, "attempts more");
+    check_eq!(after.retries - before.retries, 1, "retries");
     check_eq!(after.stuck - before.stuck, 0, "pages stuck");
     check_eq!(after.evicted - before.evicted, 1, "pages evicted");
     area.verify(67)

@@ -186,7 +186,7 @@ fn debugfs_stuck(ctx: &Ctx) -> Result<()> {
     area.verify(202)
 }
 
-/// It is switched by a static key, which the kernel complains of when it is decremented first.
+/// The ledger is switched by a static key. The kernel warns if that is decremented before it is incremented.
 fn ledger_switched(ctx: &Ctx) -> Result<()> {
     const SWITCHING: Duration = Duration::from_secs(2);
     let file = needed(ROOT)?.join("ledger_enabled");

@@ -85,12 +85,6 @@ pub const CASES: &[Case] = &[
         cgroup_limit,
     ),
     Case::new(
-        "thp_allowed.cgroup_full",
-        "a cgroup with no room for a page table: nobody asks whether a huge page may be made",
-        NEW_ABI,
-        cgroup_full,
-    ),
-    Case::new(
         "thp_allowed.cgroup_limit_small",
         "the same with small pages, behind which there is memory already",
         NEW_ABI,
@@ -337,25 +331,6 @@ fn cgroup_limit(_: &Ctx) -> Result<()> {
         check_eq!(result.moved(), ALL, "pages made once there is memory");
     }
     Ok(())
-}
-
-fn cgroup_full(_: &Ctx) -> Result<()> {
-    Device::trim(0)?;
-    let group = Group::enter()?;
-    let dev = Device::open(0)?;
-    // What the first migration needs is there for the next one.
-    let first = Area::filled(1, 446)?;
-    dev.migrate(abi::TO_DEVICE, first.addr(), HUGE)?;
-    let hole = Area::huge(1)?;
-    let kills = group.events("oom_kill")?;
-    group.limit(Some(group.charged()?))?;
-    let result = dev.migrate(abi::TO_DEVICE, hole.addr(), HUGE);
-    group.limit(None)?;
-    let result = result.context("MIGRATE")?;
-    println!("{}", result.summary());
-    check_eq!(result.moved(), 0, "pages made");
-    check_eq!(group.events("oom_kill")?, kills, "killed in the cgroup");
-    first.verify(446)
 }
 
 fn cgroup_limit_small(_: &Ctx) -> Result<()> {
