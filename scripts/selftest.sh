@@ -99,6 +99,9 @@ stepped() {
 	judged_green step
 }
 
+# failure_told NAME ROW NOTE: whether the failures below a table say so of a row.
+failure_told() { RESULTS=$WORK/results.$1 RED='' PLAIN='' show_failures | grep -xF "    failed: $2  $3"; }
+
 # row_in_junit ROW FAILED FILE-SAYS: whether the checks have a failed case for a
 # row, beside a file of its own that says so much, if anything.
 row_in_junit() {
@@ -191,6 +194,8 @@ expect red "no result at all fails" stepped 0 "# nothing"
 expect green "and that there is none is in JUnit" judged_in_junit step
 expect red "a failed case fails its step once" stepped 1 1..2 "not ok 1 a" "ok 2 b"
 expect green "and is in JUnit once" judged_in_junit step
+expect green "and has its name below the table" failure_told step planted-step.load "not ok: a"
+expect red "what passed has not" failure_told step planted-step.load "b"
 
 # mm_output RESULT: what a run of two programs printed, the first with that result,
 # or ended by its limit before it had one.

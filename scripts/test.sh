@@ -121,4 +121,5 @@ say "results"
 show_results
 note "kernel logs and test output in build/vm/, JUnit in build/junit/, every step's log in build/logs/"
 note "total time $(human_time "$SECONDS")"
+show_failures
 closing

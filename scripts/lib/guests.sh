@@ -104,7 +104,7 @@ judge_console() {
 	if text=$(gate_console "$VM/$name/console.log" "${allowed[@]}"); then
 		passed "$name kernel log"
 	else
-		failed "$name kernel log" "$VM/$name/console.log"
+		failed "$name kernel log" "$(head -n 1 <<<"$text")"
 		printf '%s\n' "${RED}    $name: the kernel's log fails the run:${PLAIN}" "$text" | sed '2,$s/^/    | /' >&2
 	fi
 }
@@ -129,12 +129,16 @@ SKIPS_STOCK=(
 	'K13: this kernel may not survive'
 )
 
+# failed_cases FILE: their names, at most ten, without the suites that they are in.
+failed_cases() { sed -n 's/^[# ]*not ok [0-9]* *-* *\([^ ]*\).*/\1/p' "$1" | head -n 10; }
+
 # judge_ktap NAME STEP FILE: counts the cases, and what they do not say as rows
 # of their own: "NAME.STEP: WHAT".
 judge_ktap() {
 	local name=$1 step=$2 file=$3 row=$1.$2 status note=''
 	parse_ktap "$file" "$row" || true
 	[ "$SKIPPED" -eq 0 ] || note="skipped: $(skip_reasons "$file" | paste -sd ';')"
+	[ "$FAILED" -eq 0 ] || note="not ok: $(failed_cases "$file" | paste -sd ' ')"
 	count "$row" "$PASSED" "$FAILED" "$SKIPPED" "$note"
 	[ "$FAILED" -eq 0 ] || sed -n 's/^\(.*not ok [0-9]\)/    | \1/p' "$file" | head -n 20 >&2
 	if [ "$step" != kunit ]; then

@@ -62,6 +62,13 @@ show_results() {
 		END { row(last, passed, failed, skipped, last_note) }' "$RESULTS"
 }
 
+# The failures once more, below a long table: of a run elsewhere often only its end is kept.
+show_failures() {
+	awk -F '\t' -v red="$RED" -v plain="$PLAIN" '
+		$3 && ++bad <= 15 { printf "    %sfailed: %s%s  %s\n", red, $1, plain, substr($5, 1, 200) }
+		END { if (bad > 15) printf "    and %d more\n", bad - 15 }' "$RESULTS"
+}
+
 # What no JUnit file of its own tells, as one more file, a case for each row. RUN.STEP.xml is what the
 # kernel's parser wrote of a step; it counts what is missing, but has no case for it.
 junit_checks() {
