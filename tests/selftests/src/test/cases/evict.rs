@@ -2,7 +2,11 @@
 
 //! The device's memory is taken away: close, exit, kill. Pages come home, and only one's own.
 
-use std::{thread::sleep, time::Duration};
+use std::{
+    fs,
+    thread::{self, sleep},
+    time::Duration,
+};
 
 use anyhow::{ensure, Context, Result};
 use nix::{
@@ -16,7 +20,8 @@ use crate::{
     check_eq,
     device::Device,
     test::{
-        case::{Case, Ctx, OnC, NEW_ABI},
+        case::{Case, Ctx, OnC, Undo, NEW_ABI},
+        cases::pause,
         check::{all_at, Place, Rss},
         child::{pipe, Peer},
     },
@@ -79,6 +84,12 @@ pub const CASES: &[Case] = &[
         "a file whose opener has exited answers with an errno",
         OnC::Passes,
         opener_exited,
+    ),
+    Case::new(
+        "evict.release_meanwhile",
+        "RELEASE takes no page that came meanwhile: those get a chunk of their own, and it says EBUSY",
+        NEW_ABI,
+        release_meanwhile,
     ),
     Case::new(
         "evict.killed",
@@ -257,4 +268,33 @@ fn killed(_: &Ctx) -> Result<()> {
         go.join().ok().context("thread")??;
     }
     Ok(())
+}
+
+fn release_meanwhile(ctx: &Ctx) -> Result<()> {
+    let (before, after) = (Area::filled_small(4, 68)?, Area::filled_small(2, 69)?);
+    let _undo = Undo(|| drop(fs::write(pause::DEBUGFS, "clear")));
+    let chunks = || Ok::<_, Errno>(ctx.dev.stats()?.chunks);
+    ctx.dev.command(abi::RELEASE, 0, 0, 1).context("RELEASE")?;
+    check_eq!(chunks()?, 0, "chunks");
+    ctx.dev.migrate(abi::TO_DEVICE, before.addr(), 4)?;
+    check_eq!(chunks()?, 1, "chunks with pages on the device");
+    let stops = pause::state()?.reached;
+    fs::write(pause::DEBUGFS, "committed evict 0 10000").context(pause::DEBUGFS)?;
+    let released = thread::scope(|scope| -> Result<_> {
+        let release = scope.spawn(|| ctx.dev.command(abi::RELEASE, 0, 0, 1));
+        pause::wait_device(stops)?;
+        let moved = ctx.dev.migrate(abi::TO_DEVICE, after.addr(), 2)?.moved();
+        check_eq!(moved, 2, "pages moved meanwhile");
+        check_eq!(chunks()?, 2, "chunks meanwhile");
+        fs::write(pause::DEBUGFS, "resume").context(pause::DEBUGFS)?;
+        release.join().ok().context("a thread panicked")
+    })?;
+    check_eq!(released.err(), Some(Errno::EBUSY), "RELEASE");
+    all_at(&ctx.dev, ctx.driver, &before, Place::SystemSmall)?;
+    all_at(&ctx.dev, ctx.driver, &after, Place::DeviceSmall)?;
+    check_eq!(chunks()?, 1, "chunks that are left");
+    ctx.dev.command(abi::RELEASE, 0, 0, 1).context("RELEASE")?;
+    check_eq!(chunks()?, 0, "chunks in the end");
+    before.verify(68)?;
+    after.verify(69)
 }
