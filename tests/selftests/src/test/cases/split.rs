@@ -167,7 +167,6 @@ fn fault(ctx: &Ctx) -> Result<()> {
         (Splits::WhileMigrating, 1000, 17),
         (Splits::Before, 1, 17),
         (Splits::Before, 1000, 17),
-        // The worker looks at some pages from there on, here at this one only.
         (Splits::Before, 1000, HUGE - 1),
     ] {
         println!("{splits:?}, {times} times, page {page}:");
@@ -182,7 +181,11 @@ fn fault(ctx: &Ctx) -> Result<()> {
             let by_worker = CoreSplits::by_worker()? - by_worker;
             check_eq!(by_worker, 0, "folios split by the worker");
         } else if times > 1 {
-            CoreSplits::wait_for_worker(by_worker + 1)?;
+            // The worker collects some pages from there on, and counts the split if it gets one. The last page is
+            // the only one, and the fault may have it first.
+            if page < HUGE - 1 {
+                CoreSplits::wait_for_worker(by_worker + 1)?;
+            }
             // Small folios, each touched by itself.
             check_eq!(order(&ctx.dev, &area, 40)?, 0, "order of a page that stays");
         }
