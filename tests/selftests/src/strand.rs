@@ -94,8 +94,9 @@ fn pinned(command: &[String]) -> Result<u8> {
 
 fn stranded(command: &[String]) -> Result<u8> {
     let area = Area::filled(4, SEED)?;
-    // Eviction finds a destination for a huge page in the reserve, but there is none for single pages.
-    let small = Area::filled_small(4, SEED + 1)?;
+    // Eviction finds a destination for a huge page in the reserve, but there is none for a single page. (Only one:
+    // extra_ref holds one folio of a batch.)
+    let small = Area::filled_small(1, SEED + 1)?;
     let areas = [&area, &small];
     let dev = Device::open(0)?;
     for area in areas {
