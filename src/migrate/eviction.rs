@@ -127,7 +127,7 @@ pub(crate) fn evict(device: &Device, owner: Option<&Arc<Owner>>) -> Result {
 ///
 /// # Errors
 ///
-/// `EBUSY` if pages have extra references; they stay, with their chunks.
+/// `EBUSY` if pages have extra references, or came to the device meanwhile; they stay, with their chunks.
 pub(crate) fn release(device: &Device) -> Result {
     let chunks = device.memory.chunks()?;
     for chunk in &chunks {
